@@ -1,0 +1,158 @@
+//! The clocks: one that only goes forward, the machine's wall clock, and GitHub's as an offset from it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A moment since the machine was started. It goes on while the machine sleeps and never jumps, so it is what
+/// lifetimes are measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// The moment `since_boot` after the start of the machine.
+    pub const fn new(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment `later` after this one.
+    pub const fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
+/// Where the time comes from. The one seam for tests of time.
+pub trait Clock: Send + Sync + 'static {
+    /// Time since boot, suspend included.
+    fn boot(&self) -> BootTime;
+    /// The machine's idea of the date, which may be wrong and may jump.
+    fn wall(&self) -> Timestamp;
+}
+
+/// The machine's own clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn boot(&self) -> BootTime {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
+        BootTime(Duration::new(seconds, nanos))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn wall(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A clock that stands still until it is told to move.
+#[derive(Debug)]
+pub struct ManualClock {
+    boot_ms: AtomicI64,
+    wall_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock that shows `wall`, on a machine started an hour ago.
+    pub fn new(wall: Timestamp) -> Arc<Self> {
+        let boot_ms = AtomicI64::new(Duration::from_secs(3600).as_millis() as i64);
+        Arc::new(Self { boot_ms, wall_ms: AtomicI64::new(wall.as_millisecond()) })
+    }
+
+    /// Lets time pass, on both clocks.
+    pub fn advance(&self, time: Duration) {
+        self.boot_ms.fetch_add(time.as_millis() as i64, Ordering::SeqCst);
+        self.set_wall_back(-(time.as_millis() as i64));
+    }
+
+    /// Sets the wall clock back by `ms` milliseconds, or forward by a negative number; no time passes.
+    pub fn set_wall_back(&self, ms: i64) {
+        self.wall_ms.fetch_sub(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn boot(&self) -> BootTime {
+        BootTime(Duration::from_millis(self.boot_ms.load(Ordering::SeqCst).unsigned_abs()))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.wall_ms.load(Ordering::SeqCst)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// GitHub's clock, known as an offset from the machine's wall clock by the `Date` headers of its answers.
+#[derive(Clone)]
+pub struct GithubClock {
+    clock: Arc<dyn Clock>,
+    offset_ms: Arc<AtomicI64>,
+}
+
+impl GithubClock {
+    /// Before the first answer, GitHub is taken to agree with `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, offset_ms: Arc::new(AtomicI64::new(UNKNOWN)) }
+    }
+
+    /// The time at GitHub.
+    pub fn now(&self) -> Timestamp {
+        let offset = self.offset().unwrap_or(SignedDuration::ZERO);
+        self.clock.wall().checked_add(offset).unwrap_or_else(|_| self.clock.wall())
+    }
+
+    /// How far GitHub's clock is ahead of the machine's; `None` before the first answer.
+    pub fn offset(&self) -> Option<SignedDuration> {
+        match self.offset_ms.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            ms => Some(SignedDuration::from_millis(ms)),
+        }
+    }
+
+    /// Learns from the `Date` header of an answer that has just come.
+    pub fn observe(&self, date: Timestamp) {
+        let ms = date.as_millisecond().saturating_sub(self.clock.wall().as_millisecond());
+        self.offset_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_time_goes_on_while_the_wall_clock_is_set_back() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24));
+        let (boot, wall) = (clock.boot(), clock.wall());
+        clock.advance(Duration::from_secs(10));
+        clock.set_wall_back(3_600_000);
+        assert_eq!(clock.boot().since(boot), Duration::from_secs(10));
+        assert_eq!(clock.wall().duration_since(wall), SignedDuration::from_secs(10 - 3600));
+    }
+
+    #[test]
+    fn githubs_time_follows_its_date_header() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24));
+        let github = GithubClock::new(clock.clone());
+        assert_eq!((github.offset(), github.now()), (None, clock.wall()));
+        let date = clock.wall() + SignedDuration::from_mins(10);
+        github.observe(date);
+        assert_eq!((github.offset(), github.now()), (Some(SignedDuration::from_mins(10)), date));
+    }
+
+    #[test]
+    fn the_system_clock_moves_forward() {
+        let earlier = SystemClock.boot();
+        assert!(SystemClock.boot() >= earlier);
+    }
+}

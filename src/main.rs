@@ -1,0 +1,3 @@
+//! The program `ghtokend`.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! The words of the domain: what an installation, a scope, a token is. No I/O, no wire shapes.
+
+pub mod id;
+pub mod installation;
+pub mod scope;
+pub mod secret;
+pub mod token;
+
+pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
+pub use installation::{Installation, Selector};
+pub use scope::{Level, Permission, Scope};
+pub use secret::Secret;
+pub use token::{Grant, InstallationToken};

@@ -1,0 +1,29 @@
+//! An app on an account, and the ways to say which one.
+
+use super::{InstallationId, Login, RepositoryName};
+
+/// Where an app is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// GitHub's number for it.
+    pub id: InstallationId,
+    /// The account's login, or an enterprise's slug, spelt as GitHub spells it. GitHub may not say.
+    pub account: Option<String>,
+    /// Whether an owner of the account has suspended it: it is listed, but no token can be minted.
+    pub suspended: bool,
+}
+
+/// How a caller names the installation that it wants a token for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// The configured default, else the only one there is.
+    Default,
+    /// By number.
+    Id(InstallationId),
+    /// The one on this user or organisation.
+    Owner(Login),
+    /// The one that can see this repository.
+    Repository(Login, RepositoryName),
+    /// The one on this enterprise.
+    Enterprise(Login),
+}

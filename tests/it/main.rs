@@ -1,0 +1,1 @@
+//! Tests across the real edge: the daemon on loopback against the emulator.
