@@ -1,0 +1,38 @@
+//! What is wrong with the configuration, in one line that quotes no secret.
+
+/// Names the thing, where it came from (`file:line:column`, variable or flag) and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {problem}")]
+pub struct Error {
+    origin: String,
+    problem: String,
+}
+
+impl Error {
+    pub(super) fn new(origin: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { origin: origin.into(), problem: problem.into() }
+    }
+}
+
+/// A value as it may be shown, which is not at all if it could be a secret that went to the wrong place.
+pub(super) fn quote(value: &str) -> String {
+    if may_be_secret(value) { "the value (not shown)".into() } else { format!("{value:?}") }
+}
+
+/// Whether a text where a path belongs is a private key instead: PEM, base64 of PEM, or bare base64 of DER.
+pub(super) fn looks_like_key(value: &str) -> bool {
+    let value = value.trim_start();
+    value.contains("-----BEGIN") || value.starts_with(BASE64_OF_PEM) || value.starts_with(BASE64_OF_DER)
+}
+
+fn may_be_secret(value: &str) -> bool {
+    let token = TOKEN_PREFIXES.iter().any(|prefix| value.starts_with(prefix));
+    let password = value.contains('@');
+    token || password || looks_like_key(value) || value.contains('\n') || value.len() > LONGEST_QUOTE
+}
+
+const BASE64_OF_PEM: &str = "LS0tLS1CRUdJTi";
+const BASE64_OF_DER: &str = "MII";
+const TOKEN_PREFIXES: [&str; 7] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "v1."];
+/// Fits on a line, and is less than a line of PEM.
+const LONGEST_QUOTE: usize = 60;
