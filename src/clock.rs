@@ -1,7 +1,7 @@
 //! The clocks: one that only goes forward, the machine's wall clock, and GitHub's as an offset from it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -90,41 +90,40 @@ impl Clock for ManualClock {
     }
 }
 
-/// GitHub's clock, known as an offset from the machine's wall clock by the `Date` headers of its answers.
+/// GitHub's clock, known by the `Date` headers of its answers and carried on by boot time, so that a jump of the
+/// machine's wall clock does not move it.
 #[derive(Clone)]
 pub struct GithubClock {
     clock: Arc<dyn Clock>,
-    offset_ms: Arc<AtomicI64>,
+    observed: Arc<Mutex<Option<(BootTime, Timestamp)>>>,
 }
 
 impl GithubClock {
-    /// Before the first answer, GitHub is taken to agree with `clock`.
+    /// Before the first answer, GitHub is taken to agree with the wall clock of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, offset_ms: Arc::new(AtomicI64::new(UNKNOWN)) }
+        Self { clock, observed: Arc::default() }
     }
 
     /// The time at GitHub.
     pub fn now(&self) -> Timestamp {
-        let offset = self.offset().unwrap_or(SignedDuration::ZERO);
-        self.clock.wall().checked_add(offset).unwrap_or_else(|_| self.clock.wall())
+        self.observed_now().unwrap_or_else(|| self.clock.wall())
     }
 
-    /// How far GitHub's clock is ahead of the machine's; `None` before the first answer.
+    /// How far GitHub's clock is ahead of the machine's wall clock; `None` before the first answer.
     pub fn offset(&self) -> Option<SignedDuration> {
-        match self.offset_ms.load(Ordering::Relaxed) {
-            UNKNOWN => None,
-            ms => Some(SignedDuration::from_millis(ms)),
-        }
+        Some(self.observed_now()?.duration_since(self.clock.wall()))
     }
 
     /// Learns from the `Date` header of an answer that has just come.
     pub fn observe(&self, date: Timestamp) {
-        let ms = date.as_millisecond().saturating_sub(self.clock.wall().as_millisecond());
-        self.offset_ms.store(ms, Ordering::Relaxed);
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.clock.boot(), date));
+    }
+
+    fn observed_now(&self) -> Option<Timestamp> {
+        let (boot, date) = (*self.observed.lock().unwrap_or_else(PoisonError::into_inner))?;
+        date.checked_add(self.clock.boot().since(boot)).ok()
     }
 }
-
-const UNKNOWN: i64 = i64::MIN;
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +147,18 @@ mod tests {
         let date = clock.wall() + SignedDuration::from_mins(10);
         github.observe(date);
         assert_eq!((github.offset(), github.now()), (Some(SignedDuration::from_mins(10)), date));
+    }
+
+    #[test]
+    fn githubs_time_does_not_jump_with_the_wall_clock() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48));
+        let github = GithubClock::new(clock.clone());
+        let date = clock.wall();
+        github.observe(date);
+        clock.set_wall_back(86_400_000);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(github.now(), date + SignedDuration::from_secs(60));
+        assert_eq!(github.offset(), Some(SignedDuration::from_hours(24)));
     }
 
     #[test]

@@ -2,7 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod app;
+pub mod broker;
 pub mod clock;
 pub mod github;
 pub mod model;
+pub mod server;
 pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

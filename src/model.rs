@@ -7,7 +7,7 @@ pub mod secret;
 pub mod token;
 
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
-pub use installation::{Installation, Selector};
+pub use installation::{App, Installation, Selector};
 pub use scope::{Level, Permission, Scope};
-pub use secret::Secret;
-pub use token::{Grant, InstallationToken};
+pub use secret::{Secret, redact};
+pub use token::{Grant, InstallationToken, Minted, TokenKey};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Why a value is not in the alphabet of its kind. Names the kind and what is allowed, for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +76,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $accepts:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name, in lower case.
@@ -92,7 +93,7 @@ macro_rules! name {
                 if !accepts(text) {
                     return Err(Invalid::new(text, $kind, $allowed));
                 }
-                Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
+                Ok(Self(text.to_ascii_lowercase().into()))
             }
         }
 

@@ -1,6 +1,21 @@
 //! An app on an account, and the ways to say which one.
 
+use std::collections::BTreeMap;
+
 use super::{InstallationId, Login, RepositoryName};
+
+/// Who an app is, as GitHub knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// GitHub's number for it.
+    pub id: u64,
+    /// The name that people see.
+    pub name: String,
+    /// The name in URLs: `https://github.com/apps/SLUG`.
+    pub slug: Option<String>,
+    /// Permission and level that the app asks of every installation.
+    pub permissions: BTreeMap<String, String>,
+}
 
 /// Where an app is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +24,8 @@ pub struct Installation {
     pub id: InstallationId,
     /// The account's login, or an enterprise's slug, spelt as GitHub spells it. GitHub may not say.
     pub account: Option<String>,
+    /// Permission and level that this installation has accepted.
+    pub permissions: BTreeMap<String, String>,
     /// Whether an owner of the account has suspended it: it is listed, but no token can be minted.
     pub suspended: bool,
 }

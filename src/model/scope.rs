@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::id::Invalid;
 use super::{Grant, RepositoryId, RepositoryName};
@@ -68,9 +69,36 @@ impl Scope {
     }
 }
 
+impl fmt::Display for Scope {
+    /// `*` for everything, else what it is narrowed to, as in a request.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("*");
+        }
+        let mut parts = Vec::new();
+        if let Some(names) = &self.repositories {
+            parts.push(format!("repositories={}", join(names.iter())));
+        }
+        if let Some(ids) = &self.repository_ids {
+            parts.push(format!("repository_ids={}", join(ids.iter())));
+        }
+        if let Some(list) = &self.permissions {
+            parts.push(format!(
+                "permissions={}",
+                join(list.iter().map(|(name, level)| format!("{name}:{level}")))
+            ));
+        }
+        f.write_str(&parts.join(" "))
+    }
+}
+
+fn join<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(",")
+}
+
 /// The name of a permission, such as `contents`. GitHub's list is open and grows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Permission(Box<str>);
+pub struct Permission(Arc<str>);
 
 impl Permission {
     /// The name, in lower case.
@@ -92,7 +120,7 @@ impl FromStr for Permission {
                 "letters, digits and '_' are, as in pull_requests",
             ));
         }
-        Ok(Self(text.into_boxed_str()))
+        Ok(Self(text.into()))
     }
 }
 

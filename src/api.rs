@@ -1,0 +1,96 @@
+//! Bodies of the local endpoint, shared by its server and its client.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `200` of `GET /token`. What GitHub did not say is left out.
+#[derive(Serialize)]
+pub struct Token<'a> {
+    /// The token, byte for byte.
+    pub token: &'a str,
+    /// The end of its life, byte for byte.
+    pub expires_at: &'a str,
+    /// The installation's id.
+    pub installation_id: u64,
+    /// The login or slug of the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<&'a str>,
+    /// Permission and level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<&'a BTreeMap<String, String>>,
+    /// `all` or `selected`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository_selection: Option<&'a str>,
+    /// Bare names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repositories: Option<Vec<&'a str>>,
+    /// The user on whose behalf the token acts: always there, and null while GitHub grants no such tokens.
+    pub on_behalf_of: Option<()>,
+}
+
+/// Every failure, wherever it comes from.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Error {
+    /// One plain sentence: what happened and what to do.
+    pub message: String,
+    /// Where to read on.
+    pub documentation_url: String,
+    /// The HTTP status, in digits, as GitHub writes it.
+    pub status: String,
+    /// What went wrong, for programs.
+    pub code: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// The id of this request in log and audit.
+    pub request_id: String,
+}
+
+/// `200` of `GET /status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Whether every app is accepted by GitHub.
+    pub ready: bool,
+    /// Seconds by which GitHub's clock is ahead of this machine's; null until GitHub has answered.
+    pub clock_offset_seconds: Option<f64>,
+    /// The configured apps.
+    pub apps: Vec<App>,
+    /// Every token in hand; never the token itself.
+    pub tokens: Vec<CachedToken>,
+}
+
+/// An app in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct App {
+    /// Its name in the configuration.
+    pub name: String,
+    /// App id or client id.
+    pub id: String,
+    /// Fingerprint of the key that signs, as GitHub's settings page shows it.
+    pub key_fingerprint: String,
+    /// Why GitHub has not accepted it yet; null once it has.
+    pub not_ready: Option<String>,
+}
+
+/// A token in hand, in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CachedToken {
+    /// The app that minted it.
+    pub app: String,
+    /// The installation's id.
+    pub installation_id: u64,
+    /// The account, if it is known.
+    pub account: Option<String>,
+    /// What it is narrowed to, `*` for nothing.
+    pub scope: String,
+    /// `fresh`, `renewing`, `stale` or `dead`.
+    pub state: String,
+    /// As GitHub wrote it.
+    pub expires_at: String,
+    /// Seconds until it is no longer good, by the clock that does not jump.
+    pub remaining_seconds: u64,
+    /// base64 SHA-256, by which GitHub's audit log knows it.
+    pub hashed_token: String,
+}

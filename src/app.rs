@@ -1,0 +1,156 @@
+//! Builds the daemon from its settings: the one place that wires the layers together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::freshness::Windows;
+use crate::broker::{self, Broker};
+use crate::clock::Clock;
+use crate::github::key::{Key, KeyError};
+use crate::github::{BuildError, Client, Github, Reach};
+use crate::model::AppName;
+use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
+use crate::server::{self, ServedApp, Server};
+use crate::settings::{self, Keys, Settings};
+use crate::telemetry::metrics::Metrics;
+
+/// A daemon that is built and not yet running.
+pub struct App {
+    broker: Broker,
+    server: Server,
+    shutdown: settings::Shutdown,
+}
+
+/// Why no daemon could be built. All of it is the configuration's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings contradict each other or name no app.
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The client for GitHub cannot be built.
+    #[error(transparent)]
+    Client(#[from] BuildError),
+}
+
+/// The keys of every app, newest first. Nothing else of the daemon is needed to read them, so that a bad one is found
+/// before anything is bound.
+pub fn load_keys(settings: &Settings) -> Result<BTreeMap<AppName, Vec<Key>>, KeyError> {
+    let load = |app: &settings::App| match &app.keys {
+        Keys::Files(paths) => paths.iter().map(|path| Key::read(path)).collect(),
+        Keys::Inline { variable, pem } => Ok(vec![Key::parse(pem.expose(), variable)?]),
+    };
+    settings.apps.iter().map(|(name, app)| Ok((name.clone(), load(app)?))).collect()
+}
+
+/// A client for the GitHub of `settings`.
+pub fn client(
+    settings: &Settings,
+    keys: &BTreeMap<AppName, Vec<Key>>,
+    clock: Arc<dyn Clock>,
+) -> Result<Client, Error> {
+    let github = &settings.github;
+    let reach = Reach {
+        api_url: github.api_url.clone(),
+        api_version: github.api_version.clone(),
+        ca_file: github.ca_file.clone(),
+        proxy: github.proxy.as_ref().map(|proxy| proxy.expose().clone()),
+        connect_timeout: github.connect_timeout,
+        request_timeout: github.request_timeout,
+    };
+    let newest = |name: &AppName| keys.get(name).and_then(|keys| keys.first()).cloned();
+    let apps =
+        settings.apps.iter().filter_map(|(name, app)| Some((name.clone(), (app.id.clone(), newest(name)?))));
+    Ok(Client::new(&reach, apps.collect(), clock)?)
+}
+
+/// Binds what `settings` name.
+pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
+    let mut listeners = Listeners::default();
+    if let Some(address) = settings.tcp {
+        listeners.tcp = Some(bind_tcp("listen.tcp", address).await?);
+    }
+    if let Some(path) = &settings.unix {
+        listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode)?);
+    }
+    if let Some(address) = settings.ops {
+        listeners.ops = Some(bind_tcp("listen.ops", address).await?);
+    }
+    Ok(listeners)
+}
+
+impl App {
+    /// A daemon for these settings and keys, on this clock.
+    pub fn build(
+        settings: &Settings,
+        keys: &BTreeMap<AppName, Vec<Key>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        settings.require_apps()?;
+        for key in keys.values().flatten() {
+            key.self_test()?;
+        }
+        let client = client(settings, keys, Arc::clone(&clock))?;
+        let github_clock = client.github_clock().clone();
+        let apps = settings.apps.iter().map(|(name, app)| ServedApp {
+            name: name.to_string(),
+            id: app.id.clone(),
+            key_fingerprint: client.fingerprint(name).unwrap_or_default().to_owned(),
+        });
+        let apps = apps.collect();
+        let metrics = Arc::new(Metrics::default());
+        let github: Arc<dyn Github> = Arc::new(client);
+        let broker = Broker::new(github, clock, Arc::clone(&metrics), broker_rules(settings));
+        let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(&settings.listen));
+        Ok(Self { broker, server, shutdown: settings.shutdown.clone() })
+    }
+
+    /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
+    /// the requests in hand may take `shutdown.grace` to end.
+    pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
+        let Self { broker, server, shutdown } = self;
+        broker.probe();
+        let close = CancellationToken::new();
+        let draining = async {
+            stop.await;
+            broker.drain();
+            tokio::time::sleep(shutdown.delay).await;
+            close.cancel();
+        };
+        tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining);
+        // A mint whose callers have gone is not worth waiting for longer than its callers would be.
+        let _ = tokio::time::timeout(LAST_MINTS, broker.drained()).await;
+    }
+}
+
+fn broker_rules(settings: &Settings) -> broker::Rules {
+    let cache = &settings.cache;
+    broker::Rules {
+        apps: settings.apps.iter().map(|(name, app)| (name.clone(), app.installation)).collect(),
+        default_app: settings.default_app.clone(),
+        windows: Windows {
+            renew_before: cache.renew_before,
+            min_validity: cache.min_validity,
+            grace: cache.grace,
+        },
+        max_entries: cache.max_entries,
+        max_bytes: cache.max_bytes,
+        render: server::render,
+    }
+}
+
+fn server_rules(listen: &settings::Listen) -> server::Rules {
+    server::Rules {
+        allowed_hosts: listen.allowed_hosts.clone(),
+        require_client_header: listen.require_client_header,
+        hop_limit_1: listen.hop_limit_1,
+        max_connections: listen.max_connections,
+    }
+}
+
+const LAST_MINTS: Duration = Duration::from_secs(1);

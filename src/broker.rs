@@ -1,0 +1,355 @@
+//! The heart: turns a request for a token into a token, with as few calls to GitHub as can be.
+//!
+//! What holds here, whatever the callers and GitHub do:
+//! - a dead token is never handed out ([`freshness::assess`]);
+//! - for one key there is never more than one mint under way ([`flight`]), and no caller can cancel it;
+//! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does.
+
+mod cache;
+mod directory;
+mod flight;
+pub mod freshness;
+mod readiness;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use cache::TokenCache;
+pub use cache::{Bodies, Entry};
+use directory::{Directory, Found, Source};
+use flight::Flights;
+use freshness::{Life, State, Windows, assess};
+use readiness::Readiness;
+
+use crate::clock::Clock;
+use crate::github::{Failure, Github, Kind};
+use crate::model::{AppName, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId};
+use crate::telemetry::metrics::Metrics;
+
+/// Vends tokens. One for the whole daemon.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    github: Arc<dyn Github>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    windows: Windows,
+    render: Render,
+    default_app: Option<AppName>,
+    apps: Vec<AppName>,
+    directory: Directory,
+    tokens: TokenCache,
+    mints: Flights<TokenKey, Minting>,
+    readiness: Readiness,
+    tasks: TaskTracker,
+    draining: CancellationToken,
+}
+
+type Minting = Result<Arc<Entry>, Error>;
+
+/// How a token looks on the wire. The broker keeps what this makes, and does not look into it.
+pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies;
+
+/// What a broker is told at its making.
+pub struct Rules {
+    /// The apps, each with the installation for requests that name none.
+    pub apps: BTreeMap<AppName, Option<InstallationId>>,
+    /// The app for requests that name none.
+    pub default_app: Option<AppName>,
+    /// When a token is how good.
+    pub windows: Windows,
+    /// Most tokens kept.
+    pub max_entries: u64,
+    /// Most bytes of tokens kept.
+    pub max_bytes: u64,
+    /// How a token looks on the wire.
+    pub render: Render,
+}
+
+/// A caller's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// Which app; `None` is the default one.
+    pub app: Option<AppName>,
+    /// Which installation.
+    pub selector: Selector,
+    /// What the token is narrowed to.
+    pub scope: Arc<Scope>,
+    /// On whose behalf.
+    pub user: Option<UserId>,
+}
+
+/// A token for a caller.
+#[derive(Debug, Clone)]
+pub struct Vended {
+    /// Which one.
+    pub key: TokenKey,
+    /// The token.
+    pub entry: Arc<Entry>,
+    /// How good it is.
+    pub state: State,
+    /// Whether it was in hand, or had to be minted.
+    pub origin: Origin,
+}
+
+/// A token in hand, for whoever looks at the cache.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Which one.
+    pub key: Arc<TokenKey>,
+    /// The token.
+    pub entry: Arc<Entry>,
+    /// How good it is.
+    pub state: State,
+    /// What is left of its life.
+    pub remaining: Duration,
+}
+
+/// Whether a token was in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was in hand.
+    Cached,
+    /// It was minted for this request or one at the same time.
+    Minted,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// GitHub did not hand one out.
+    #[error(transparent)]
+    Github(#[from] Failure),
+    /// GitHub has no such installation for this app.
+    #[error("{0}")]
+    UnknownInstallation(String),
+    /// The app has several installations and the request names none.
+    #[error("{0}")]
+    SelectorNeeded(String),
+    /// Several apps are configured and the request names none.
+    #[error("{0}")]
+    AppNeeded(String),
+    /// Today's GitHub mints no installation tokens on behalf of a user.
+    #[error("GitHub's Apps API mints no installation tokens on behalf of a user: leave user= out")]
+    UserTokensUnsupported,
+    /// No app of this name is configured.
+    #[error("{0}")]
+    UnknownApp(String),
+    /// The mint's task panicked.
+    #[error(
+        "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
+    )]
+    Crashed,
+    /// The daemon is about to exit and mints no more.
+    #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
+    ShuttingDown,
+}
+
+impl Broker {
+    /// A broker with nothing in hand.
+    pub fn new(github: Arc<dyn Github>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, rules: Rules) -> Self {
+        let tasks = TaskTracker::new();
+        let apps: Vec<_> = rules.apps.keys().cloned().collect();
+        Self(Arc::new(Inner {
+            readiness: Readiness::new(apps.iter()),
+            directory: Directory::new(Arc::clone(&github), Arc::clone(&clock), rules.apps, tasks.clone()),
+            tokens: TokenCache::new(rules.max_entries, rules.max_bytes),
+            mints: Flights::new(tasks.clone()),
+            windows: rules.windows,
+            render: rules.render,
+            default_app: rules.default_app,
+            draining: CancellationToken::new(),
+            github,
+            clock,
+            metrics,
+            apps,
+            tasks,
+        }))
+    }
+
+    /// A token for `request`: the one in hand while it is good, else a new one.
+    pub async fn vend(&self, request: &TokenRequest) -> Result<Vended, Error> {
+        let app = self.app(request.app.as_ref())?;
+        if request.user.is_some() {
+            return Err(Error::UserTokensUnsupported);
+        }
+        let (found, source) = self.0.directory.resolve(app, &request.selector).await?;
+        let vended = self.token(request.key(app, &found), &found).await;
+        match vended {
+            Err(error)
+                if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
+            {
+                self.0.directory.forget(app, &request.selector);
+                let (now_found, _) = self.0.directory.resolve(app, &request.selector).await?;
+                if now_found.id == found.id {
+                    return Err(error);
+                }
+                self.token(request.key(app, &now_found), &now_found).await
+            }
+            vended => vended,
+        }
+    }
+
+    /// The app that is meant by `name`, or by none.
+    pub fn app<'a>(&'a self, name: Option<&'a AppName>) -> Result<&'a AppName, Error> {
+        let configured = || self.0.apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) if self.0.apps.contains(name) => Ok(name),
+            Some(name) => {
+                Err(Error::UnknownApp(format!("no app {name} is configured: there are {}", configured())))
+            }
+            None => self.0.default_app.as_ref().ok_or_else(|| {
+                let apps = configured();
+                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with app=NAME"))
+            }),
+        }
+    }
+
+    /// All tokens in hand: which, and how good.
+    pub fn entries(&self) -> Vec<Held> {
+        let now = self.0.clock.boot();
+        let held = |(key, entry): (_, Arc<Entry>)| Held {
+            key,
+            state: assess(&entry.life, now, &self.0.windows),
+            remaining: entry.life.remaining(now),
+            entry,
+        };
+        self.0.tokens.entries().into_iter().map(held).collect()
+    }
+
+    /// How many tokens are in hand.
+    pub fn entry_count(&self) -> u64 {
+        self.0.tokens.len()
+    }
+
+    /// Why not every app is accepted by GitHub yet; empty once all are.
+    pub fn not_ready(&self) -> Vec<(AppName, String)> {
+        self.0.readiness.missing()
+    }
+
+    /// Asks GitHub who each app is, until it says so. Vending never waits for this.
+    pub fn probe(&self) {
+        for app in self.0.apps.clone() {
+            let inner = Arc::clone(&self.0);
+            let probing = async move { inner.readiness.probe(&*inner.github, &app).await };
+            tokio::spawn(self.0.draining.clone().run_until_cancelled_owned(probing));
+        }
+    }
+
+    /// From now on only tokens in hand are vended.
+    pub fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    /// Waits for the mints under way.
+    pub async fn drained(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    async fn token(&self, key: TokenKey, found: &Found) -> Result<Vended, Error> {
+        let in_hand = self.in_hand(&key);
+        if let Some((entry, state @ (State::Fresh | State::Renewing))) = in_hand {
+            return Ok(Vended { key, entry, state, origin: Origin::Cached });
+        }
+        match self.mint(&key, found).await {
+            Ok(entry) => {
+                let state = assess(&entry.life, self.0.clock.boot(), &self.0.windows);
+                Ok(Vended { key, entry, state, origin: Origin::Minted })
+            }
+            // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
+            Err(error) => match self.in_hand(&key) {
+                Some((entry, state)) => Ok(Vended { key, entry, state, origin: Origin::Cached }),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The token in hand, unless it is dead.
+    fn in_hand(&self, key: &TokenKey) -> Option<(Arc<Entry>, State)> {
+        let entry = self.0.tokens.get(key)?;
+        let state = assess(&entry.life, self.0.clock.boot(), &self.0.windows);
+        (state != State::Dead).then_some((entry, state))
+    }
+
+    async fn mint(&self, key: &TokenKey, found: &Found) -> Minting {
+        if self.0.draining.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        let start = || {
+            let (broker, key, account) = (self.clone(), key.clone(), found.account.clone());
+            async move { broker.minted(key, account).await }
+        };
+        self.0.mints.join(key, start).await.unwrap_or(Err(Error::Crashed))
+    }
+
+    /// Runs in a task of its own, once at a time for each key.
+    async fn minted(&self, key: TokenKey, account: Option<String>) -> Minting {
+        if let Some((entry, State::Fresh)) = self.in_hand(&key) {
+            // The mint before this one landed between our caller's look into the cache and its joining.
+            return Ok(entry);
+        }
+        let began = self.0.clock.boot();
+        let outcome = self.0.github.mint(&key).await;
+        let took = self.0.clock.boot().since(began);
+        match outcome {
+            Ok(minted) => {
+                self.0.metrics.mint(&key.app, "ok", took);
+                self.0.readiness.accepted(&key.app);
+                let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token);
+                let life = Life::of(&minted);
+                let hashed_token = hashed(&minted.token.secret);
+                let entry = Arc::new(Entry { token: minted.token, account, life, bodies, hashed_token });
+                self.0.tokens.put(key, Arc::clone(&entry));
+                Ok(entry)
+            }
+            Err(failure) => {
+                self.0.metrics.mint(&key.app, failure.kind.as_str(), took);
+                tracing::warn!(app = %key.app, installation = %key.installation, %failure, "no token could be minted");
+                self.drop_if_gone(&key, &failure).await;
+                Err(Error::Github(failure))
+            }
+        }
+    }
+
+    /// Throws tokens out on GitHub's word that they are worthless: a suspension, or a 404 that holds when asked again.
+    async fn drop_if_gone(&self, key: &TokenKey, failure: &Failure) {
+        let gone = match failure.kind {
+            Kind::Suspended => true,
+            Kind::NotFound if self.0.tokens.holds(&key.app, key.installation) => {
+                let confirmed = self.0.github.look_up(&key.app, &Selector::Id(key.installation)).await;
+                confirmed.is_err_and(|failure| failure.kind == Kind::NotFound)
+            }
+            _ => false,
+        };
+        if gone {
+            self.0.tokens.drop_installation(&key.app, key.installation);
+        }
+    }
+}
+
+/// base64 of the SHA-256, by which GitHub's audit log knows a token.
+fn hashed(secret: &Secret) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose().as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(digest)
+}
+
+impl TokenRequest {
+    fn key(&self, app: &AppName, found: &Found) -> TokenKey {
+        TokenKey { app: app.clone(), installation: found.id, user: self.user, scope: Arc::clone(&self.scope) }
+    }
+}
+
+impl Error {
+    /// Whether a look-up that is out of date would explain it.
+    fn may_mean_another_installation(&self, scope: &Scope) -> bool {
+        let Self::Github(failure) = self else { return false };
+        failure.kind == Kind::NotFound || (failure.kind == Kind::ScopeRefused && scope.names_repositories())
+    }
+}

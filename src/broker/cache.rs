@@ -1,0 +1,201 @@
+//! The tokens in hand. moka stores, bounds and evicts; whether a token is still good is [`super::freshness`]'s to say.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use moka::Expiry;
+use moka::policy::EvictionPolicy;
+use moka::sync;
+
+use super::freshness::Life;
+use crate::model::{AppName, InstallationId, InstallationToken, TokenKey};
+
+/// A token in hand, ready to be handed out.
+#[derive(Debug)]
+pub struct Entry {
+    /// What GitHub handed out.
+    pub token: InstallationToken,
+    /// The account of the installation, if it is known.
+    pub account: Option<String>,
+    /// Its life.
+    pub life: Life,
+    /// How it looks on the wire.
+    pub bodies: Bodies,
+    /// base64 of its SHA-256, by which GitHub's audit log knows it.
+    pub hashed_token: String,
+}
+
+/// A token's answers, rendered once when it is minted.
+#[derive(Clone)]
+pub struct Bodies {
+    /// The JSON object of `GET /token`.
+    pub json: Bytes,
+    /// The bare token and a newline.
+    pub text: Bytes,
+}
+
+impl fmt::Debug for Bodies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The tokens by all that makes them differ, the least recently used of too many thrown out first.
+pub(super) struct TokenCache(sync::Cache<TokenKey, Arc<Entry>>);
+
+impl TokenCache {
+    /// A cache that never holds more than `max_entries` tokens, nor more than about `max_bytes` of them.
+    pub(super) fn new(max_entries: u64, max_bytes: u64) -> Self {
+        // moka weighs by one number: an entry weighs its bytes, and at least its share of them, so that
+        // both bounds hold.
+        let share = max_bytes.div_ceil(max_entries.max(1));
+        let weigh =
+            move |_: &TokenKey, entry: &Arc<Entry>| u32::try_from(share.max(size(entry))).unwrap_or(u32::MAX);
+        // The default policy does not admit a new key to a full cache: every request for it would mint.
+        let cache = sync::Cache::builder().max_capacity(share * max_entries.max(1)).weigher(weigh);
+        Self(cache.eviction_policy(EvictionPolicy::lru()).expire_after(UntilDead).build())
+    }
+
+    /// The token in hand, in whatever state.
+    pub(super) fn get(&self, key: &TokenKey) -> Option<Arc<Entry>> {
+        self.0.get(key)
+    }
+
+    /// Puts a token into service, in place of the one before it.
+    pub(super) fn put(&self, key: TokenKey, entry: Arc<Entry>) {
+        self.0.insert(key, entry);
+    }
+
+    /// All tokens in hand, in no order.
+    pub(super) fn entries(&self) -> Vec<(Arc<TokenKey>, Arc<Entry>)> {
+        self.0.iter().collect()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.0.entry_count()
+    }
+
+    /// Whether any token of this installation is in hand.
+    pub(super) fn holds(&self, app: &AppName, installation: InstallationId) -> bool {
+        self.0.iter().any(|(key, _)| key.installation == installation && key.app == *app)
+    }
+
+    /// Throws out every token of an installation that GitHub no longer serves.
+    pub(super) fn drop_installation(&self, app: &AppName, installation: InstallationId) {
+        for (key, _) in &self.0 {
+            if key.installation == installation && key.app == *app {
+                self.0.invalidate(&*key);
+            }
+        }
+    }
+}
+
+/// A map of bounded size that forgets the least recently used.
+pub(super) struct Lru<K, V>(sync::Cache<K, V>);
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru<K, V> {
+    pub(super) fn new(most: u64) -> Self {
+        Self(sync::Cache::builder().max_capacity(most).eviction_policy(EvictionPolicy::lru()).build())
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.0.get(key)
+    }
+
+    pub(super) fn put(&self, key: K, value: V) {
+        self.0.insert(key, value);
+    }
+
+    pub(super) fn forget(&self, key: &K) {
+        self.0.invalidate(key);
+    }
+}
+
+/// Frees the memory of tokens that have died. Its clock stops while the machine sleeps, so it may be late: that costs
+/// memory, never correctness.
+struct UntilDead;
+
+impl Expiry<TokenKey, Arc<Entry>> for UntilDead {
+    fn expire_after_create(&self, _: &TokenKey, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+        Some(entry.life.lifetime())
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &TokenKey,
+        entry: &Arc<Entry>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.life.lifetime())
+    }
+}
+
+fn size(entry: &Entry) -> u64 {
+    let bytes = entry.bodies.json.len() + entry.bodies.text.len() + entry.token.secret.expose().len();
+    // The grant is in the JSON body once and beside it once more.
+    (bytes + entry.bodies.json.len() + FIXED) as u64
+}
+
+/// An entry's own structs, its key, and moka's book-keeping, roughly.
+const FIXED: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::BootTime;
+    use crate::model::{Grant, Minted, Secret};
+
+    fn entry_of(lifetime: Duration, json: usize) -> Arc<Entry> {
+        let secret = Secret::from("t".to_owned());
+        let token = InstallationToken { secret, expires_at: String::new(), grant: Grant::default() };
+        let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
+        let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };
+        Arc::new(Entry { token, account: None, life, bodies, hashed_token: String::new() })
+    }
+
+    fn key(installation: u64) -> TokenKey {
+        TokenKey {
+            app: AppName::default(),
+            installation: InstallationId::new(installation).unwrap(),
+            user: None,
+            scope: Arc::default(),
+        }
+    }
+
+    fn fill(cache: &TokenCache, count: u64, json: usize) {
+        for installation in 1..=count {
+            cache.put(key(installation), entry_of(Duration::from_secs(3600), json));
+            cache.len();
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_configured_entries_stay_and_the_newest_do() {
+        let cache = TokenCache::new(10, 64 * 1024 * 1024);
+        fill(&cache, 30, 100);
+        assert_eq!(cache.len(), 10);
+        assert!(cache.get(&key(30)).is_some() && cache.get(&key(1)).is_none());
+    }
+
+    #[test]
+    fn large_tokens_are_bounded_by_bytes() {
+        let cache = TokenCache::new(1000, 64 * 1024);
+        fill(&cache, 100, 8 * 1024);
+        assert!((1..=4).contains(&cache.len()), "{}", cache.len());
+        assert!(cache.get(&key(100)).is_some());
+    }
+
+    #[test]
+    fn dropping_an_installation_leaves_the_others() {
+        let cache = TokenCache::new(10, 1024 * 1024);
+        fill(&cache, 3, 10);
+        cache.drop_installation(&AppName::default(), InstallationId::new(2).unwrap());
+        assert!(cache.get(&key(2)).is_none() && cache.get(&key(1)).is_some() && cache.get(&key(3)).is_some());
+    }
+}

@@ -1,0 +1,147 @@
+//! Which installation a caller means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::Error;
+use super::cache::Lru;
+use super::flight::Flights;
+use crate::clock::{BootTime, Clock};
+use crate::github::{Failure, Github, Kind};
+use crate::model::{AppName, Installation, InstallationId, Selector};
+
+/// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
+pub(super) struct Directory {
+    github: Arc<dyn Github>,
+    clock: Arc<dyn Clock>,
+    /// The configured installation of each app, for requests that name none.
+    defaults: BTreeMap<AppName, Option<InstallationId>>,
+    known: Lru<Question, (Arc<Found>, BootTime)>,
+    look_ups: Flights<Question, Result<Arc<Found>, Error>>,
+}
+
+type Question = (AppName, Selector);
+
+/// The installation that was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) id: InstallationId,
+    pub(super) account: Option<String>,
+}
+
+/// Where an answer came from: one that was remembered may be out of date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Given,
+    Remembered,
+    Asked,
+}
+
+impl Directory {
+    pub(super) fn new(
+        github: Arc<dyn Github>,
+        clock: Arc<dyn Clock>,
+        defaults: BTreeMap<AppName, Option<InstallationId>>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { github, clock, defaults, known: Lru::new(MOST_REMEMBERED), look_ups: Flights::new(tasks) }
+    }
+
+    /// The installation that `selector` names.
+    pub(super) async fn resolve(
+        &self,
+        app: &AppName,
+        selector: &Selector,
+    ) -> Result<(Arc<Found>, Source), Error> {
+        let given = match selector {
+            Selector::Id(id) => Some(*id),
+            Selector::Default => self.defaults.get(app).copied().flatten(),
+            _ => None,
+        };
+        if let Some(id) = given {
+            return Ok((Arc::new(Found { id, account: None }), Source::Given));
+        }
+        let question = (app.clone(), selector.clone());
+        if let Some((found, at)) = self.known.get(&question)
+            && self.clock.boot().since(at) < REMEMBERED_FOR
+        {
+            return Ok((found, Source::Remembered));
+        }
+        let found = self.ask(&question).await?;
+        self.known.put(question, (Arc::clone(&found), self.clock.boot()));
+        Ok((found, Source::Asked))
+    }
+
+    /// Makes the next look-up ask GitHub.
+    pub(super) fn forget(&self, app: &AppName, selector: &Selector) {
+        self.known.forget(&(app.clone(), selector.clone()));
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Arc<Found>, Error> {
+        let look_up = || {
+            let (github, (app, selector)) = (Arc::clone(&self.github), question.clone());
+            async move {
+                let installation = match selector {
+                    Selector::Default => only_one(&app, github.installations(&app, SEVERAL).await),
+                    _ => github
+                        .look_up(&app, &selector)
+                        .await
+                        .map_err(|failure| explain(&app, &selector, failure)),
+                }?;
+                Ok(Arc::new(Found { id: installation.id, account: installation.account }))
+            }
+        };
+        self.look_ups.join(question, look_up).await.unwrap_or(Err(Error::Crashed))
+    }
+}
+
+/// The app's only installation: the one that a request means which names none.
+fn only_one(app: &AppName, list: Result<Vec<Installation>, Failure>) -> Result<Installation, Error> {
+    let list = list.map_err(Error::Github)?;
+    if list.is_empty() {
+        let message = format!("app {app} is not installed anywhere: install it on an account first");
+        return Err(Error::UnknownInstallation(message));
+    }
+    if let [only] = list.as_slice() {
+        return Ok(only.clone());
+    }
+    let named: Vec<_> = list.iter().filter_map(|installation| installation.account.as_deref()).collect();
+    let more = if named.len() > NAMED { ", …" } else { "" };
+    let names = named.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "app {app} has several installations ({names}{more}): choose with owner=LOGIN, repo=OWNER/NAME, \
+         enterprise=SLUG or installation=ID, or configure app.installation"
+    );
+    Err(Error::SelectorNeeded(message))
+}
+
+/// What GitHub's answer to a look-up means to whoever asked for `selector`.
+fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
+    let wanted = match selector {
+        Selector::Owner(login) => format!("owner {login}"),
+        Selector::Repository(owner, name) => format!("repository {owner}/{name}"),
+        Selector::Enterprise(slug) => format!("enterprise {slug}"),
+        Selector::Id(_) | Selector::Default => return Error::Github(failure),
+    };
+    match failure.kind {
+        Kind::NotFound => Error::UnknownInstallation(format!(
+            "app {app} has no installation for {wanted}: check the spelling, and that the app is installed there \
+             and may see it"
+        )),
+        Kind::Moved => Error::UnknownInstallation(format!(
+            "{wanted} has been renamed or moved, GitHub answers with a redirect: ask for it by its new name"
+        )),
+        _ => Error::Github(failure),
+    }
+}
+
+/// Accounts are rarely renamed; when one is, and its old name taken by another, this bounds the mistake.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+const MOST_REMEMBERED: u64 = 10_000;
+/// Two installations are several; one page of the list tells.
+const SEVERAL: usize = 2;
+/// Accounts that an error message names.
+const NAMED: usize = 5;

@@ -1,0 +1,155 @@
+//! How good a token still is: a pure function of its life and the time.
+
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::model::Minted;
+
+/// The life of a token on the clock that neither jumps nor stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    lifetime: Duration,
+    deadline: BootTime,
+}
+
+impl Life {
+    /// The life of a token that was asked for at `minted.sent`: it may have begun then, but not before.
+    pub fn of(minted: &Minted) -> Self {
+        let deadline = minted.sent.plus(minted.lifetime.saturating_sub(DATE_GRAIN));
+        Self { lifetime: minted.lifetime, deadline }
+    }
+
+    /// How long it was when it began.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// What is left of it.
+    pub fn remaining(&self, now: BootTime) -> Duration {
+        self.deadline.since(now)
+    }
+}
+
+/// Remaining life at which something changes. Configured as `cache.renew_before`, `cache.min_validity` and
+/// `cache.grace`.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    /// Down to here a token is fresh. Default 10 minutes, at most a third of the token's own lifetime.
+    pub renew_before: Duration,
+    /// Down to here it is handed out at once. Default 5 minutes, at most a sixth of the lifetime.
+    pub min_validity: Duration,
+    /// Down to here it is handed out if no new one can be had. Default 30 seconds, at most a twelfth.
+    pub grace: Duration,
+}
+
+/// What a request gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It, at once.
+    Fresh,
+    /// It, at once; a new one should be on its way.
+    Renewing,
+    /// A new one; it, if there is none to be had.
+    Stale,
+    /// A new one or a failure.
+    Dead,
+}
+
+impl State {
+    /// The value of `Ghtokend-Token-State`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Renewing => "renewing",
+            Self::Stale => "stale",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// How good a token with this life is at `now`.
+pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
+    let remaining = life.remaining(now);
+    if remaining > windows.renew_before.min(life.lifetime / 3) {
+        State::Fresh
+    } else if remaining >= windows.min_validity.min(life.lifetime / 6) {
+        State::Renewing
+    } else if remaining >= windows.grace.min(life.lifetime / 12) {
+        State::Stale
+    } else {
+        State::Dead
+    }
+}
+
+/// `Date` and `expires_at` are whole seconds, so that the real end may be this much earlier.
+const DATE_GRAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOWS: Windows = Windows {
+        renew_before: Duration::from_secs(600),
+        min_validity: Duration::from_secs(300),
+        grace: Duration::from_secs(30),
+    };
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    fn life(lifetime: u64) -> Life {
+        let lifetime = Duration::from_secs(lifetime);
+        Life { lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
+    }
+
+    #[test]
+    fn an_hour_is_fresh_then_renewing_then_stale_then_dead() {
+        let deadline = 1000 + 3599;
+        for (left, state) in [
+            (3599, State::Fresh),
+            (601, State::Fresh),
+            (600, State::Renewing),
+            (300, State::Renewing),
+            (299, State::Stale),
+            (30, State::Stale),
+            (29, State::Dead),
+            (0, State::Dead),
+        ] {
+            assert_eq!(assess(&life(3600), at(deadline - left), &WINDOWS), state, "{left} s left");
+        }
+        assert_eq!(assess(&life(3600), at(deadline + 1_000_000), &WINDOWS), State::Dead);
+    }
+
+    #[test]
+    fn windows_shrink_with_the_lifetime() {
+        let deadline = 1000 + 59;
+        for (left, state) in [
+            (21, State::Fresh),
+            (20, State::Renewing),
+            (10, State::Renewing),
+            (9, State::Stale),
+            (5, State::Stale),
+            (4, State::Dead),
+        ] {
+            assert_eq!(assess(&life(60), at(deadline - left), &WINDOWS), state, "{left} s left");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_past_its_deadline_is_handed_out_and_states_only_get_worse(
+            lifetime in 2u64..86_400, earlier in 0u64..100_000, later in 0u64..100_000,
+        ) {
+            let life = life(lifetime);
+            let rank = |elapsed: u64| assess(&life, at(1000 + elapsed), &WINDOWS) as u8;
+            let (earlier, later) = (earlier.min(later), earlier.max(later));
+            prop_assert!(rank(earlier) <= rank(later));
+            if later >= lifetime - 1 {
+                prop_assert_eq!(rank(later), State::Dead as u8);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! An HTTP answer of GitHub, reduced to what is read of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, LINK, RETRY_AFTER};
+use serde::Deserialize;
+use url::Url;
+
+use super::failure::Failure;
+use crate::model::redact;
+
+/// Status, the headers that matter, and the body.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    /// What was asked, for messages: "minting a token".
+    pub what: &'static str,
+    pub status: u16,
+    /// GitHub's own clock when it answered.
+    pub date: Option<Timestamp>,
+    pub link: Option<String>,
+    pub retry_after: Option<String>,
+    /// `x-ratelimit-remaining`
+    pub remaining: Option<String>,
+    /// `x-ratelimit-reset`, in seconds since 1970
+    pub reset: Option<String>,
+    /// `x-github-request-id`, which GitHub's support asks for.
+    pub request_id: Option<String>,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn read(what: &'static str, status: u16, headers: &HeaderMap, body: Bytes) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self {
+            what,
+            status,
+            date: text(DATE.as_str()).and_then(|date| http_date(&date)),
+            link: text(LINK.as_str()),
+            retry_after: text(RETRY_AFTER.as_str()),
+            remaining: text("x-ratelimit-remaining"),
+            reset: text("x-ratelimit-reset"),
+            request_id: text("x-github-request-id").map(|id| plain(&id)),
+            body,
+        }
+    }
+
+    /// The body as JSON of the shape `T`.
+    pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // The error's own text may quote the body, and the body may hold a token: only its place is told.
+            let what = match error.classify() {
+                serde_json::error::Category::Data => "the body has not the shape it should have",
+                _ => "the body is not JSON",
+            };
+            let place = format!("{what} (line {}, column {})", error.line(), error.column());
+            Failure::bad_answer(self, &place)
+        })
+    }
+
+    /// What GitHub says went wrong, as ` "…"`; empty if it says nothing in its documented form.
+    pub(crate) fn message(&self) -> String {
+        #[derive(Deserialize)]
+        struct Error {
+            message: String,
+        }
+        match serde_json::from_slice::<Error>(&self.body) {
+            Ok(error) => format!(" \"{}\"", plain(&redact(&error.message))),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Whether its headers say that a limit was hit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.retry_after.is_some() || self.remaining.as_deref() == Some("0")
+    }
+
+    /// How long to leave GitHub alone: `Retry-After` in seconds or as a date, else until the reset, else a minute.
+    ///
+    /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
+    pub(crate) fn retry_after(&self) -> Duration {
+        let until = |at: Timestamp| {
+            let now = self.date?;
+            Duration::try_from(at.duration_since(now)).ok()
+        };
+        let named = self.retry_after.as_deref().and_then(|value| match value.trim().parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => http_date(value).and_then(until),
+        });
+        let reset = || {
+            let at = self.reset.as_deref().filter(|_| self.remaining.as_deref() == Some("0"))?;
+            until(Timestamp::from_second(at.trim().parse().ok()?).ok()?)
+        };
+        named.or_else(reset).unwrap_or(UNNAMED_WAIT).min(LONGEST_WAIT)
+    }
+
+    /// The page after this one, if `Link` names one on the same origin as `base`.
+    pub(crate) fn next_page(&self, base: &Url) -> Result<Option<Url>, Failure> {
+        let next = self.link.as_deref().and_then(|link| {
+            link.split(',').find_map(|part| {
+                let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
+                let is_next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
+                parameters.split(';').any(is_next).then_some(target)
+            })
+        });
+        let Some(next) = next else { return Ok(None) };
+        match base.join(next) {
+            Ok(url) if url.origin() == base.origin() => Ok(Some(url)),
+            _ => Err(Failure::bad_answer(self, "its next page is not on the host of github.api_url")),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn empty(what: &'static str) -> Self {
+        Self::read(what, 200, &HeaderMap::new(), Bytes::new())
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp())
+}
+
+/// Text of the upstream, fit for one line of ours.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_QUOTE).collect()
+}
+
+const UNNAMED_WAIT: Duration = Duration::from_secs(60);
+/// No caller is sent away for longer, whatever GitHub says.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_QUOTE: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(retry_after: Option<&str>, remaining: Option<&str>, reset: Option<&str>) -> u64 {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let date = http_date("Sun, 22 Nov 2026 10:00:00 GMT");
+        let (retry_after, remaining, reset) = (own(retry_after), own(remaining), own(reset));
+        let answer = Answer { date, retry_after, remaining, reset, ..Answer::empty("x") };
+        answer.retry_after().as_secs()
+    }
+
+    #[test]
+    fn the_wait_is_what_github_names_within_reason() {
+        assert_eq!(limited(Some("30"), None, None), 30);
+        assert_eq!(limited(Some("Sun, 22 Nov 2026 10:02:00 GMT"), None, None), 120);
+        assert_eq!(limited(Some("999999999"), None, None), 3600);
+        for rubbish in ["-5", "soon", "", "1e9", "Sun, 22 Nov 2026 09:00:00 GMT"] {
+            assert_eq!(limited(Some(rubbish), None, None), 60, "{rubbish}");
+        }
+        let reset = (http_date("Sun, 22 Nov 2026 10:00:40 GMT").unwrap().as_second()).to_string();
+        assert_eq!(limited(None, Some("0"), Some(&reset)), 40);
+        assert_eq!(limited(None, Some("5"), Some(&reset)), 60);
+        assert_eq!(limited(None, None, None), 60);
+    }
+
+    #[test]
+    fn the_next_page_is_followed_on_the_same_origin_only() {
+        let base: Url = "https://ghe.example/api/v3".parse().unwrap();
+        let page = |link: &str| Answer { link: Some(link.into()), ..Answer::empty("x") }.next_page(&base);
+        let next = page(
+            "<https://ghe.example/api/v3/app/installations?page=1>; rel=\"prev\", \
+                         <https://ghe.example/api/v3/app/installations?page=3>; rel=\"next\"",
+        );
+        assert_eq!(next.unwrap().unwrap().query(), Some("page=3"));
+        assert_eq!(page("<https://ghe.example/x?page=9>; rel=\"last\"").unwrap(), None);
+        assert!(page("<https://evil.example/x>; rel=\"next\"").is_err());
+        assert!(page("<http://ghe.example/x>; rel=\"next\"").is_err());
+    }
+
+    #[test]
+    fn a_malformed_body_is_never_quoted() {
+        let answer = Answer { body: "{\"token\": ghs_marker}".into(), ..Answer::empty("x") };
+        let failure = answer.json::<serde_json::Value>().unwrap_err();
+        assert!(!failure.message.contains("marker"), "{failure}");
+    }
+}

@@ -1,0 +1,264 @@
+//! Dialect `apps`: today's GitHub Apps REST API. Builds requests and reads answers; does no I/O.
+//!
+//! <https://docs.github.com/en/rest/apps/apps>
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::answer::Answer;
+use super::failure::{Failure, Kind, classify};
+use super::request::Request;
+use crate::model::{
+    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Secret, Selector,
+};
+
+/// The media type of every call.
+pub(crate) const ACCEPT: &str = "application/vnd.github+json";
+
+pub(crate) fn app(base: &Url) -> Request {
+    Request::get("asking GitHub who the app is", base, &["app"])
+}
+
+pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
+    #[derive(Deserialize)]
+    struct Wire {
+        id: u64,
+        name: String,
+        slug: Option<String>,
+        #[serde(default)]
+        permissions: BTreeMap<String, String>,
+    }
+    let Wire { id, name, slug, permissions } = expect(answer, 200)?.json()?;
+    Ok(App { id, name, slug, permissions })
+}
+
+/// One page of the installations, the first of as many as there are.
+pub(crate) fn installations(base: &Url) -> Request {
+    let mut request = Request::get("listing the app's installations", base, &["app", "installations"]);
+    request.url.set_query(Some("per_page=100"));
+    request
+}
+
+pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Installation>, Failure> {
+    let page: Vec<WireInstallation> = expect(answer, 200)?.json()?;
+    page.into_iter().map(|installation| installation.read(answer)).collect()
+}
+
+/// The look-up for `selector`; `None` for the default, which takes the list.
+pub(crate) fn look_up(base: &Url, selector: &Selector) -> Option<Request> {
+    let get = |segments: &[&str]| Some(Request::get("looking up the installation", base, segments));
+    match selector {
+        Selector::Default => None,
+        Selector::Id(id) => get(&["app", "installations", &id.to_string()]),
+        // Answers for organisations too: https://docs.github.com/en/rest/apps/apps#get-a-user-installation-for-the-authenticated-app
+        Selector::Owner(login) => get(&["users", login.as_str(), "installation"]),
+        Selector::Repository(owner, name) => get(&["repos", owner.as_str(), name.as_str(), "installation"]),
+        Selector::Enterprise(slug) => get(&["enterprises", slug.as_str(), "installation"]),
+    }
+}
+
+pub(crate) fn read_installation(answer: &Answer) -> Result<Installation, Failure> {
+    expect(answer, 200)?.json::<WireInstallation>()?.read(answer)
+}
+
+pub(crate) fn mint(base: &Url, installation: InstallationId, scope: &Scope) -> Request {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        repositories: Option<Vec<&'a str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        repository_ids: Option<Vec<u64>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        permissions: Option<BTreeMap<&'a str, &'a str>>,
+    }
+    let body = Body {
+        repositories: scope
+            .repositories
+            .as_ref()
+            .map(|names| names.iter().map(|name| name.as_str()).collect()),
+        repository_ids: scope.repository_ids.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect()),
+        permissions: scope
+            .permissions
+            .as_ref()
+            .map(|list| list.iter().map(|(name, level)| (name.as_str(), level.as_str())).collect()),
+    };
+    let path = ["app", "installations", &installation.to_string(), "access_tokens"];
+    let mut request = Request::get("minting a token", base, &path);
+    request.method = Method::POST;
+    request.body = serde_json::to_vec(&body).ok();
+    request
+}
+
+/// The token and the moment of its expiry. Neither length nor shape of the token is looked at beyond what keeps it
+/// from breaking a header.
+pub(crate) fn read_mint(answer: &Answer) -> Result<(InstallationToken, Timestamp), Failure> {
+    #[derive(Deserialize)]
+    struct Wire {
+        token: String,
+        expires_at: String,
+        permissions: Option<BTreeMap<String, String>>,
+        repository_selection: Option<String>,
+        repositories: Option<Vec<Repository>>,
+    }
+    #[derive(Deserialize)]
+    struct Repository {
+        id: u64,
+        name: String,
+    }
+    let wire: Wire = expect(answer, 201)?.json()?;
+    let secret = Secret::from(wire.token);
+    if !(1..=LONGEST_TOKEN).contains(&secret.expose().len())
+        || !secret.expose().bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(Failure::bad_answer(answer, "its token is empty, over 8 KiB, or not plain ASCII"));
+    }
+    let expires = wire.expires_at.parse::<Timestamp>();
+    let expires = expires.map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))?;
+    let known = |repository: Repository| Some((RepositoryId::new(repository.id)?, repository.name));
+    let grant = Grant {
+        permissions: wire.permissions,
+        repository_selection: wire.repository_selection,
+        repositories: wire.repositories.map(|list| list.into_iter().filter_map(known).collect()),
+    };
+    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant }, expires))
+}
+
+/// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
+pub(crate) fn lifetime(
+    answer: &Answer,
+    expires: Timestamp,
+    now: Timestamp,
+) -> Result<std::time::Duration, Failure> {
+    let lifetime = expires.duration_since(now);
+    if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&lifetime) {
+        let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
+        return Err(Failure::bad_answer(answer, &what));
+    }
+    std::time::Duration::try_from(lifetime).map_err(|_| Failure::bad_answer(answer, "its token has expired"))
+}
+
+#[derive(Deserialize)]
+struct WireInstallation {
+    id: u64,
+    /// A user, an organisation, an enterprise, which has a `slug` and no `login`; or null.
+    account: Option<WireAccount>,
+    #[serde(default)]
+    permissions: BTreeMap<String, String>,
+    suspended_at: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct WireAccount {
+    login: Option<String>,
+    slug: Option<String>,
+}
+
+impl WireInstallation {
+    fn read(self, answer: &Answer) -> Result<Installation, Failure> {
+        let id = InstallationId::new(self.id);
+        Ok(Installation {
+            id: id.ok_or_else(|| Failure::bad_answer(answer, "an installation has the id 0"))?,
+            account: self.account.and_then(|account| account.login.or(account.slug)),
+            permissions: self.permissions,
+            suspended: self.suspended_at.is_some(),
+        })
+    }
+}
+
+fn expect(answer: &Answer, status: u16) -> Result<&Answer, Failure> {
+    match answer.status {
+        ok if ok == status => Ok(answer),
+        200..=299 => Err(Failure::new(
+            Kind::BadAnswer,
+            format!(
+                "{} answered {} where {status} is documented: check github.api_url",
+                answer.what, answer.status
+            ),
+        )),
+        _ => Err(classify(answer)),
+    }
+}
+
+/// GitHub's stateless tokens are some 520 bytes long; nothing says that they stay so.
+const LONGEST_TOKEN: usize = 8 * 1024;
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.to_owned().into(), ..Answer::empty("minting a token") }
+    }
+
+    #[test]
+    fn a_scope_that_narrows_nothing_asks_for_everything() {
+        let base = "https://ghe.example/api/v3".parse().unwrap();
+        let request = mint(&base, InstallationId::new(7).unwrap(), &Scope::default());
+        assert_eq!(request.url.as_str(), "https://ghe.example/api/v3/app/installations/7/access_tokens");
+        assert_eq!(request.body.as_deref(), Some(&b"{}"[..]));
+    }
+
+    #[test]
+    fn tokens_that_would_break_a_header_or_a_buffer_are_refused() {
+        for (token, ok) in [("ghs_x", true), ("", false), ("a b", false), ("a\\nb", false), ("ä", false)] {
+            let body = format!("{{\"token\":\"{token}\",\"expires_at\":\"2026-11-22T10:00:00Z\"}}");
+            assert_eq!(read_mint(&answer(201, &body)).is_ok(), ok, "{token:?}");
+        }
+        let long = |n| format!("{{\"token\":\"{}\",\"expires_at\":\"2026-11-22T10:00:00Z\"}}", "x".repeat(n));
+        assert!(read_mint(&answer(201, &long(8192))).is_ok());
+        assert!(read_mint(&answer(201, &long(8193))).is_err());
+    }
+
+    #[test]
+    fn expiry_may_come_with_fractions_and_offsets() {
+        let read = |at: &str| {
+            let body = format!("{{\"token\":\"t\",\"expires_at\":\"{at}\"}}");
+            read_mint(&answer(201, &body)).map(|(_, expires)| expires)
+        };
+        let expected = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
+        for at in ["2026-11-22T10:00:00Z", "2026-11-22T12:00:00+02:00", "2026-11-22T10:00:00.000Z"] {
+            assert_eq!(read(at), Ok(expected), "{at}");
+        }
+        for at in ["", "soon", "1795341600", "2026-11-22"] {
+            assert!(read(at).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn only_lifetimes_from_two_seconds_to_a_day_are_believed() {
+        let now = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
+        for (seconds, ok) in
+            [(-1, false), (0, false), (1, false), (2, true), (3600, true), (86_400, true), (86_401, false)]
+        {
+            let expires = now + SignedDuration::from_secs(seconds);
+            assert_eq!(lifetime(&answer(201, ""), expires, now).is_ok(), ok, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn an_enterprise_is_named_by_its_slug_and_a_lost_account_by_nothing() {
+        let read = |account: &str| {
+            let body = format!("{{\"id\":1,\"account\":{account},\"suspended_at\":null}}");
+            read_installation(&answer(200, &body)).unwrap().account
+        };
+        assert_eq!(read("{\"id\":9,\"slug\":\"megacorp\"}").as_deref(), Some("megacorp"));
+        assert_eq!(read("{\"id\":9,\"login\":\"acme\"}").as_deref(), Some("acme"));
+        assert_eq!(read("null"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn readers_never_panic(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let answer = Answer { status, body: body.into(), ..Answer::empty("x") };
+            let _ = (read_app(&answer), read_installations(&answer), read_installation(&answer), read_mint(&answer));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The HTTP client: one for the whole daemon.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Certificate, Proxy, redirect};
+use url::Url;
+
+use super::answer::Answer;
+use super::failure::{Failure, Kind, unanswered};
+use super::jwt::AppJwt;
+use super::key::Key;
+use super::request::Request;
+use super::{Github, Reply, apps};
+use crate::clock::{Clock, GithubClock};
+use crate::model::{App, AppName, Installation, Minted, Secret, Selector, TokenKey};
+
+/// Talks to one GitHub, for all configured apps.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    apps: BTreeMap<AppName, AppJwt>,
+    clock: Arc<dyn Clock>,
+    github_clock: GithubClock,
+}
+
+/// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
+#[derive(Clone)]
+pub struct Reach {
+    /// Base of the REST API.
+    pub api_url: Url,
+    /// Value of `X-GitHub-Api-Version`, or `None` to send none.
+    pub api_version: Option<String>,
+    /// PEM file with further root certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Proxy for all calls. Those of the environment are never used.
+    pub proxy: Option<Url>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for a whole answer.
+    pub request_timeout: Duration,
+}
+
+/// Why no client could be made of what is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The CA file cannot be read.
+    #[error("github.ca_file: {path}: cannot be read: {source}", path = path.display())]
+    ReadCa {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The CA file holds no certificate.
+    #[error("github.ca_file: {path}: holds no PEM certificate (BEGIN CERTIFICATE)", path = .0.display())]
+    NoCertificate(PathBuf),
+    /// The version has characters that no header can carry.
+    #[error("github.api_version: a date such as 2022-11-28 is allowed")]
+    Version,
+    /// The TLS stack or the proxy was refused.
+    #[error(
+        "no HTTPS client could be built: {0}; check github.ca_file, github.proxy and the system's CA certificates"
+    )]
+    Http(String),
+}
+
+impl Client {
+    /// A client for `apps`, each with its id and the key that signs for it.
+    pub fn new(
+        reach: &Reach,
+        apps: BTreeMap<AppName, (String, Key)>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
+        let apps = apps.into_iter().map(|(name, (id, key))| (name, AppJwt::new(&id, key))).collect();
+        let github_clock = GithubClock::new(clock.clone());
+        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, clock, github_clock })
+    }
+
+    /// GitHub's clock, as this client learns it from every answer.
+    pub fn github_clock(&self) -> &GithubClock {
+        &self.github_clock
+    }
+
+    /// The fingerprint of the key that signs for `app`, as GitHub's settings page shows it.
+    pub fn fingerprint(&self, app: &AppName) -> Option<&str> {
+        self.apps.get(app).map(|jwt| jwt.key().fingerprint())
+    }
+
+    async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+        let what = request.what;
+        let jwt = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
+        let jwt =
+            jwt.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))?;
+        let mut sending = self.http.request(request.method, request.url).header(AUTHORIZATION, bearer(&jwt));
+        if let Some(body) = request.body {
+            sending = sending.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
+            if body.len() + chunk.len() > LONGEST_ANSWER {
+                let message = format!("{what} brought more than 8 MiB: check github.api_url");
+                return Err(Failure::new(Kind::BadAnswer, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let answer = Answer::read(what, response.status().as_u16(), response.headers(), body.freeze());
+        if let Some(date) = answer.date {
+            self.github_clock.observe(date);
+        }
+        tracing::debug!(
+            what,
+            status = answer.status,
+            github_request_id = answer.request_id,
+            "GitHub answered"
+        );
+        Ok(answer)
+    }
+
+    async fn mint(&self, key: &TokenKey) -> Result<Minted, Failure> {
+        if key.user.is_some() {
+            let message = "today's GitHub mints no tokens on behalf of a user: leave user= out";
+            return Err(Failure::new(Kind::ScopeRefused, message));
+        }
+        let sent = self.clock.boot();
+        let answer = self.call(&key.app, apps::mint(&self.base, key.installation, &key.scope)).await?;
+        let (token, expires) = apps::read_mint(&answer)?;
+        let now = answer.date.unwrap_or_else(|| self.github_clock.now());
+        let lifetime = apps::lifetime(&answer, expires, now)?;
+        match key.scope.exceeded_by(&token.grant) {
+            None => Ok(Minted { token, sent, lifetime }),
+            Some(excess) => Err(Failure::bad_answer(&answer, &format!("{excess}, which was not asked for"))),
+        }
+    }
+
+    async fn installations(&self, app: &AppName, enough: usize) -> Result<Vec<Installation>, Failure> {
+        let mut request = apps::installations(&self.base);
+        let mut found = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let url = request.url.clone();
+            let answer = self.call(app, request).await?;
+            found.extend(apps::read_installations(&answer)?);
+            match answer.next_page(&self.base)? {
+                Some(next) if found.len() < enough && next != url => {
+                    request = Request { url: next, ..apps::installations(&self.base) };
+                }
+                _ => return Ok(found),
+            }
+        }
+        Err(Failure::new(
+            Kind::BadAnswer,
+            format!("listing the app's installations did not end after {MOST_PAGES} pages"),
+        ))
+    }
+}
+
+impl Github for Client {
+    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
+        Box::pin(self.mint(key))
+    }
+
+    fn look_up<'a>(&'a self, app: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
+        Box::pin(async move {
+            let request = apps::look_up(&self.base, selector);
+            let request =
+                request.ok_or_else(|| Failure::new(Kind::NotFound, "nothing names an installation"))?;
+            apps::read_installation(&self.call(app, request).await?)
+        })
+    }
+
+    fn installations<'a>(&'a self, app: &'a AppName, enough: usize) -> Reply<'a, Vec<Installation>> {
+        Box::pin(self.installations(app, enough))
+    }
+
+    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, App> {
+        Box::pin(async move { apps::read_app(&self.call(app, apps::app(&self.base)).await?) })
+    }
+}
+
+fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static(apps::ACCEPT));
+    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
+    if let Some(version) = &reach.api_version {
+        let version = HeaderValue::from_str(version).map_err(|_| BuildError::Version)?;
+        headers.insert("x-github-api-version", version);
+    }
+    let mut builder = reqwest::Client::builder()
+        .default_headers(headers)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(reach.connect_timeout)
+        .timeout(reach.request_timeout)
+        .pool_idle_timeout(IDLE_CONNECTION);
+    if let Some(proxy) = &reach.proxy {
+        let proxy = Proxy::all(proxy.as_str());
+        builder = builder.proxy(proxy.map_err(|_| BuildError::Http("the proxy's URL was refused".into()))?);
+    }
+    if let Some(path) = &reach.ca_file {
+        builder = builder.tls_certs_merge(certificates(path)?);
+    }
+    builder.build().map_err(|error| BuildError::Http(error.to_string()))
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
+    let pem = std::fs::read(path).map_err(|source| BuildError::ReadCa { path: path.clone(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(BuildError::NoCertificate(path.clone())),
+    }
+}
+
+fn bearer(jwt: &Secret) -> HeaderValue {
+    // A JWT is base64url and dots: always a header value.
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", jwt.expose()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// GitHub refuses calls without one.
+const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
+const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+/// A hundred thousand installations; more is a `Link` that goes in circles.
+const MOST_PAGES: usize = 1000;
+/// Mints are minutes apart, and GitHub closes idle connections after one.
+const IDLE_CONNECTION: Duration = Duration::from_secs(50);

@@ -1,0 +1,190 @@
+//! What went wrong between us and GitHub, told by what a caller can do about it.
+
+use std::time::Duration;
+
+use super::answer::Answer;
+use crate::model::redact;
+
+/// A call to GitHub that brought nothing usable. The message is one plain sentence for the caller of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What can be done about it.
+    pub kind: Kind,
+    /// One plain sentence: what happened and what to do. Never holds a secret.
+    pub message: String,
+    /// How long GitHub asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// The classes of failure. Each stands for something else that a caller, or the broker, does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// GitHub accepts neither the key, nor the app's id, nor the clock; or it has blocked the app.
+    AppRejected,
+    /// An owner of the account has suspended the installation.
+    Suspended,
+    /// GitHub knows no such thing, or not for this app.
+    NotFound,
+    /// It has another name now.
+    Moved,
+    /// The installation cannot grant what was asked.
+    ScopeRefused,
+    /// GitHub wants fewer calls.
+    RateLimited,
+    /// An answer that is not trusted: malformed, too long, or wider than what was asked.
+    BadAnswer,
+    /// No connection, or a 5xx.
+    Unavailable,
+    /// No answer in time.
+    TimedOut,
+}
+
+impl Kind {
+    /// Its name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AppRejected => "app_rejected",
+            Self::Suspended => "suspended",
+            Self::NotFound => "not_found",
+            Self::Moved => "moved",
+            Self::ScopeRefused => "scope_refused",
+            Self::RateLimited => "rate_limited",
+            Self::BadAnswer => "bad_answer",
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure with nothing but its class and sentence.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+
+    /// An answer that came but is not trusted: `what` says why.
+    pub(crate) fn bad_answer(answer: &Answer, what: &str) -> Self {
+        let message = format!("{} answered {}, but {what}{}", answer.what, answer.status, trace(answer));
+        Self::new(Kind::BadAnswer, message)
+    }
+}
+
+/// Reads an answer that is not the success it should be.
+///
+/// Statuses come first, texts decide only where GitHub uses one status for several things:
+/// <https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api>.
+pub(crate) fn classify(answer: &Answer) -> Failure {
+    let said = answer.message();
+    let kind = kind_of(answer, &said);
+    let advice = match kind {
+        Kind::AppRejected if answer.status == 401 => {
+            "check app.id, the private key and the machine's clock with `ghtokend check`"
+        }
+        Kind::AppRejected => {
+            "GitHub refuses the app from here: see what it says, and ask an owner of the account"
+        }
+        Kind::Suspended => "an owner of the account must unsuspend the app in its settings",
+        Kind::NotFound => "check that the app is installed there, with `ghtokend check`",
+        Kind::Moved => "it has been renamed or moved: use its new name",
+        Kind::ScopeRefused => {
+            "ask for less, or have an owner grant the app more; about a repository, it often means that another \
+             installation is the right one"
+        }
+        Kind::RateLimited => "wait as long as Retry-After says",
+        Kind::BadAnswer => "check github.api_url and github.api_version",
+        Kind::Unavailable | Kind::TimedOut => "it is likely to pass: try again",
+    };
+    let message = format!("{} answered {}{said}: {advice}{}", answer.what, answer.status, trace(answer));
+    Failure { kind, message, retry_after: (kind == Kind::RateLimited).then(|| answer.retry_after()) }
+}
+
+fn kind_of(answer: &Answer, said: &str) -> Kind {
+    let said = said.to_ascii_lowercase();
+    match answer.status {
+        401 => Kind::AppRejected,
+        403 if said.contains("suspended") => Kind::Suspended,
+        403 if answer.is_limited() || said.contains("rate limit") || said.contains("login attempts") => {
+            Kind::RateLimited
+        }
+        429 => Kind::RateLimited,
+        403 => Kind::AppRejected,
+        404 => Kind::NotFound,
+        301 | 302 | 307 | 308 => Kind::Moved,
+        422 => Kind::ScopeRefused,
+        500..=599 => Kind::Unavailable,
+        _ => Kind::BadAnswer,
+    }
+}
+
+/// Reads an error of the HTTP client: nothing came that could be called an answer.
+pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
+    let cause = innermost(error);
+    if error.is_timeout() {
+        let limit = if error.is_connect() { "github.connect_timeout" } else { "github.request_timeout" };
+        let message = format!("{what} took longer than {limit}: GitHub or the way to it is slow, try again");
+        return Failure::new(Kind::TimedOut, message);
+    }
+    let step = if error.is_connect() { "could not connect" } else { "broke off" };
+    Failure::new(Kind::Unavailable, format!("{what} {step} ({}): try again", redact(&cause)))
+}
+
+/// The cause that says most: a chain's outer links only repeat that sending failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn trace(answer: &Answer) -> String {
+    answer.request_id.as_ref().map(|id| format!(" (GitHub request {id})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, message: &str) -> Answer {
+        Answer {
+            status,
+            body: format!("{{\"message\":{message:?}}}").into(),
+            ..Answer::empty("minting a token")
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_class() {
+        let suspended = "This installation has been suspended";
+        for (status, message, kind) in [
+            (401, "Bad credentials", Kind::AppRejected),
+            (403, suspended, Kind::Suspended),
+            (403, "You have exceeded a secondary rate limit.", Kind::RateLimited),
+            (403, "Maximum number of login attempts exceeded", Kind::RateLimited),
+            (403, "the `acme` organization has an IP allow list enabled", Kind::AppRejected),
+            (404, "Not Found", Kind::NotFound),
+            (301, "Moved Permanently", Kind::Moved),
+            (400, "Problems parsing JSON", Kind::BadAnswer),
+            (422, "The permissions requested are not granted to this installation.", Kind::ScopeRefused),
+            (429, "slow down", Kind::RateLimited),
+            (500, "", Kind::Unavailable),
+            (503, "", Kind::Unavailable),
+        ] {
+            assert_eq!(classify(&answer(status, message)).kind, kind, "{status} {message}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_echoes_a_token_is_redacted() {
+        let failure = classify(&answer(422, "bad ghs_1001_eyJhbGciOi.eyJpc3Mi-x_y.c2ln-_ here"));
+        assert!(failure.message.contains("bad [redacted] here"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_403_with_retry_after_is_a_limit_whatever_it_says() {
+        let limited = Answer { retry_after: Some("30".into()), ..answer(403, "no") };
+        let failure = classify(&limited);
+        assert_eq!((failure.kind, failure.retry_after), (Kind::RateLimited, Some(Duration::from_secs(30))));
+    }
+}

@@ -1,0 +1,233 @@
+//! The local endpoint. A request passes `listen`, `route`, `guard`, then its handler; an answer comes back as a value.
+
+mod guard;
+pub mod listen;
+mod ops;
+mod reply;
+mod route;
+mod token;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::HeaderMap;
+use hyper::{Request, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use guard::{CLIENT, Guard, Transport};
+use listen::Listeners;
+use reply::{Format, Refusal, Reply};
+use route::{Endpoint, Surface, route};
+
+use crate::broker::{Broker, Origin};
+use crate::clock::GithubClock;
+use crate::telemetry::audit::{self, Asker};
+use crate::telemetry::metrics::Metrics;
+
+pub(crate) use token::render;
+
+/// Answers requests.
+pub struct Server {
+    broker: Broker,
+    metrics: Arc<Metrics>,
+    github_clock: GithubClock,
+    apps: Vec<ServedApp>,
+    rules: Rules,
+    guard: Guard,
+    request_ids: RequestIds,
+}
+
+/// An app, as `/status` shows it.
+#[derive(Debug, Clone)]
+pub struct ServedApp {
+    /// Its name in the configuration.
+    pub name: String,
+    /// App id or client id.
+    pub id: String,
+    /// Fingerprint of the key that signs.
+    pub key_fingerprint: String,
+}
+
+/// What the endpoint is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Further values of `Host`, in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// Whether a TCP request must carry a client header.
+    pub require_client_header: bool,
+    /// Whether answers are sent with a TTL of 1.
+    pub hop_limit_1: bool,
+    /// Connections served at a time; more wait.
+    pub max_connections: usize,
+}
+
+impl Server {
+    /// A server that vends what `broker` has.
+    pub fn new(
+        broker: Broker,
+        metrics: Arc<Metrics>,
+        github_clock: GithubClock,
+        apps: Vec<ServedApp>,
+        rules: Rules,
+    ) -> Self {
+        let guard = Guard {
+            allowed_hosts: rules.allowed_hosts.clone().into(),
+            require_client_header: rules.require_client_header,
+        };
+        Self { broker, metrics, github_clock, apps, rules, guard, request_ids: RequestIds::default() }
+    }
+
+    /// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
+    pub async fn serve(self, listeners: Listeners, stop: CancellationToken, grace: Duration) {
+        listen::serve(listeners, Arc::new(self), stop, grace).await;
+    }
+
+    async fn handle(&self, request: Request<Incoming>, transport: Transport, surface: Surface) -> Reply {
+        let request_id = self.request_ids.next();
+        let endpoint = route(surface, request.method(), request.uri().path());
+        let format = token::format(request.uri().query().unwrap_or_default(), request.headers());
+        let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
+        let mut reply = match self.admit(&request, endpoint, transport, surface) {
+            Ok(endpoint) => {
+                self.answer(endpoint, request, Caller { request_id: &request_id, transport, format }).await
+            }
+            Err(refusal) => {
+                audit::refused(
+                    asker(&request_id, request.headers(), transport),
+                    refusal.status.as_u16(),
+                    refusal.code,
+                );
+                reply::refused(&refusal, format, &request_id)
+            }
+        };
+        reply::sign(&mut reply, &request_id);
+        self.metrics.response(name, reply.status().as_u16());
+        reply
+    }
+
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        endpoint: Result<Endpoint, Refusal>,
+        transport: Transport,
+        surface: Surface,
+    ) -> Result<Endpoint, Refusal> {
+        guard::well_formed(request.method(), request.uri(), request.headers())?;
+        let endpoint = endpoint?;
+        if surface == Surface::Tokens {
+            self.guard.admit(transport, endpoint, request.headers())?;
+        }
+        Ok(endpoint)
+    }
+
+    async fn answer(&self, endpoint: Endpoint, request: Request<Incoming>, caller: Caller<'_>) -> Reply {
+        let (head, body) = request.into_parts();
+        if let Err(refusal) = no_body(body).await {
+            audit::refused(
+                asker(caller.request_id, &head.headers, caller.transport),
+                refusal.status.as_u16(),
+                refusal.code,
+            );
+            return reply::refused(&refusal, caller.format, caller.request_id);
+        }
+        match endpoint {
+            Endpoint::Token => self.token(head.uri.query().unwrap_or_default(), &head.headers, caller).await,
+            Endpoint::Healthz => ops::healthz(),
+            Endpoint::Readyz => ops::readyz(self),
+            Endpoint::Metrics => ops::metrics(self, &head.headers),
+            Endpoint::Status => ops::status(self),
+        }
+    }
+
+    async fn token(&self, query: &str, headers: &HeaderMap, caller: Caller<'_>) -> Reply {
+        let asker = asker(caller.request_id, headers, caller.transport);
+        let request = token::read(query, headers);
+        let app = request.as_ref().ok().and_then(|request| self.broker.app(request.app.as_ref()).ok());
+        let vended = match &request {
+            Ok(request) => self.broker.vend(request).await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        match vended {
+            Ok(vended) => {
+                let outcome = match vended.origin {
+                    Origin::Cached => "cached",
+                    Origin::Minted => "minted",
+                };
+                self.metrics.vend(app, outcome);
+                audit::vended(asker, &vended.key, outcome, &vended.entry.hashed_token);
+                token::answer(&vended, caller.format)
+            }
+            Err(refusal) => {
+                self.metrics.vend(app, refusal.code);
+                audit::refused(asker, refusal.status.as_u16(), refusal.code);
+                reply::refused(&refusal, caller.format, caller.request_id)
+            }
+        }
+    }
+}
+
+/// What is known of a request beside its head.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    request_id: &'a str,
+    transport: Transport,
+    format: Format,
+}
+
+fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) -> Asker<'a> {
+    let client = headers.get(CLIENT).and_then(|value| value.to_str().ok());
+    let uid = match transport {
+        Transport::Tcp => None,
+        Transport::Unix { uid } => uid,
+    };
+    Asker { request_id, client, uid }
+}
+
+/// Refuses a body: nothing that is served here has a use for one.
+async fn no_body(body: Incoming) -> Result<(), Refusal> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    let too_large = || {
+        let message = "the body is over 64 KiB: what is asked goes into the query";
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    };
+    if body.size_hint().lower() > LARGEST_BODY as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+        Ok(Ok(collected)) => match collected.to_bytes().len() {
+            0 => Ok(()),
+            _ => Err(Refusal::invalid("a GET here has no body: what is asked goes into the query")),
+        },
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) | Err(_) => Err(Refusal::invalid("the body did not arrive whole")),
+    }
+}
+
+/// Makes ids that no two requests share, and that differ from those of the last run.
+#[derive(Debug)]
+struct RequestIds {
+    run: u32,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let random = RandomState::new().hash_one(0_u8);
+        Self { run: (random >> 32) as u32, next: AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    fn next(&self) -> String {
+        format!("{:08x}-{:06x}", self.run, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+const LARGEST_BODY: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,270 @@
+//! Who may talk to us at all. Pure: a request's head goes in, a refusal comes out.
+//!
+//! Loopback is no boundary: a web page, an SSRF in an app, a forwarding proxy reach it too. None of them can send the
+//! client header, or they cannot help sending a header that gives them away.
+
+use std::sync::Arc;
+
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, REFERER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use hyper::{Method, StatusCode, Uri};
+
+use super::reply::Refusal;
+use super::route::Endpoint;
+
+/// What is accepted beyond the defaults.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    /// Further values of `Host`, in lower case, with or without port.
+    pub(super) allowed_hosts: Arc<[String]>,
+    pub(super) require_client_header: bool,
+}
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    /// Guarded by its mode and the peer's uid.
+    Unix {
+        uid: Option<u32>,
+    },
+}
+
+/// Refuses what no honest HTTP/1.1 client sends, on any listener.
+pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let head = uri.to_string().len()
+        + headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if head > LARGEST_HEAD || headers.len() > MOST_HEADERS {
+        let message =
+            "the request's head is over 16 KiB or 100 headers: send fewer headers and a shorter query";
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message));
+    }
+    if *method == Method::CONNECT {
+        let message = "this is no proxy: send GET /token";
+        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        return Err(Refusal { allow: Some("GET, HEAD"), ..refusal });
+    }
+    if uri.authority().is_some() || !uri.path().starts_with('/') {
+        return Err(Refusal::invalid(
+            "the request's target is not a path: is a proxy configured for localhost?",
+        ));
+    }
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refusal::invalid(
+            "Transfer-Encoding and Content-Length are both there: send one of them",
+        ));
+    }
+    if headers.contains_key(UPGRADE) && headers.contains_key(CONNECTION) {
+        return Err(Refusal::invalid("only HTTP/1.1 is spoken here: leave Upgrade out"));
+    }
+    Ok(())
+}
+
+impl Guard {
+    /// Refuses web pages, forwarded requests and clients that do not say who they are.
+    pub(super) fn admit(
+        &self,
+        transport: Transport,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        if let Some(name) = tell_tale(endpoint, headers) {
+            let message =
+                format!("requests with {name} come from a browser or through a proxy, and get nothing here");
+            return Err(Refusal::forbidden(message));
+        }
+        match transport {
+            Transport::Unix { .. } => Ok(()),
+            Transport::Tcp => {
+                self.host(headers)?;
+                self.client(endpoint, headers)
+            }
+        }
+    }
+
+    fn host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err(Refusal::invalid("exactly one Host header is needed"));
+        };
+        let host = host.to_str().unwrap_or_default().to_ascii_lowercase();
+        let bare = without_port(&host);
+        let allowed = |known: &String| *known == host || bare == Some(known);
+        if bare.is_some_and(|bare| LOOPBACK_HOSTS.contains(&bare)) || self.allowed_hosts.iter().any(allowed) {
+            return Ok(());
+        }
+        Err(Refusal::forbidden(
+            "this Host is not served: use localhost, 127.0.0.1 or [::1], or add it to listen.allowed_hosts",
+        ))
+    }
+
+    fn client(&self, endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
+        let named =
+            |name: &str| headers.get(name).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
+        let identified = named(CLIENT) || named("ghtokend-secret") || has_bearer(headers);
+        if identified || !self.require_client_header || !endpoint.needs_client() {
+            return Ok(());
+        }
+        Err(Refusal::forbidden(
+            "no web page can send a header of its own, so one is needed: add 'Ghtokend-Client: NAME', \
+             as in curl -H 'Ghtokend-Client: me'",
+        ))
+    }
+}
+
+/// The header by which a caller says who it is.
+pub(super) const CLIENT: &str = "ghtokend-client";
+
+/// A header that only a browser or a forwarding proxy sends.
+fn tell_tale(endpoint: Endpoint, headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.iter().find_map(|(name, value)| {
+        let told = match name.as_str() {
+            // Node's own fetch sends this one.
+            "sec-fetch-mode" => value != "cors" && endpoint != Endpoint::Status,
+            // A person may open the status in a browser.
+            "sec-fetch-site" => endpoint != Endpoint::Status || (value != "none" && value != "same-origin"),
+            "sec-fetch-dest" | "sec-fetch-user" => endpoint != Endpoint::Status,
+            "x-real-ip" | "proxy-connection" => true,
+            other if other.starts_with("x-forwarded-") => true,
+            _ => [ORIGIN, REFERER, COOKIE, FORWARDED, VIA].contains(name),
+        };
+        told.then_some(name)
+    })
+}
+
+/// `Basic` does not count: a URL alone can set it.
+fn has_bearer(headers: &HeaderMap) -> bool {
+    headers.get(hyper::header::AUTHORIZATION).is_some_and(|value| {
+        let value = value.to_str().unwrap_or_default();
+        let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
+        let known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token");
+        known && !credentials.trim().is_empty()
+    })
+}
+
+/// `host` without its port; `None` if what follows the colon is no port.
+fn without_port(host: &str) -> Option<&str> {
+    let colon = match host.rfind(']') {
+        Some(end) => host[end..].find(':').map(|at| end + at),
+        None => host.find(':'),
+    };
+    match colon {
+        None => Some(host),
+        Some(at) => host[at + 1..].parse::<u16>().is_ok().then_some(&host[..at]),
+    }
+}
+
+const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+const LARGEST_HEAD: usize = 16 * 1024;
+const MOST_HEADERS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(list: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in list {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn status(endpoint: Endpoint, list: &[(&str, &str)]) -> u16 {
+        let guard =
+            Guard { allowed_hosts: ["tokens.internal".to_owned()].into(), require_client_header: true };
+        let admitted = guard.admit(Transport::Tcp, endpoint, &headers(list));
+        admitted.map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn one_loopback_host_is_needed() {
+        for (host, expected) in [
+            ("localhost", 200),
+            ("LOCALHOST:7171", 200),
+            ("127.0.0.1:1", 200),
+            ("[::1]", 200),
+            ("[::1]:80", 200),
+            ("tokens.internal", 200),
+            ("tokens.internal:99", 200),
+            ("evil.example", 403),
+            ("127.0.0.1.evil", 403),
+            ("localhost.", 403),
+            ("me@localhost", 403),
+            ("0.0.0.0", 403),
+            ("localhost:", 403),
+            ("localhost:x", 403),
+            ("localhost:99999", 403),
+            ("", 403),
+        ] {
+            assert_eq!(status(Endpoint::Healthz, &[("host", host)]), expected, "{host:?}");
+        }
+        assert_eq!(status(Endpoint::Healthz, &[]), 400);
+        assert_eq!(status(Endpoint::Healthz, &[("host", "localhost"), ("host", "localhost")]), 400);
+    }
+
+    #[test]
+    fn a_token_needs_a_client_that_says_who_it_is() {
+        let ask = |name: &str, value: &str| status(Endpoint::Token, &[("host", "localhost"), (name, value)]);
+        for (name, value, expected) in [
+            ("accept", "*/*", 403),
+            ("ghtokend-client", "bot", 200),
+            ("ghtokend-client", "", 403),
+            ("ghtokend-client", " ", 403),
+            ("ghtokend-secret", "s", 200),
+            ("authorization", "Bearer x", 200),
+            ("authorization", "TOKEN x", 200),
+            ("authorization", "Bearer", 403),
+            ("authorization", "Basic eDp5", 403),
+        ] {
+            assert_eq!(ask(name, value), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn browsers_and_proxies_give_themselves_away() {
+        let with = |endpoint, name: &str, value: &str| {
+            status(endpoint, &[("host", "localhost"), ("ghtokend-client", "x"), (name, value)])
+        };
+        for name in [
+            "origin",
+            "referer",
+            "cookie",
+            "sec-fetch-site",
+            "sec-fetch-dest",
+            "sec-fetch-user",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "forwarded",
+            "via",
+            "proxy-connection",
+        ] {
+            assert_eq!(with(Endpoint::Token, name, ""), 403, "{name}");
+            assert_eq!(with(Endpoint::Metrics, name, "x"), 403, "{name}");
+        }
+        assert_eq!(with(Endpoint::Token, "sec-fetch-mode", "cors"), 200);
+        assert_eq!(with(Endpoint::Token, "sec-fetch-mode", "navigate"), 403);
+        assert_eq!(with(Endpoint::Status, "sec-fetch-site", "none"), 200);
+        assert_eq!(with(Endpoint::Status, "sec-fetch-site", "cross-site"), 403);
+    }
+
+    #[test]
+    fn odd_requests_are_refused_before_anything_else() {
+        let check = |method: Method, target: &str, list: &[(&str, &str)]| {
+            well_formed(&method, &target.parse().unwrap(), &headers(list))
+                .map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(check(Method::GET, "/token?x=y", &[]), Ok(()));
+        assert_eq!(check(Method::GET, "http://evil/token", &[]), Err(400));
+        assert_eq!(check(Method::OPTIONS, "*", &[]), Err(400));
+        assert_eq!(check(Method::CONNECT, "evil:443", &[]), Err(405));
+        let both = [("transfer-encoding", "chunked"), ("content-length", "1")];
+        assert_eq!(check(Method::GET, "/token", &both), Err(400));
+        assert_eq!(check(Method::GET, "/token", &[("x", &"y".repeat(17_000))]), Err(431));
+    }
+}

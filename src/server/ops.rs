@@ -1,0 +1,73 @@
+//! Health, readiness, metrics and status: for kubelet, Prometheus and people. Structurally no token.
+
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::Server;
+use super::reply::{Format, Reply, ok};
+use crate::api;
+use crate::telemetry::metrics;
+
+/// The process turns.
+pub(super) fn healthz() -> Reply {
+    ok(Format::Text, "ok\n".into())
+}
+
+/// `200` once GitHub has accepted every app, else `503` with the reasons.
+pub(super) fn readyz(server: &Server) -> Reply {
+    let missing = server.broker.not_ready();
+    if missing.is_empty() {
+        return ok(Format::Text, "ok\n".into());
+    }
+    let reasons: String = missing.iter().map(|(app, reason)| format!("app {app}: {reason}\n")).collect();
+    let mut reply = ok(Format::Text, reasons.into());
+    *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    reply
+}
+
+/// The counters, in the format that the scraper reads.
+pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (format, content_type) = if accept.contains("application/openmetrics-text") {
+        (metrics::Format::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+    } else {
+        (metrics::Format::Prometheus, "text/plain; version=0.0.4; charset=utf-8")
+    };
+    let text = server.metrics.scrape(server.broker.entry_count(), server.github_clock.offset(), format);
+    let mut reply = ok(Format::Text, text.into());
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// What the daemon knows, but for the secrets.
+pub(super) fn status(server: &Server) -> Reply {
+    let missing = server.broker.not_ready();
+    let not_ready =
+        |name: &str| missing.iter().find(|(app, _)| app.as_str() == name).map(|(_, why)| why.clone());
+    let apps = server.apps.iter().map(|app| api::App {
+        name: app.name.clone(),
+        id: app.id.clone(),
+        key_fingerprint: app.key_fingerprint.clone(),
+        not_ready: not_ready(&app.name),
+    });
+    let tokens = server.broker.entries().into_iter().map(|held| api::CachedToken {
+        app: held.key.app.to_string(),
+        installation_id: held.key.installation.get(),
+        account: held.entry.account.clone(),
+        scope: held.key.scope.to_string(),
+        state: held.state.as_str().to_owned(),
+        expires_at: held.entry.token.expires_at.clone(),
+        remaining_seconds: held.remaining.as_secs(),
+        hashed_token: held.entry.hashed_token.clone(),
+    });
+    let status = api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: missing.is_empty(),
+        clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
+        apps: apps.collect(),
+        tokens: tokens.collect(),
+    };
+    let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
+    body.push(b'\n');
+    ok(Format::Json, body.into())
+}

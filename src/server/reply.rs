@@ -1,0 +1,161 @@
+//! The one place where outcomes become HTTP answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SERVER};
+use hyper::{Response, StatusCode};
+
+use crate::api;
+use crate::broker;
+use crate::github::Kind;
+
+/// An answer on its way out.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// A request that gets no token: status, code and sentence as CONTRACT and README list them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    /// Whether the same request may succeed later.
+    pub(super) retryable: bool,
+    pub(super) retry_after: Option<Duration>,
+    /// The methods that would do, for a 405.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retryable: false, retry_after: None, allow: None }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "caller_forbidden", message)
+    }
+
+    fn later(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {
+        Self { retryable: true, retry_after: Some(after), ..Self::new(status, code, message) }
+    }
+}
+
+impl From<broker::Error> for Refusal {
+    fn from(error: broker::Error) -> Self {
+        use broker::Error;
+        let message = error.to_string();
+        match error {
+            Error::SelectorNeeded(_) | Error::AppNeeded(_) => Self::invalid(message),
+            Error::UnknownInstallation(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
+            }
+            Error::UnknownApp(_) => Self::new(StatusCode::NOT_FOUND, "unknown_app", message),
+            Error::UserTokensUnsupported => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported", message)
+            }
+            Error::Crashed => {
+                Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
+            }
+            Error::ShuttingDown => {
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, UNNAMED_WAIT)
+            }
+            Error::Github(failure) => {
+                let wait = failure.retry_after.unwrap_or(UNNAMED_WAIT);
+                match failure.kind {
+                    Kind::AppRejected => Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message),
+                    Kind::BadAnswer => Self {
+                        retryable: true,
+                        ..Self::new(StatusCode::BAD_GATEWAY, "bad_upstream_response", message)
+                    },
+                    Kind::Suspended => Self::new(StatusCode::FORBIDDEN, "installation_suspended", message),
+                    Kind::NotFound | Kind::Moved => {
+                        Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
+                    }
+                    Kind::ScopeRefused => {
+                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", message)
+                    }
+                    Kind::RateLimited => {
+                        Self::later(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message, wait)
+                    }
+                    Kind::Unavailable => {
+                        Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, wait)
+                    }
+                    Kind::TimedOut => {
+                        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message, wait)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How the caller wants a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Text,
+}
+
+/// A refusal, in the format that the caller asked for.
+pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Reply {
+    let body = match format {
+        Format::Text => format!("{}: {}\n", refusal.code, refusal.message),
+        Format::Json => {
+            let error = api::Error {
+                message: refusal.message.clone(),
+                documentation_url: DOCUMENTATION.to_owned(),
+                status: refusal.status.as_str().to_owned(),
+                code: refusal.code.to_owned(),
+                retryable: refusal.retryable,
+                request_id: request_id.to_owned(),
+            };
+            serde_json::to_string(&error).unwrap_or_default()
+        }
+    };
+    let mut reply = ok(format, body.into());
+    *reply.status_mut() = refusal.status;
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if let Some(after) = refusal.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if let Some(allow) = refusal.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    reply
+}
+
+/// A `200` with this body.
+pub(super) fn ok(format: Format, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    let content_type = match format {
+        Format::Json => "application/json",
+        Format::Text => "text/plain; charset=utf-8",
+    };
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// What every answer carries, whatever it is.
+pub(super) fn sign(reply: &mut Reply, request_id: &str) {
+    let headers = reply.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static(concat!("ghtokend/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(NOSNIFF.0, NOSNIFF.1);
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A browser that reads an answer after all shall not take it for a page.
+const NOSNIFF: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+const DOCUMENTATION: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#errors");
+/// For failures that name no time of their own.
+const UNNAMED_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,97 @@
+//! Which endpoint a request means: one match, byte for byte.
+
+use hyper::{Method, StatusCode};
+
+use super::reply::Refusal;
+
+/// Everything that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Token,
+    Healthz,
+    Readyz,
+    Metrics,
+    Status,
+}
+
+/// The two kinds of listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// `listen.tcp` and `listen.unix`: everything.
+    Tokens,
+    /// `listen.ops`: health and metrics, and no way to a token.
+    Ops,
+}
+
+impl Endpoint {
+    /// Its name in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Healthz => "healthz",
+            Self::Readyz => "readyz",
+            Self::Metrics => "metrics",
+            Self::Status => "status",
+        }
+    }
+
+    /// Whether a request must say who its client is.
+    pub(super) const fn needs_client(self) -> bool {
+        matches!(self, Self::Token)
+    }
+}
+
+/// The endpoint at `path` on `surface`.
+pub(super) fn route(surface: Surface, method: &Method, path: &str) -> Result<Endpoint, Refusal> {
+    let endpoint = match (surface, path) {
+        (_, "/healthz") => Endpoint::Healthz,
+        (_, "/readyz") => Endpoint::Readyz,
+        (_, "/metrics") => Endpoint::Metrics,
+        (Surface::Tokens, "/token") => Endpoint::Token,
+        (Surface::Tokens, "/status") => Endpoint::Status,
+        (Surface::Tokens, _) => return Err(not_found("/token, /status, /healthz, /readyz and /metrics")),
+        (Surface::Ops, _) => return Err(not_found("/healthz, /readyz and /metrics")),
+    };
+    match *method {
+        Method::GET | Method::HEAD => Ok(endpoint),
+        _ => {
+            let message = format!("{path} is read with GET");
+            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+            Err(Refusal { allow: Some("GET, HEAD"), ..refusal })
+        }
+    }
+}
+
+fn not_found(there: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such path here: there are {there}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_matched_byte_for_byte() {
+        assert_eq!(route(Surface::Tokens, &Method::GET, "/token"), Ok(Endpoint::Token));
+        for path in ["/token/", "//token", "/Token", "/a/../token", "/%74oken", "/", ""] {
+            let refusal = route(Surface::Tokens, &Method::GET, path).unwrap_err();
+            assert_eq!((refusal.status, refusal.code), (StatusCode::NOT_FOUND, "not_found"), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_operations_listener_has_no_way_to_a_token() {
+        for path in ["/token", "/status"] {
+            assert!(route(Surface::Ops, &Method::GET, path).is_err(), "{path}");
+        }
+        assert_eq!(route(Surface::Ops, &Method::GET, "/metrics"), Ok(Endpoint::Metrics));
+    }
+
+    #[test]
+    fn another_method_is_told_which_ones_do() {
+        for method in [Method::POST, Method::OPTIONS, Method::DELETE] {
+            let refusal = route(Surface::Tokens, &method, "/token").unwrap_err();
+            assert_eq!((refusal.code, refusal.allow), ("method_not_allowed", Some("GET, HEAD")));
+        }
+    }
+}

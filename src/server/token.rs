@@ -1,0 +1,321 @@
+//! `GET /token`: the query becomes a request to the broker, the broker's token an answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+
+use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use crate::api;
+use crate::broker::{Bodies, TokenRequest, Vended};
+use crate::model::{AppName, InstallationId, InstallationToken, Level, Permission, Scope, Selector};
+
+/// Reads the query string and the headers of `GET /token`.
+pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Refusal> {
+    let parameters = Parameters::read(query)?;
+    let selector = parameters.selector()?;
+    let scope = parameters.scope(&selector)?;
+    let app = match (parameters.parse("app")?, header_app(headers)?) {
+        (Some(query), Some(header)) if query != header => {
+            return Err(Refusal::invalid(
+                "app= and the header Ghtokend-App name different apps: send one of them",
+            ));
+        }
+        (query, header) => query.or(header),
+    };
+    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user: parameters.parse("user")? })
+}
+
+/// How the caller wants its answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.
+pub(super) fn format(query: &str, headers: &HeaderMap) -> Format {
+    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "format");
+    match asked.as_ref().map(|(_, value)| value.as_ref()) {
+        Some("text") => Format::Text,
+        Some(_) => Format::Json,
+        None if prefers_text(headers) => Format::Text,
+        None => Format::Json,
+    }
+}
+
+/// The answer that carries a token. Only this function puts one into an answer.
+pub(super) fn answer(vended: &Vended, format: Format) -> Reply {
+    let bodies = &vended.entry.bodies;
+    let body = match format {
+        Format::Json => bodies.json.clone(),
+        Format::Text => bodies.text.clone(),
+    };
+    let mut reply = ok(format, body);
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(STATE, HeaderValue::from_static(vended.state.as_str()));
+    if let Ok(expires_at) = HeaderValue::from_str(&vended.entry.token.expires_at) {
+        headers.insert(EXPIRES_AT, expires_at);
+    }
+    reply
+}
+
+/// How a token looks on the wire: rendered once, when it is minted.
+pub(crate) fn render(
+    installation: InstallationId,
+    account: Option<&str>,
+    token: &InstallationToken,
+) -> Bodies {
+    let grant = &token.grant;
+    let secret = token.secret.expose();
+    let names = |list: &'_ Vec<(_, String)>| list.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+    let repositories = grant.repositories.as_ref().map(names);
+    let body = api::Token {
+        token: secret,
+        expires_at: &token.expires_at,
+        installation_id: installation.get(),
+        account,
+        permissions: grant.permissions.as_ref(),
+        repository_selection: grant.repository_selection.as_deref(),
+        repositories: repositories.as_ref().map(|names| names.iter().map(String::as_str).collect()),
+        on_behalf_of: None,
+    };
+    let mut json = serde_json::to_vec(&body).unwrap_or_default();
+    json.push(b'\n');
+    Bodies { json: json.into(), text: Bytes::from(format!("{secret}\n")) }
+}
+
+/// The query, each parameter at most once and none empty.
+struct Parameters(BTreeMap<&'static str, String>);
+
+impl Parameters {
+    fn read(query: &str) -> Result<Self, Refusal> {
+        let mut found = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let Some(known) = KNOWN.into_iter().find(|known| *known == name) else {
+                let known = KNOWN.join(", ");
+                let name: String = name.chars().take(LONGEST_QUOTE).collect();
+                return Err(Refusal::invalid(format!("parameter {name:?} is not known: there are {known}")));
+            };
+            if value.is_empty() {
+                let message = format!("parameter {known} is empty: give it a value or leave it out");
+                return Err(Refusal::invalid(message));
+            }
+            if found.insert(known, value.into_owned()).is_some() {
+                return Err(Refusal::invalid(format!("parameter {known} is there twice: send it once")));
+            }
+        }
+        let parameters = Self(found);
+        match parameters.get("format") {
+            None | Some("json" | "text") => Ok(parameters),
+            Some(_) => Err(Refusal::invalid("parameter format: json and text are allowed")),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        self.get(name).map(|value| parse(name, value)).transpose()
+    }
+
+    fn selector(&self) -> Result<Selector, Refusal> {
+        let given: Vec<_> = SELECTORS.into_iter().filter(|name| self.0.contains_key(name)).collect();
+        if let [one, another, ..] = given.as_slice() {
+            let message =
+                format!("parameters {one} and {another} each name an installation: send one of them");
+            return Err(Refusal::invalid(message));
+        }
+        let repository = |value: &str| -> Result<Selector, Refusal> {
+            let (owner, name) = value.split_once('/').ok_or_else(|| {
+                Refusal::invalid(format!("parameter repo: {value:?} is not of the form OWNER/NAME"))
+            })?;
+            Ok(Selector::Repository(parse("repo", owner)?, parse("repo", name)?))
+        };
+        Ok(match given.first() {
+            None => Selector::Default,
+            Some(&"repo") => repository(self.get("repo").unwrap_or_default())?,
+            Some(_) => {
+                let id = self.parse("installation")?.map(Selector::Id);
+                let owner = self.parse("owner")?.map(Selector::Owner);
+                let enterprise = self.parse("enterprise")?.map(Selector::Enterprise);
+                id.or(owner).or(enterprise).unwrap_or(Selector::Default)
+            }
+        })
+    }
+
+    fn scope(&self, selector: &Selector) -> Result<Scope, Refusal> {
+        let mut scope = Scope {
+            repositories: self.list("repositories")?,
+            repository_ids: self.list("repository_ids")?,
+            permissions: self.permissions()?,
+        };
+        if let Selector::Repository(_, name) = selector {
+            if scope.names_repositories() {
+                let message = "parameter repo already narrows the token to one repository: \
+                               leave repositories and repository_ids out, or choose by owner";
+                return Err(Refusal::invalid(message));
+            }
+            scope.repositories = Some([name.clone()].into());
+        }
+        Ok(scope)
+    }
+
+    fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, Refusal> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        if value.split(',').count() > MOST_REPOSITORIES {
+            return Err(Refusal::invalid(format!(
+                "parameter {name} has over {MOST_REPOSITORIES} items, GitHub's limit"
+            )));
+        }
+        value.split(',').map(|item| parse_item(name, item)).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn permissions(&self) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
+        let Some(value) = self.get("permissions") else { return Ok(None) };
+        let mut permissions = BTreeMap::new();
+        for item in value.split(',') {
+            let Some((name, level)) = item.split_once(':') else {
+                let message = format!(
+                    "parameter permissions: {item:?} is not of the form NAME:LEVEL, as contents:read is"
+                );
+                return Err(Refusal::invalid(message));
+            };
+            let (name, level): (Permission, Level) =
+                (parse("permissions", name)?, parse("permissions", level)?);
+            if permissions.insert(name.clone(), level).is_some() {
+                return Err(Refusal::invalid(format!(
+                    "parameter permissions names {name} twice: send it once"
+                )));
+            }
+        }
+        Ok(Some(permissions))
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Refusal> {
+    value.parse().map_err(|error| Refusal::invalid(format!("parameter {name}: {error}")))
+}
+
+fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, Refusal> {
+    if item.is_empty() {
+        return Err(Refusal::invalid(format!("parameter {name} has an empty item: leave it out")));
+    }
+    parse(name, item)
+}
+
+fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, Refusal> {
+    let Some(value) = headers.get("ghtokend-app") else { return Ok(None) };
+    let name = value.to_str().unwrap_or_default().parse();
+    name.map(Some).map_err(|error| Refusal::invalid(format!("header Ghtokend-App: {error}")))
+}
+
+/// Whether `text/plain` is preferred to JSON and to anything.
+fn prefers_text(headers: &HeaderMap) -> bool {
+    let (mut text, mut json, mut anything) = (0.0, None, 0.0);
+    for range in headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+        match media.as_str() {
+            "text/plain" | "text/*" => text = f32::max(text, quality),
+            "application/json" => json = Some(quality),
+            "application/*" => json = json.or(Some(quality)),
+            "*/*" => anything = quality,
+            _ => {}
+        }
+    }
+    text > json.unwrap_or(anything) && text > anything
+}
+
+const KNOWN: [&str; 10] = [
+    "installation",
+    "owner",
+    "repo",
+    "enterprise",
+    "repositories",
+    "repository_ids",
+    "permissions",
+    "user",
+    "app",
+    "format",
+];
+const SELECTORS: [&str; 4] = ["installation", "owner", "repo", "enterprise"];
+/// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
+const MOST_REPOSITORIES: usize = 500;
+const LONGEST_QUOTE: usize = 60;
+const STATE: HeaderName = HeaderName::from_static("ghtokend-token-state");
+const EXPIRES_AT: HeaderName = HeaderName::from_static("ghtokend-token-expires-at");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(query: &str) -> Result<TokenRequest, String> {
+        read(query, &HeaderMap::new()).map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn equal_requests_in_any_order_and_case_are_equal() {
+        let one = request("owner=Acme&repositories=b,A&permissions=contents:read,issues:WRITE").unwrap();
+        let other = request("permissions=Issues:write,contents:read&repositories=a,B,b&owner=acme").unwrap();
+        assert_eq!(one, other);
+        let repo = request("repo=Acme%2FWidgets").unwrap();
+        assert_eq!(repo.scope.repositories, Some([("widgets".parse()).unwrap()].into()));
+    }
+
+    #[test]
+    fn each_bad_query_is_told_what_is_wrong_with_it() {
+        for (query, expected) in [
+            ("x=1", "parameter \"x\" is not known: there are installation, owner, repo"),
+            ("owner=", "parameter owner is empty"),
+            ("owner=a&owner=b", "parameter owner is there twice"),
+            ("owner=a&installation=1", "parameters installation and owner each name an installation"),
+            ("owner=a/b", "parameter owner: \"a/b\" is not a GitHub login"),
+            ("owner=..%2f..", "parameter owner: \"../..\" is not a GitHub login"),
+            ("installation=one", "parameter installation: \"one\" is not an installation id"),
+            ("installation=0", "parameter installation: \"0\" is not an installation id"),
+            ("repo=acme", "parameter repo: \"acme\" is not of the form OWNER/NAME"),
+            ("repo=acme/x/y", "parameter repo: \"x/y\" is not a repository name"),
+            ("repo=acme/x&repositories=y", "parameter repo already narrows the token"),
+            ("repositories=a,,b", "parameter repositories has an empty item"),
+            ("repositories=a,", "parameter repositories has an empty item"),
+            ("repository_ids=x", "parameter repository_ids: \"x\" is not a repository id"),
+            ("permissions=contents", "parameter permissions: \"contents\" is not of the form NAME:LEVEL"),
+            (
+                "permissions=contents:own",
+                "parameter permissions: \"own\" is not a permission level: read, write",
+            ),
+            ("permissions=a-b:read", "parameter permissions: \"a-b\" is not a permission"),
+            ("permissions=a:read,a:write", "parameter permissions names a twice"),
+            ("permissions=", "parameter permissions is empty"),
+            ("user=octocat", "parameter user: \"octocat\" is not a user id"),
+            ("app=No", "parameter app: \"No\" is not an app's name"),
+            ("format=xml", "parameter format: json and text are allowed"),
+        ] {
+            let message = request(query).unwrap_err();
+            assert!(message.starts_with(expected), "{query}: {message}");
+        }
+        let many = |n| request(&format!("repository_ids={}", vec!["7"; n].join(",")));
+        assert!(many(500).is_ok());
+        assert!(many(501).unwrap_err().contains("over 500 items"));
+    }
+
+    #[test]
+    fn text_is_given_to_who_prefers_it() {
+        let format_of = |accept: &str| {
+            let accept = HeaderValue::from_str(accept).unwrap();
+            format("", &HeaderMap::from_iter([(ACCEPT, accept)]))
+        };
+        for accept in ["text/plain", "text/plain, */*;q=0.1", "application/json;q=0.5, text/plain"] {
+            assert_eq!(format_of(accept), Format::Text, "{accept}");
+        }
+        for accept in ["*/*", "application/json, text/plain, */*", "text/html", "text/plain;q=0.5, */*", ""] {
+            assert_eq!(format_of(accept), Format::Json, "{accept}");
+        }
+        assert_eq!(format("format=text", &HeaderMap::new()), Format::Text);
+    }
+}

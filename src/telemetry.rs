@@ -1,0 +1,5 @@
+//! What the daemon tells its operators: log, audit, metrics. Never a secret.
+
+pub mod audit;
+pub mod log;
+pub mod metrics;

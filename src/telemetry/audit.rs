@@ -1,0 +1,42 @@
+//! The audit trail: one line for every token handed out and every request refused.
+
+use crate::model::TokenKey;
+
+/// The `target` of audit lines, by which the log's configuration tells them from others.
+pub const TARGET: &str = "audit";
+
+/// Who asked, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The id of the request, as in the answer's `X-Request-Id`.
+    pub request_id: &'a str,
+    /// What the caller says of itself in `Ghtokend-Client`.
+    pub client: Option<&'a str>,
+    /// The uid of the peer, on the unix socket.
+    pub uid: Option<u32>,
+}
+
+/// A token was handed out. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
+/// <https://docs.github.com/en/enterprise-cloud@latest/organizations/keeping-your-organization-secure/managing-security-settings-for-your-organization/identifying-audit-log-events-performed-by-an-access-token>.
+pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_token: &str) {
+    let Asker { request_id, client, uid } = asker;
+    tracing::info!(
+        target: TARGET,
+        request_id,
+        client,
+        uid,
+        app = %key.app,
+        installation = key.installation.get(),
+        user = key.user.map(|user| user.get()),
+        scope = %key.scope,
+        cache,
+        hashed_token,
+        "vended"
+    );
+}
+
+/// A request was refused or failed, with `code` as in the answer.
+pub fn refused(asker: Asker<'_>, status: u16, code: &'static str) {
+    let Asker { request_id, client, uid } = asker;
+    tracing::info!(target: TARGET, request_id, client, uid, status, code, "refused");
+}

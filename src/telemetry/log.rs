@@ -1,0 +1,101 @@
+//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
+
+use super::audit;
+use crate::model::redact;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For people at a terminal.
+    Colour,
+    /// For machines.
+    Json,
+}
+
+/// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
+/// are heard from `WARN` on only: what they say below that may hold headers.
+pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Result<()> {
+    let audit_file = audit_file.map(append).transpose()?;
+    let ours = Targets::new().with_default(LevelFilter::WARN).with_target("ghtokend", level);
+    let ours = if audit_file.is_some() {
+        ours.with_target(audit::TARGET, LevelFilter::OFF)
+    } else {
+        ours.with_target(audit::TARGET, level)
+    };
+    let stderr = Redacted(io::stderr);
+    let audit = audit_file.map(|file| {
+        let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
+        lines
+            .with_writer(Redacted(Mutex::new(file)))
+            .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
+    });
+    let (text, json) = match format {
+        Format::Text | Format::Colour => {
+            let ansi = format == Format::Colour;
+            (Some(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr)), None)
+        }
+        Format::Json => {
+            (None, Some(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(stderr)))
+        }
+    };
+    let subscriber = tracing_subscriber::registry()
+        .with(text.map(|layer| layer.with_filter(ours.clone())))
+        .with(json.map(|layer| layer.with_filter(ours)))
+        .with(audit);
+    // A second start in one process, as in tests, leaves the first in place.
+    let _ = subscriber.try_init();
+    Ok(())
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
+struct Redacted<M>(M);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Redacted<M> {
+    type Writer = RedactingWriter<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        RedactingWriter(self.0.make_writer())
+    }
+}
+
+/// Redacts what is written to it. A line comes as one write.
+struct RedactingWriter<W>(W);
+
+impl<W: Write> Write for RedactingWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(redact(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_a_line_does_not_reach_the_writer() {
+        let mut writer = RedactingWriter(Vec::new());
+        writer.write_all(b"minted ghs_1001_abc.d-e_f today\n").unwrap();
+        assert_eq!(String::from_utf8(writer.0).unwrap(), "minted [redacted] today\n");
+    }
+}

@@ -1,0 +1,165 @@
+//! Counters for Prometheus. Labels are few and bounded: never a repository, a permission, a user or a token.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::model::AppName;
+
+/// All metrics of the daemon.
+pub struct Metrics {
+    registry: Registry,
+    vends: Family<Outcome, Counter>,
+    mints: Family<Outcome, Counter>,
+    mint_duration: Family<App, Histogram>,
+    responses: Family<Response, Counter>,
+    cached_tokens: Gauge,
+    clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// Which text format a scraper reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text format 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct App {
+    app: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    app: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Response {
+    endpoint: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ghtokend");
+        let metrics = Self {
+            vends: Family::default(),
+            mints: Family::default(),
+            mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
+            responses: Family::default(),
+            cached_tokens: Gauge::default(),
+            clock_offset: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "Version of the running daemon", build);
+        registry.register(
+            "vends",
+            "Token requests by outcome: cached, minted, or the code of the error",
+            metrics.vends.clone(),
+        );
+        registry.register("mints", "Tokens asked of GitHub, by outcome", metrics.mints.clone());
+        let help = "Time from asking GitHub for a token to its answer";
+        registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
+        registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
+        registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
+        let help = "How far GitHub's clock is ahead of this machine's; 0 until GitHub has answered";
+        registry.register("github_clock_offset_seconds", help, metrics.clock_offset.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A request for a token ended so. `app` is `None` if it named none that is configured.
+    pub fn vend(&self, app: Option<&AppName>, outcome: &'static str) {
+        let app = app.map_or_else(String::new, AppName::to_string);
+        self.vends.get_or_create(&Outcome { app, outcome }).inc();
+    }
+
+    /// GitHub was asked for a token, and it ended so.
+    pub fn mint(&self, app: &AppName, outcome: &'static str, took: Duration) {
+        let app = app.to_string();
+        self.mint_duration.get_or_create(&App { app: app.clone() }).observe(took.as_secs_f64());
+        self.mints.get_or_create(&Outcome { app, outcome }).inc();
+    }
+
+    /// The local endpoint answered so.
+    pub fn response(&self, endpoint: &'static str, status: u16) {
+        self.responses.get_or_create(&Response { endpoint, status }).inc();
+    }
+
+    /// The text of a scrape.
+    pub fn scrape(&self, cached_tokens: u64, clock_offset: Option<SignedDuration>, format: Format) -> String {
+        self.cached_tokens.set(i64::try_from(cached_tokens).unwrap_or(i64::MAX));
+        self.clock_offset.set(clock_offset.unwrap_or_default().as_secs_f64());
+        let mut open_metrics = String::new();
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut open_metrics, &self.registry);
+        match format {
+            Format::OpenMetrics => open_metrics,
+            Format::Prometheus => prometheus_text(&open_metrics),
+        }
+    }
+}
+
+/// OpenMetrics names a counter's family without `_total`; the older format has it in the family's name, and knows
+/// neither `UNIT` nor `EOF`.
+fn prometheus_text(open_metrics: &str) -> String {
+    let counters: Vec<_> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
+                text.push_str(&format!("# {kind} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// GitHub answers a mint in some 100 to 300 ms.
+const MINT_SECONDS: [f64; 10] = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 15.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_counters_with_their_suffix() {
+        let metrics = Metrics::default();
+        metrics.vend(Some(&AppName::default()), "cached");
+        let text = metrics.scrape(3, Some(SignedDuration::from_secs(-2)), Format::Prometheus);
+        for line in [
+            "# TYPE ghtokend_vends_total counter",
+            "ghtokend_vends_total{app=\"default\",outcome=\"cached\"} 1",
+            "ghtokend_cached_tokens 3",
+            "ghtokend_github_clock_offset_seconds -2.0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("EOF"));
+        assert!(metrics.scrape(0, None, Format::OpenMetrics).ends_with("# EOF\n"));
+    }
+}
