@@ -1,5 +1,7 @@
 //! Builds the daemon from its settings: the one place that wires the layers together.
 
+pub mod doctor;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 pub mod api;
 pub mod app;
 pub mod broker;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod github;
 pub mod model;

@@ -1,3 +1,7 @@
 //! The program `ghtokend`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ghtokend::cli::run(std::env::args_os())
+}

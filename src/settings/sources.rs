@@ -51,6 +51,11 @@ impl Environment {
         std::env::vars_os().filter_map(text).collect()
     }
 
+    /// The value of a variable that is no secret; an empty one counts as unset.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.non_empty(name).map(|value| value.expose().to_owned())
+    }
+
     /// The value of a variable; an empty one counts as unset.
     pub(super) fn non_empty(&self, name: &str) -> Option<&Secret> {
         self.0.get(name).filter(|value| !value.expose().is_empty())
@@ -63,7 +68,9 @@ impl Environment {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        let ours = |name: &String| name.starts_with("GHTOKEND_") || name.starts_with("GITHUB_");
+        let ours = |name: &String| {
+            name.starts_with("GHTOKEND_") || name.starts_with("GITHUB_") || name == "NO_COLOR"
+        };
         let variables = variables.into_iter().map(|(name, value)| (name.into(), Secret::from(value.into())));
         Self(variables.filter(|(name, _)| ours(name)).collect())
     }

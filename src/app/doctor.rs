@@ -1,0 +1,181 @@
+//! The doctor: asks of each part whether it would hold, and says in plain words what to do where it would not.
+
+use std::sync::Arc;
+
+use super::{client, load_keys};
+use crate::clock::{Clock, GithubClock};
+use crate::github::key::Key;
+use crate::github::{Client, Github as _};
+use crate::model::{App, AppName, Installation};
+use crate::settings::{self, Settings};
+
+/// What was found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at: `key`, `clock`, `app`.
+    pub subject: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen and, where something is wrong, what to do.
+    pub text: String,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Tokens are vended, but something will hurt.
+    Doubtful,
+    /// The daemon would not vend.
+    Broken,
+}
+
+fn good(subject: &'static str, text: impl Into<String>) -> Finding {
+    Finding { subject, verdict: Verdict::Good, text: text.into() }
+}
+
+fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
+    Finding { subject, verdict: Verdict::Doubtful, text: text.into() }
+}
+
+fn broken(subject: &'static str, text: impl Into<String>) -> Finding {
+    Finding { subject, verdict: Verdict::Broken, text: text.into() }
+}
+
+/// Looks at everything from the configuration to the installations. Asks GitHub, but mints nothing.
+pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding> {
+    if let Err(error) = settings.require_apps() {
+        return vec![broken("configuration", error.to_string())];
+    }
+    let keys = match load_keys(settings) {
+        Ok(keys) => keys,
+        Err(error) => return vec![broken("key", error.to_string())],
+    };
+    let mut findings = Vec::new();
+    for (name, keys) in &keys {
+        findings.extend(keys.iter().map(|key| of_key(name, key)));
+    }
+    let client = match client(settings, &keys, clock) {
+        Ok(client) => client,
+        Err(error) => return with(findings, broken("github", error.to_string())),
+    };
+    for (name, app) in &settings.apps {
+        findings.extend(of_app(&client, name, app).await);
+    }
+    findings.extend(of_clock(client.github_clock()));
+    findings
+}
+
+fn with(mut findings: Vec<Finding>, last: Finding) -> Vec<Finding> {
+    findings.push(last);
+    findings
+}
+
+fn of_key(name: &AppName, key: &Key) -> Finding {
+    if let Err(error) = key.self_test() {
+        return broken("key", error.to_string());
+    }
+    let seen = format!("app {name}: {} from {}", key.fingerprint(), key.origin());
+    match key.warning() {
+        None => good("key", seen),
+        Some(warning) => doubtful("key", format!("{seen}: {warning}")),
+    }
+}
+
+async fn of_app(client: &Client, name: &AppName, settings: &settings::App) -> Vec<Finding> {
+    let app = match client.who_am_i(name).await {
+        Ok(app) => app,
+        Err(failure) => return vec![broken("app", format!("app {name}: {failure}"))],
+    };
+    let accepted =
+        good("app", format!("app {name}: GitHub accepts it as \"{}\" (app id {})", app.name, app.id));
+    let installations = match client.installations(name, usize::MAX).await {
+        Ok(installations) => installations,
+        Err(failure) => return vec![accepted, broken("installations", format!("app {name}: {failure}"))],
+    };
+    let mut findings = vec![accepted, count(name, &app, &installations)];
+    findings.extend(installations.iter().map(|installation| of_installation(name, &app, installation)));
+    findings.extend(of_default(name, settings, &installations));
+    findings
+}
+
+fn count(name: &AppName, app: &App, installations: &[Installation]) -> Finding {
+    let usable = installations.iter().filter(|installation| !installation.suspended).count();
+    match (installations.len(), usable) {
+        (0, _) => {
+            let page =
+                app.slug.as_ref().map(|slug| format!(" from its page, …/apps/{slug}")).unwrap_or_default();
+            broken(
+                "installations",
+                format!("app {name} is not installed anywhere: install it on an account{page}"),
+            )
+        }
+        (all, 0) => broken(
+            "installations",
+            format!("app {name} has {all}, all suspended: have an owner unsuspend one"),
+        ),
+        (all, _) => good("installations", format!("app {name} has {all}")),
+    }
+}
+
+fn of_installation(name: &AppName, app: &App, installation: &Installation) -> Finding {
+    let account = installation.account.as_deref().unwrap_or("(an account that GitHub does not name)");
+    let list = |permissions: &mut dyn Iterator<Item = (&String, &String)>| {
+        permissions.map(|(name, level)| format!("{name}:{level}")).collect::<Vec<_>>().join(" ")
+    };
+    let granted = list(&mut installation.permissions.iter());
+    let seen = format!("app {name}: {} on {account}: {granted}", installation.id);
+    if installation.suspended {
+        return doubtful(
+            "installation",
+            format!("{seen}: suspended, no token can be minted: an owner must unsuspend it"),
+        );
+    }
+    let pending = list(
+        &mut app
+            .permissions
+            .iter()
+            .filter(|(name, level)| installation.permissions.get(*name) != Some(*level)),
+    );
+    if pending.is_empty() {
+        return good("installation", seen);
+    }
+    let text = format!("{seen}: the app asks for {pending} there, which an owner has not accepted yet");
+    doubtful("installation", text)
+}
+
+fn of_default(name: &AppName, settings: &settings::App, installations: &[Installation]) -> Option<Finding> {
+    let id = settings.installation?;
+    let found = installations.iter().find(|installation| installation.id == id);
+    Some(match found {
+        None => broken(
+            "default",
+            format!("app {name}: app.installation is {id}, and the app has no such installation"),
+        ),
+        Some(found) if found.suspended => {
+            broken("default", format!("app {name}: app.installation {id} is suspended"))
+        }
+        Some(_) => good("default", format!("app {name}: requests that name no installation get {id}")),
+    })
+}
+
+fn of_clock(clock: &GithubClock) -> Option<Finding> {
+    let offset = clock.offset()?.as_secs();
+    let seen = match offset {
+        0 => "agrees with GitHub's".to_owned(),
+        ahead @ 1.. => format!("is {ahead} s behind GitHub's"),
+        behind => format!("is {} s ahead of GitHub's", -behind),
+    };
+    let text = format!("this machine's clock {seen}");
+    if offset.abs() > WORTH_A_WARNING {
+        return Some(doubtful(
+            "clock",
+            format!("{text}: ghtokend corrects for it, other programs do not: start NTP"),
+        ));
+    }
+    Some(good("clock", text))
+}
+
+/// Seconds. GitHub itself tolerates none, and a `Date` header is whole seconds.
+const WORTH_A_WARNING: i64 = 30;

@@ -1,0 +1,111 @@
+//! The command line: parses, runs one command, and turns its outcome into an exit code.
+//!
+//! Data goes to stdout, talk to stderr, secrets never onto the command line.
+
+mod args;
+mod check;
+#[cfg(feature = "fake-github")]
+mod demo;
+#[cfg(feature = "fake-github")]
+mod fake_github;
+mod healthcheck;
+mod serve;
+mod token;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A sidecar daemon that holds a GitHub App's private key and hands out installation tokens on localhost.
+#[derive(Debug, Parser)]
+#[command(name = "ghtokend", version, max_term_width = 100)]
+#[command(after_help = "Try it without any credentials: ghtokend demo")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve(serve::Args),
+    /// Run the daemon against an embedded fake GitHub: no credentials, ready to be curled
+    #[cfg(feature = "fake-github")]
+    Demo(demo::Args),
+    /// Find out whether the daemon would vend tokens, and what to do if it would not
+    Check(check::Args),
+    /// Print a token, and nothing else, for $(…) in a script
+    Token(token::Args),
+    /// Ask the running daemon whether it is alive: for exec probes
+    Healthcheck(healthcheck::Args),
+    /// Run the fake GitHub alone, to test your own bot against it
+    #[cfg(feature = "fake-github")]
+    FakeGithub(fake_github::Args),
+}
+
+/// A command that failed: what to say, and the exit code as in sysexits.h.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something that is wrong with the configuration.
+    fn configuration(error: impl std::fmt::Display) -> Self {
+        Self { code: EX_CONFIG, message: error.to_string() }
+    }
+
+    /// The command line itself is wrong.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { code: EX_USAGE_CLAP, message: message.into() }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { code: EX_FAILURE, message: format!("{:#}", error.into()) }
+    }
+}
+
+/// Runs the command that `arguments` name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors: clap knows, and has the right stream and code for each.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EX_FAILURE));
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        #[cfg(feature = "fake-github")]
+        Command::Demo(args) => demo::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Token(args) => token::run(args),
+        Command::Healthcheck(args) => healthcheck::run(args),
+        #[cfg(feature = "fake-github")]
+        Command::FakeGithub(args) => fake_github::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("ghtokend: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Runs a short command's future to its end.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+const EX_FAILURE: u8 = 1;
+const EX_USAGE_CLAP: u8 = 2;
+#[cfg(feature = "fake-github")]
+const EX_DATAERR: u8 = 65;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_CONFIG: u8 = 78;

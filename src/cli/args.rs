@@ -1,0 +1,98 @@
+//! Arguments that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::client::{Address, Client};
+use crate::model::{AppName, Secret};
+use crate::settings::{Environment, Flag, Settings, Sources};
+
+/// The configuration of a daemon.
+#[derive(Debug, Args)]
+pub(super) struct Configuration {
+    /// Configuration file [default: $GHTOKEND_CONFIG, else /etc/ghtokend/ghtokend.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Configuration {
+    pub(super) fn load(self, flags: Vec<Flag>) -> Result<Settings, Failure> {
+        Settings::load(&Sources::of_process(self.config, flags)).map_err(Failure::configuration)
+    }
+}
+
+/// Where the running daemon is, and which app of it is meant.
+#[derive(Debug, Args)]
+pub(super) struct Endpoint {
+    /// Address of the daemon [default: $GHTOKEND_URL, else the configured one, else http://127.0.0.1:7171]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Unix socket of the daemon [default: $GHTOKEND_SOCKET]
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    socket: Option<PathBuf>,
+    /// Which app, if several are configured
+    #[arg(long, value_name = "NAME")]
+    app: Option<AppName>,
+    /// File with the secret that proves who you are [default: $GHTOKEND_SECRET_FILE]
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl Endpoint {
+    pub(super) fn client(self) -> Result<Client, Failure> {
+        let environment = Environment::of_process();
+        let secret_file =
+            self.secret_file.or_else(|| environment.value("GHTOKEND_SECRET_FILE").map(PathBuf::from));
+        let secret = secret_file.map(read_secret).transpose()?;
+        let address = match (self.url, self.socket) {
+            (Some(url), _) => http_address("--url", &url)?,
+            (None, Some(path)) => Address::Unix(path),
+            (None, None) => default_address(&environment)?,
+        };
+        Ok(Client { address, app: self.app, secret })
+    }
+}
+
+fn default_address(environment: &Environment) -> Result<Address, Failure> {
+    match (environment.value("GHTOKEND_URL"), environment.value("GHTOKEND_SOCKET")) {
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("GHTOKEND_URL and GHTOKEND_SOCKET are both set: unset one of them"))
+        }
+        (Some(url), None) => http_address("GHTOKEND_URL", &url),
+        (None, Some(path)) => Ok(Address::Unix(path.into())),
+        (None, None) => {
+            let settings =
+                Settings::load(&Sources::of_process(None, Vec::new())).map_err(Failure::configuration)?;
+            let socket = settings.listen.unix.map(Address::Unix);
+            let tcp = settings.listen.tcp.map(|address| Address::Tcp(address.to_string()));
+            tcp.or(socket).ok_or_else(|| Failure::configuration("listen.tcp and listen.unix are both off"))
+        }
+    }
+}
+
+fn http_address(origin: &str, url: &str) -> Result<Address, Failure> {
+    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let authority =
+        authority.filter(|authority| !authority.is_empty() && !authority.contains(['/', '@', '?', '#']));
+    let with_port = |authority: &str| {
+        let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if port { authority.to_owned() } else { format!("{authority}:80") }
+    };
+    let expected = || Failure::usage(format!("{origin}: {url:?} is not of the form http://HOST:PORT"));
+    authority.map(|authority| Address::Tcp(with_port(authority))).ok_or_else(expected)
+}
+
+fn read_secret(path: PathBuf) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| Failure::configuration(format!("{}: {error}", path.display())))?;
+    // Two lines are two valid secrets, for rotation: either will do.
+    let first = text.lines().next().unwrap_or_default().trim().to_owned();
+    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message =
+            format!("{}: holds no secret: its first line must be one word of plain ASCII", path.display());
+        return Err(Failure::configuration(message));
+    }
+    Ok(Secret::from(first))
+}

@@ -1,0 +1,164 @@
+//! `ghtokend fake-github`: the emulator as a product of its own.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::serve::runtime;
+use super::{EX_DATAERR, Failure};
+use crate::fake_github::{AppInfo, FakeGithub, Mode, Options, TokenFormat, World};
+use crate::shutdown::Signals;
+
+/// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails in every way you ask for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Once it is ready it prints one line of JSON: its URLs, the apps, and where the private key of each lies. Example:
+  ghtokend fake-github --api 127.0.0.1:8080 --control 127.0.0.1:8081 --key-dir /tmp/keys
+  curl http://127.0.0.1:8081/                    lists what can be asked of it: faults, clock, suspension, counters
+  curl -X POST http://127.0.0.1:8081/clock -d '{\"advance_seconds\":3600}'   lets every token expire")]
+pub(super) struct Args {
+    /// Where the API listens; loopback only, port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    api: SocketAddr,
+    /// Where the control endpoint listens; loopback only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    control: SocketAddr,
+    /// Directory for the apps' private keys, NAME.pem each [default: a new one under the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    key_dir: Option<PathBuf>,
+    /// JSON file with the apps, accounts, repositories and installations [default: a built-in one, see /world]
+    #[arg(long, value_name = "FILE")]
+    world: Option<PathBuf>,
+    /// Which of GitHub's products to be
+    #[arg(long, value_enum, default_value_t = Product::Dotcom)]
+    product: Product,
+    /// What tokens look like
+    #[arg(long, value_enum, default_value_t = Tokens::Stateless)]
+    tokens: Tokens,
+    /// Make tokens at least this long, in bytes
+    #[arg(long, value_name = "BYTES")]
+    token_length: Option<usize>,
+    /// Make keys, tokens and ids the same at every start
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// What URLs in answers begin with, where a proxy stands before it
+    #[arg(long, value_name = "URL")]
+    external_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Product {
+    /// github.com
+    Dotcom,
+    /// GitHub Enterprise Server: everything under /api/v3
+    Ghes,
+    /// GitHub Enterprise Cloud with data residency: nothing without credentials
+    Ghe,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tokens {
+    /// ghs_ and 36 characters
+    Opaque,
+    /// Over 520 bytes, with dots and dashes, since 2026
+    Stateless,
+    /// v1. and 40 hexadecimal digits, until 2021
+    LegacyV1,
+    /// Opaque or stateless at random
+    Rollout,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let key_dir = args.key_dir.clone();
+    let options = options(args)?;
+    runtime(0)?.block_on(async {
+        let mut signals = Signals::listen()?;
+        let github = FakeGithub::start(options).await?;
+        let ready = Ready {
+            api_url: github.api_url(),
+            control_url: github.control_url(),
+            apps: write_keys(key_dir, &github.apps())?,
+        };
+        let mut stdout = std::io::stdout();
+        writeln!(stdout, "{}", serde_json::to_string(&ready)?)?;
+        stdout.flush()?;
+        signals.next().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn options(args: Args) -> Result<Options, Failure> {
+    let world = args.world.as_deref().map(read_world).transpose()?;
+    Ok(Options {
+        listen: args.api,
+        control_listen: args.control,
+        world: world.unwrap_or_else(World::demo),
+        mode: match args.product {
+            Product::Dotcom => Mode::Dotcom,
+            Product::Ghes => Mode::Ghes,
+            Product::Ghe => Mode::Ghe,
+        },
+        token_format: match args.tokens {
+            Tokens::Opaque => TokenFormat::Opaque,
+            Tokens::Stateless => TokenFormat::Stateless,
+            Tokens::LegacyV1 => TokenFormat::LegacyV1,
+            Tokens::Rollout => TokenFormat::Rollout,
+        },
+        token_length: args.token_length,
+        seed: args.seed,
+        external_url: args.external_url,
+        ..Options::default()
+    })
+}
+
+fn read_world(path: &Path) -> Result<World, Failure> {
+    let failed =
+        |error: String| Failure { code: EX_DATAERR, message: format!("--world {}: {error}", path.display()) };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// The line that tells whoever started us what they need to know.
+#[derive(Serialize)]
+struct Ready {
+    api_url: String,
+    control_url: String,
+    apps: Vec<ReadyApp>,
+}
+
+#[derive(Serialize)]
+struct ReadyApp {
+    name: String,
+    id: u64,
+    client_id: String,
+    slug: String,
+    private_key_file: PathBuf,
+    installations: Vec<u64>,
+}
+
+fn write_keys(dir: Option<PathBuf>, apps: &[AppInfo]) -> Result<Vec<ReadyApp>, Failure> {
+    let dir = dir
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("ghtokend-fake-github-{}", std::process::id())));
+    std::fs::create_dir_all(&dir)?;
+    apps.iter()
+        .map(|app| {
+            let file = dir.join(format!("{}.pem", app.name));
+            let mut options = std::fs::OpenOptions::new();
+            let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&file)?;
+            open.write_all(app.private_key_pem.as_bytes())?;
+            Ok(ReadyApp {
+                name: app.name.clone(),
+                id: app.id,
+                client_id: app.client_id.clone(),
+                slug: app.slug.clone(),
+                private_key_file: file,
+                installations: app.installations.clone(),
+            })
+        })
+        .collect()
+}

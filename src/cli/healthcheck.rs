@@ -1,0 +1,33 @@
+//! `ghtokend healthcheck`: for exec probes, where no curl is.
+
+use std::process::ExitCode;
+
+use super::args::Endpoint;
+use super::{Failure, block_on};
+
+/// Ask the running daemon whether it is alive.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits 0 if it is, 1 if not. As a Kubernetes probe:
+  readinessProbe: { exec: { command: [/ghtokend, healthcheck, --ready] } }")]
+pub(super) struct Args {
+    /// Ask whether it is ready: whether GitHub has accepted the app
+    #[arg(long)]
+    ready: bool,
+    #[command(flatten)]
+    endpoint: Endpoint,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let target = if args.ready { "/readyz" } else { "/healthz" };
+    let client = args.endpoint.client()?;
+    let answer = block_on(async { Ok(client.get(target, "text/plain").await?) })?;
+    if answer.status.is_success() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reasons = String::from_utf8_lossy(&answer.body).trim_end().replace('\n', "; ");
+    Err(Failure {
+        code: super::EX_FAILURE,
+        message: format!("{target} answered {}: {reasons}", answer.status),
+    })
+}

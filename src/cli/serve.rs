@@ -1,0 +1,114 @@
+//! `ghtokend serve`: the daemon itself.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::Configuration;
+use super::{EX_FAILURE, Failure};
+use crate::app::{self, App};
+use crate::clock::SystemClock;
+use crate::settings::{self, Environment, Flag, LogFormat, LogLevel, Settings};
+use crate::shutdown::Signals;
+use crate::telemetry::log;
+
+/// Run the daemon.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  GITHUB_APP_ID=123456 GITHUB_APP_PRIVATE_KEY_FILE=app.pem ghtokend serve
+  curl -fsS -H 'Ghtokend-Client: me' http://127.0.0.1:7171/token")]
+pub(super) struct Args {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// Where to listen on loopback, instead of listen.tcp; empty for not at all
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Unix socket to listen on, instead of listen.unix
+    #[arg(long, value_name = "PATH")]
+    unix: Option<String>,
+    /// error, warn, info, debug or trace, instead of log.level
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let flag = |name, key, value: Option<String>| value.map(|value| Flag { name, key, value });
+    let flags = [
+        flag("--listen", "listen.tcp", args.listen),
+        flag("--unix", "listen.unix", args.unix),
+        flag("--log-level", "log.level", args.log_level),
+    ];
+    let settings = args.configuration.load(flags.into_iter().flatten().collect())?;
+    start_log(&settings)?;
+    runtime(settings.workers)?.block_on(serve(&settings))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let keys = app::load_keys(settings).map_err(Failure::configuration)?;
+    let app = App::build(settings, &keys, Arc::new(SystemClock)).map_err(Failure::configuration)?;
+    for key in keys.values().flatten() {
+        tracing::info!(fingerprint = key.fingerprint(), origin = key.origin(), "private key loaded");
+        if let Some(warning) = key.warning() {
+            tracing::warn!(origin = key.origin(), "{warning}");
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root: nothing here needs it, use a user of its own");
+    }
+    let signals = Signals::listen()?;
+    let listeners = app::bind(&settings.listen).await?;
+    tracing::info!(
+        tcp = listeners.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()).map(tracing::field::display),
+        unix = settings.listen.unix.as_ref().map(|path| tracing::field::display(path.display())),
+        ops = listeners.ops.as_ref().and_then(|ops| ops.local_addr().ok()).map(tracing::field::display),
+        github = %settings.github.api_url,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    app.serve(listeners, stop(signals)).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends at the first signal. A second one ends the process.
+pub(super) async fn stop(mut signals: Signals) {
+    let name = signals.next().await;
+    tracing::info!("{name}: draining; once more to exit now");
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        tracing::warn!("{name} again: exiting now");
+        std::process::exit(EX_FAILURE.into());
+    });
+}
+
+pub(super) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match workers {
+        0 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
+    }
+}
+
+pub(super) fn start_log(settings: &Settings) -> Result<(), Failure> {
+    let settings::Log { format, level } = settings.log;
+    let terminal = std::io::stderr().is_terminal();
+    let format = match format {
+        LogFormat::Json => log::Format::Json,
+        LogFormat::Auto if !terminal => log::Format::Json,
+        _ if terminal && Environment::of_process().value("NO_COLOR").is_none() => log::Format::Colour,
+        _ => log::Format::Text,
+    };
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let audit_file = settings.audit_file.as_deref();
+    log::start(format, level, audit_file).map_err(|error| {
+        let path = audit_file.map(|path| path.display().to_string()).unwrap_or_default();
+        Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
+    })
+}
