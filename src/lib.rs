@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+#[cfg(feature = "fake-github")]
+pub mod fake_github;
 pub mod model;
 pub mod settings;

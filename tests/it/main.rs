@@ -1,1 +1,2 @@
 //! Tests across the real edge: the daemon on loopback against the emulator.
+mod fake_github;
