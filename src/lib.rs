@@ -8,6 +8,8 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "fake-github")]
+pub mod fake_github;
 pub mod github;
 pub mod model;
 pub mod server;

@@ -1,4 +1,5 @@
 //! Tests across the real edge: the daemon on loopback against the emulator.
 
+mod fake_github;
 mod keys;
 mod settings;

@@ -1,0 +1,240 @@
+//! A GitHub for one's own machine: an honest HTTP server that mints installation tokens for GitHub Apps.
+//!
+//! It is written from GitHub's documentation and recorded traffic and knows nothing of ghtokend, so that it can judge
+//! it, or any other client. It keeps GitHub's clock, checks JWTs as GitHub does, in the same order with the same
+//! words, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
+//!
+//! A request goes through [`server`], which knows faults and holds, to [`frame`], which knows credentials and headers,
+//! to a handler in the table of [`routes`].
+//!
+//! With a seed, apps get keys from `fake_github/keys.pem`. These are public and for tests only.
+
+mod answer;
+mod apps;
+mod audit;
+mod call;
+mod clock;
+mod control;
+mod fault;
+mod frame;
+mod hold;
+mod installations;
+mod journal;
+mod jwt;
+mod keys;
+mod limits;
+mod meta;
+mod mint;
+mod options;
+mod page;
+mod payload;
+mod random;
+mod render;
+mod repositories;
+mod request;
+mod routes;
+mod server;
+mod shared;
+mod store;
+mod token;
+mod world;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+pub use fault::{Effect, Fault, WiderRepositories};
+pub use hold::Hold;
+pub use journal::{Counters, JournalEntry};
+pub use keys::AppKey;
+pub use options::{Mode, Options, RateLimits, Revocation, SuspendedWording, TokenFormat, Wording};
+pub use shared::AppInfo;
+pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
+
+use keys::KeyRing;
+use shared::{Shared, locked, prefix, refusal};
+
+/// A running emulator. Dropping it stops it and cuts its connections.
+#[derive(Debug)]
+pub struct FakeGithub {
+    shared: Arc<Shared>,
+    api_url: String,
+    control_url: String,
+    listeners: [JoinHandle<()>; 2],
+}
+
+impl FakeGithub {
+    /// Starts an emulator in the runtime that runs this. It answers when this returns.
+    ///
+    /// # Errors
+    ///
+    /// If an address is not loopback or not free, the world does not fit together, or a key cannot be used.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        options.world.check().map_err(|why| refusal(format!("the world does not fit together: {why}")))?;
+        if options.versions.is_empty() {
+            return Err(refusal("`versions` must name at least one API version"));
+        }
+        let (apps, seed) = (options.world.apps.clone(), options.seed);
+        let keys = tokio::task::spawn_blocking(move || KeyRing::new(&apps, seed)).await??;
+        let api = server::bind(options.listen).await?;
+        let control = server::bind(options.control_listen).await?;
+        let base = format!("http://{}", api.local_addr()?);
+        let control_url = format!("http://{}", control.local_addr()?);
+        let api_url = format!("{base}{}", prefix(options.mode));
+        let shared = Arc::new(Shared::new(options, keys, &base));
+        let listeners = [
+            tokio::spawn(server::accept(api, server::api(shared.clone()))),
+            tokio::spawn(server::accept(control, control::control(shared.clone(), control_url.clone()))),
+        ];
+        Ok(Self { shared, api_url, control_url, listeners })
+    }
+
+    /// Where the API is, with `/api/v3` in [`Mode::Ghes`] and without a slash at the end.
+    pub fn api_url(&self) -> String {
+        self.api_url.clone()
+    }
+
+    /// Where the control endpoint is; `GET /` there says what it can do.
+    pub fn control_url(&self) -> String {
+        self.control_url.clone()
+    }
+
+    /// The app with this name.
+    pub fn app(&self, name: &str) -> Option<AppInfo> {
+        self.shared.apps().into_iter().find(|app| app.name == name)
+    }
+
+    /// All apps.
+    pub fn apps(&self) -> Vec<AppInfo> {
+        self.shared.apps()
+    }
+
+    /// Every request so far.
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        locked(&self.shared.journal).entries().to_vec()
+    }
+
+    /// Sums so far.
+    pub fn counters(&self) -> Counters {
+        locked(&self.shared.journal).counters().clone()
+    }
+
+    /// How many requests had this method and exactly this path, as sent and not counting the query.
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        locked(&self.shared.journal).count(method, path)
+    }
+
+    /// Arms a fault.
+    pub fn fault(&self, fault: Fault) {
+        locked(&self.shared.faults).arm(fault);
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        locked(&self.shared.faults).clear();
+    }
+
+    /// Moves GitHub's clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.shared.clock.advance(by);
+    }
+
+    /// Makes GitHub's clock wrong, which shows in `Date`, in `expires_at` and in what it thinks of JWTs. Tokens live
+    /// as long as before. Not added to what it was: 0 sets it right.
+    pub fn skew(&self, seconds: i64) {
+        self.shared.clock.skew(seconds);
+    }
+
+    /// Holds back answers to requests with `method` and a path that begins with `path`. They are carried out.
+    pub fn hold(&self, method: &str, path: &str) -> Hold {
+        self.shared.holds.hold(Some(method), Some(path))
+    }
+
+    /// Suspends an installation. Whether there is such a one.
+    pub fn suspend(&self, installation: u64) -> bool {
+        locked(&self.shared.store).suspend(installation, self.shared.clock.shown_second())
+    }
+
+    /// Ends a suspension. Whether there is such an installation.
+    pub fn unsuspend(&self, installation: u64) -> bool {
+        locked(&self.shared.store).unsuspend(installation)
+    }
+
+    /// Adds an installation.
+    ///
+    /// # Errors
+    ///
+    /// If its id is taken, or its app, account or repositories do not exist.
+    pub fn add_installation(&self, installation: Installation) -> io::Result<()> {
+        locked(&self.shared.store).add_installation(installation).map_err(refusal)
+    }
+
+    /// Deletes an installation and with it its tokens. Whether there was such a one.
+    pub fn delete_installation(&self, installation: u64) -> bool {
+        locked(&self.shared.store).delete_installation(installation)
+    }
+
+    /// Sets what was granted to an installation, for tokens to come. Whether there is such a one.
+    pub fn set_permissions(&self, installation: u64, permissions: Permissions) -> bool {
+        locked(&self.shared.store).set_permissions(installation, permissions)
+    }
+
+    /// Gives an installation a repository of its account, a new private one if it does not exist. Whether there is
+    /// such an installation.
+    pub fn add_repository(&self, installation: u64, name: &str) -> bool {
+        locked(&self.shared.store).add_repository(installation, name)
+    }
+
+    /// Takes a repository from an installation; where it has all of its account's, the repository is deleted.
+    /// Whether it had it.
+    pub fn remove_repository(&self, installation: u64, name: &str) -> bool {
+        locked(&self.shared.store).remove_repository(installation, name)
+    }
+
+    /// Renames a repository; its old name redirects. Whether there is such a one.
+    pub fn rename_repository(&self, owner: &str, old: &str, new: &str) -> bool {
+        locked(&self.shared.store).rename_repository(owner, old, new)
+    }
+
+    /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such a one.
+    pub fn rename_account(&self, old: &str, new: &str) -> bool {
+        locked(&self.shared.store).rename_account(old, new)
+    }
+
+    /// Revokes a token. Whether there was such a one.
+    pub fn revoke_token(&self, token: &str) -> bool {
+        self.shared.revoke_token(token)
+    }
+
+    /// Adds a private key to an app. None if there is no such app, or it has 25 already.
+    pub fn add_key(&self, app: &str) -> Option<AppKey> {
+        locked(&self.shared.store).keys.add(app)
+    }
+
+    /// Removes a private key from an app. Whether there was such a one.
+    pub fn remove_key(&self, app: &str, fingerprint: &str) -> bool {
+        locked(&self.shared.store).keys.remove(app, fingerprint)
+    }
+
+    /// Back to the start: world, keys, clock, faults, journal. Holds are released, tokens are dead.
+    pub fn reset(&self) {
+        self.shared.reset();
+    }
+
+    /// Stops it; the ports are free when this returns.
+    pub async fn shutdown(mut self) {
+        for listener in &mut self.listeners {
+            listener.abort();
+            // It ends by the abort, and that is all there is to know.
+            let _ = listener.await;
+        }
+    }
+}
+
+impl Drop for FakeGithub {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,123 @@
+//! What a handler says: an answer, or a problem in GitHub's form. The frame adds the headers every answer has.
+
+use serde_json::{Value, json};
+
+use super::options::{Mode, Options};
+
+/// How handlers end.
+pub(super) type Outcome = Result<Answer, Problem>;
+
+/// Status, headers of its own, and content.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) content: Content,
+}
+
+/// The body.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Nothing,
+    Json(Value),
+    Text { content_type: &'static str, text: String },
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    status: u16,
+    message: String,
+    docs: Docs,
+    headers: Vec<(String, String)>,
+}
+
+/// Where the documentation of an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Docs {
+    /// The start of the REST documentation.
+    Root,
+    /// The page of the operation asked for.
+    Operation,
+}
+
+impl Answer {
+    pub(super) fn json(status: u16, body: Value) -> Self {
+        Self { status, headers: Vec::new(), content: Content::Json(body) }
+    }
+
+    pub(super) fn no_content() -> Self {
+        Self { status: 204, headers: Vec::new(), content: Content::Nothing }
+    }
+
+    pub(super) fn text(status: u16, content_type: &'static str, text: impl Into<String>) -> Self {
+        Self { status, headers: Vec::new(), content: Content::Text { content_type, text: text.into() } }
+    }
+
+    pub(super) fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        match &self.content {
+            Content::Nothing => Vec::new(),
+            Content::Json(value) => value.to_string().into_bytes(),
+            Content::Text { text, .. } => text.clone().into_bytes(),
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn new(status: u16, message: impl Into<String>, docs: Docs) -> Self {
+        Self { status, message: message.into(), docs, headers: Vec::new() }
+    }
+
+    /// What GitHub says to whatever it cannot or will not show.
+    pub(super) fn not_found() -> Self {
+        Self::new(404, "Not Found", Docs::Operation)
+    }
+
+    pub(super) fn bad_credentials() -> Self {
+        Self::new(401, "Bad credentials", Docs::Root)
+    }
+
+    pub(super) fn undecodable_jwt() -> Self {
+        Self::new(401, "A JSON web token could not be decoded", Docs::Root)
+    }
+
+    pub(super) fn not_for_integrations(accepted_permissions: &str) -> Self {
+        let mut problem = Self::new(403, "Resource not accessible by integration", Docs::Operation);
+        problem.headers.push(("X-Accepted-GitHub-Permissions".into(), accepted_permissions.into()));
+        problem
+    }
+
+    /// `page` is the documentation of the operation asked for, such as `apps/apps#get-an-app`.
+    pub(super) fn into_answer(self, options: &Options, page: &str) -> Answer {
+        let mut body = json!({
+            "message": self.message,
+            "documentation_url": documentation_url(options, self.docs, page),
+        });
+        if !options.legacy_errors {
+            body["status"] = json!(self.status.to_string());
+        }
+        Answer { headers: self.headers, ..Answer::json(self.status, body) }
+    }
+}
+
+fn documentation_url(options: &Options, docs: Docs, page: &str) -> String {
+    let site = match options.mode {
+        Mode::Ghes => format!("https://docs.github.com/enterprise-server@{}", options.ghes_release),
+        Mode::Dotcom | Mode::Ghe => "https://docs.github.com".to_owned(),
+    };
+    match (docs, options.legacy_errors) {
+        (Docs::Root, true) => "https://developer.github.com/v3".to_owned(),
+        (Docs::Operation, _) if page.is_empty() => format!("{site}/rest"),
+        // The old pages had one level less: `reference/apps#…` where there is `apps/apps#…` now.
+        (Docs::Operation, true) => {
+            format!("{site}/rest/reference/{}", page.split_once('/').map_or(page, |(_, rest)| rest))
+        }
+        (Docs::Root, false) => format!("{site}/rest"),
+        (Docs::Operation, false) => format!("{site}/rest/{page}"),
+    }
+}

@@ -1,0 +1,274 @@
+//! What surrounds every operation: the route, the version, the credential, the limits, and the headers of the answer.
+
+use super::Shared;
+use super::answer::{Answer, Content, Docs, Outcome, Problem};
+use super::audit::sha256_hex;
+use super::call::Call;
+use super::clock::http_date;
+use super::fault::Effect;
+use super::jwt;
+use super::limits::{Caller, Standing, primary_limit};
+use super::locked;
+use super::options::{Mode, Options, RateLimits, SuspendedWording};
+use super::random::HEX;
+use super::request::{Credential, Request};
+use super::routes::{Handler, Route, find};
+use super::store::{Store, Token};
+
+/// A request on its way through.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    shared: &'a Shared,
+    request: &'a Request,
+    route: Option<(&'static Route, Vec<&'a str>)>,
+    version: &'a str,
+    /// Where the caller stands with the rate limit, on the routes that have one.
+    standing: Option<Standing>,
+}
+
+/// An answer with all its headers.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn new(shared: &'a Shared, request: &'a Request) -> Self {
+        let route = request.path.as_deref().and_then(|path| find(&request.method, path));
+        let version = shared.options.versions.first().map(String::as_str).unwrap_or_default();
+        Self { shared, request, route, version, standing: None }
+    }
+
+    /// The operation asked for, in words for counters.
+    pub(super) fn route(&self) -> Option<(&'static str, &'static str)> {
+        self.route.as_ref().map(|(route, _)| (route.method, route.template))
+    }
+
+    /// GitHub's answer.
+    pub(super) fn answer(&mut self, effects: &[Effect]) -> Answer {
+        let answer = self.respond(effects).unwrap_or_else(|problem| {
+            let docs = self.route.as_ref().map(|(route, _)| route.docs).unwrap_or_default();
+            problem.into_answer(&self.shared.options, docs)
+        });
+        if answer.status == 401 && self.request.credential() != Credential::None {
+            locked(&self.shared.limits).refused_login(self.shared.clock.now());
+        }
+        answer
+    }
+
+    /// `answer` with the headers that GitHub gives to all; its own take their place.
+    pub(super) fn finish(&self, answer: Answer) -> Finished {
+        let body = answer.bytes();
+        let etag = format!("W/\"{}\"", sha256_hex(&body));
+        let unchanged = answer.status == 200 && self.request.header("If-None-Match") == Some(&etag);
+        let mut headers = self.usual_headers(&answer.content);
+        if answer.status == 200 {
+            headers.push(("ETag", etag));
+        }
+        headers.extend(self.standing.iter().flat_map(Standing::headers));
+        headers.retain(|(name, _)| !answer.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
+        let headers =
+            headers.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(answer.headers).collect();
+        if unchanged {
+            return Finished { status: 304, headers, body: Vec::new() };
+        }
+        Finished { status: answer.status, headers, body }
+    }
+
+    fn respond(&mut self, effects: &[Effect]) -> Outcome {
+        let (shared, request) = (self.shared, self.request);
+        if request.header("User-Agent").is_none_or(str::is_empty) {
+            return Ok(Answer::text(403, "text/html", NO_USER_AGENT));
+        }
+        self.version = version(&shared.options, request, self.version)?;
+        let (route, parameters) =
+            self.route.clone().ok_or_else(|| Problem::new(404, "Not Found", Docs::Root))?;
+        let in_flight = locked(&shared.journal).in_flight();
+        let objection = locked(&shared.limits).objection(shared, &request.method, route.template, in_flight);
+        if let Some(objection) = objection {
+            return Ok(objection);
+        }
+        if request.body.is_none() {
+            return Err(Problem::new(413, "Payload too large", Docs::Root));
+        }
+        let call = Call { shared, request, parameters, version: self.version, effects };
+        let mut store = locked(&shared.store);
+        match route.handler {
+            Handler::Jwt(handle) => {
+                let app = authenticated_app(&call, &store)?;
+                let app = store.app(&app).cloned().ok_or_else(Problem::not_found)?;
+                handle(&call, &mut store, &app)
+            }
+            Handler::Token(handle) => {
+                self.standing = self.stand(Caller::Anonymous);
+                let token = authenticated_token(&call, &store)?;
+                match self.charge(Caller::Installation(token.installation)) {
+                    Some(limited) => Ok(limited),
+                    None => handle(&call, &mut store, &token),
+                }
+            }
+            Handler::Anyone(handle) => {
+                self.standing = self.stand(Caller::Anonymous);
+                let token = anyone(&call, &store)?;
+                let caller = token
+                    .as_ref()
+                    .map_or(Caller::Anonymous, |token| Caller::Installation(token.installation));
+                // Asking where one stands costs nothing.
+                let free = route.template == "/rate_limit";
+                if free {
+                    self.standing = self.stand(caller);
+                } else if let Some(limited) = self.charge(caller) {
+                    return Ok(limited);
+                }
+                handle(&call, &store, token.as_ref())
+            }
+        }
+    }
+
+    fn stand(&self, caller: Caller) -> Option<Standing> {
+        // GitHub Enterprise Server limits nobody unless its administrator says so.
+        (self.shared.options.mode != Mode::Ghes)
+            .then(|| locked(&self.shared.limits).standing(caller, self.shared))
+    }
+
+    /// Charges the request. The answer if that was one too many.
+    fn charge(&mut self, caller: Caller) -> Option<Answer> {
+        self.stand(caller)?;
+        let standing = locked(&self.shared.limits).charge(caller, self.shared);
+        self.standing = Some(standing);
+        let enforced = self.shared.options.rate_limits == RateLimits::Enforced;
+        (enforced && standing.used > standing.limit).then(|| primary_limit(403, caller, standing))
+    }
+
+    fn usual_headers(&self, content: &Content) -> Vec<(&'static str, String)> {
+        let on_jwt_route = matches!(self.route, Some((Route { handler: Handler::Jwt(_), .. }, _)));
+        // As recorded: answers with secrets say they are public and do not vary by who asks.
+        let (cache, vary) = if on_jwt_route {
+            ("public, max-age=60, s-maxage=60", "Accept, Accept-Encoding, Accept, X-Requested-With")
+        } else {
+            (
+                "private, max-age=60, s-maxage=60",
+                "Accept, Authorization, Cookie, X-GitHub-OTP, Accept-Encoding, Accept, X-Requested-With",
+            )
+        };
+        let content_type = match content {
+            Content::Nothing => None,
+            Content::Json(_) => Some("application/json; charset=utf-8"),
+            Content::Text { content_type, .. } => Some(*content_type),
+        };
+        let shared = self.shared;
+        let mut headers = vec![
+            ("Date", http_date(shared.clock.shown_second())),
+            ("X-GitHub-Request-Id", request_id(shared)),
+            ("X-GitHub-Media-Type", media_type(self.request).to_owned()),
+            ("X-GitHub-Api-Version-Selected", self.version.to_owned()),
+            ("Cache-Control", cache.to_owned()),
+            ("Vary", vary.to_owned()),
+        ];
+        headers.extend(content_type.map(|content_type| ("Content-Type", content_type.to_owned())));
+        headers
+    }
+}
+
+const NO_USER_AGENT: &str = "Request forbidden by administrative rules. Please make sure your request has a User-Agent header (https://docs.github.com/en/rest/overview/resources-in-the-rest-api#user-agent-required). Check https://developer.github.com for other possible causes.";
+
+fn version<'a>(options: &Options, request: &'a Request, default: &'a str) -> Result<&'a str, Problem> {
+    let Some(wanted) = request.header("X-GitHub-Api-Version") else { return Ok(default) };
+    if options.retired_versions.iter().any(|retired| retired == wanted) {
+        return Err(Problem::new(
+            410,
+            format!("The version \"{wanted}\" is no longer supported."),
+            Docs::Root,
+        ));
+    }
+    if options.versions.iter().any(|version| version == wanted) {
+        return Ok(wanted);
+    }
+    let mut known: Vec<String> = options.versions.iter().map(|version| format!("\"{version}\"")).collect();
+    known.sort_by(|a, b| b.cmp(a));
+    if let Some(newest) = known.first_mut() {
+        newest.push_str(" (most recent)");
+    }
+    let message = format!(
+        "The version you specified in the \"X-GitHub-API-Version\" request header, \"{wanted}\", is not a supported \
+         version. The following versions are currently supported: {}.",
+        known.join(", ")
+    );
+    Err(Problem::new(400, message, Docs::Root))
+}
+
+/// The name of the app whose JWT this is.
+fn authenticated_app(call: &Call<'_>, store: &Store) -> Result<String, Problem> {
+    // A JWT counts only by the scheme `Bearer`.
+    let Credential::Bearer(jwt) = call.request.credential() else { return Err(Problem::undecodable_jwt()) };
+    let accepted = jwt::check(store, &call.shared.options, call.shared.clock.shown_second(), &jwt)?;
+    locked(&call.shared.journal).accepted_jwt(&jwt, accepted.age);
+    Ok(accepted.app)
+}
+
+fn authenticated_token(call: &Call<'_>, store: &Store) -> Result<Token, Problem> {
+    let credential = call.request.credential();
+    let secret = credential.secret().ok_or_else(requires_authentication)?;
+    if jwt::is_jwt(secret) {
+        authenticated_app(call, store)?;
+        let on_installation =
+            call.request.path.as_deref().is_some_and(|path| path.starts_with("/installation/"));
+        return Err(if on_installation {
+            Problem::new(403, &call.shared.options.wording.jwt_on_token_route, Docs::Operation)
+        } else {
+            Problem::not_for_integrations("metadata=read")
+        });
+    }
+    let token = store.live_token(secret, call.shared.clock.now()).ok_or_else(Problem::bad_credentials)?;
+    match store.installation(token.installation).and_then(|installation| {
+        let owner = store.account_of(installation).map_or("ghost", |account| account.name());
+        installation.suspended_at.as_ref().map(|at| suspended(&call.shared.options, owner, at))
+    }) {
+        Some(problem) => Err(problem),
+        None => Ok(token.clone()),
+    }
+}
+
+/// The token if there is one, or nobody, or an app. A credential that is none of these is refused all the same.
+fn anyone(call: &Call<'_>, store: &Store) -> Result<Option<Token>, Problem> {
+    let credential = call.request.credential();
+    match credential.secret() {
+        None if call.shared.options.mode == Mode::Ghe => Err(requires_authentication()),
+        None => Ok(None),
+        Some(secret) if jwt::is_jwt(secret) => authenticated_app(call, store).map(|_| None),
+        Some(_) => authenticated_token(call, store).map(Some),
+    }
+}
+
+fn requires_authentication() -> Problem {
+    Problem::new(401, "Requires authentication", Docs::Root)
+}
+
+fn suspended(options: &Options, owner: &str, at: &str) -> Problem {
+    let message = match options.suspended_wording {
+        SuspendedWording::OwnedBy => {
+            format!("This installation owned by {owner} suspended your access at {at}.")
+        }
+        SuspendedWording::Currently => {
+            "This installation is currently suspended. Please contact an organization owner.".to_owned()
+        }
+    };
+    Problem::new(403, message, Docs::Root)
+}
+
+/// Today the name of the old preview in `Accept` does no harm and is echoed.
+fn media_type(request: &Request) -> &'static str {
+    let accept = request.header("Accept").unwrap_or_default();
+    if accept.contains("machine-man-preview") {
+        "github.v3; param=machine-man-preview; format=json"
+    } else {
+        "github.v3; format=json"
+    }
+}
+
+fn request_id(shared: &Shared) -> String {
+    let group = |length| shared.random.text(HEX, length).to_uppercase();
+    [group(4), group(4), group(6), group(6), group(8)].join(":")
+}

@@ -1,0 +1,57 @@
+//! The API about itself, and what it says to an installation token on the routes of users.
+
+use serde_json::json;
+
+use super::answer::{Answer, Docs, Outcome, Problem};
+use super::call::Call;
+use super::limits::Caller;
+use super::locked;
+use super::options::{Mode, NEWEST_VERSION};
+use super::store::{Store, Token};
+
+/// `GET /`
+pub(super) fn root(call: &Call<'_>, _store: &Store, _token: Option<&Token>) -> Outcome {
+    let api = &call.shared.api_base;
+    Ok(Answer::json(
+        200,
+        json!({
+            "current_user_url": format!("{api}/user"),
+            "rate_limit_url": format!("{api}/rate_limit"),
+            "repository_url": format!("{api}/repos/{{owner}}/{{repo}}"),
+            "user_url": format!("{api}/users/{{user}}"),
+        }),
+    ))
+}
+
+/// `GET /versions`
+pub(super) fn versions(call: &Call<'_>, _store: &Store, _token: Option<&Token>) -> Outcome {
+    Ok(Answer::json(200, json!(call.shared.options.versions)))
+}
+
+/// `GET /rate_limit`, which is free of charge.
+pub(super) fn rate_limit(call: &Call<'_>, _store: &Store, token: Option<&Token>) -> Outcome {
+    if call.shared.options.mode == Mode::Ghes {
+        return Err(Problem::new(404, "Rate limiting is not enabled.", Docs::Operation));
+    }
+    let caller = token.map_or(Caller::Anonymous, |token| Caller::Installation(token.installation));
+    let standing = locked(&call.shared.limits).standing(caller, call.shared);
+    let core = json!({
+        "limit": standing.limit, "used": standing.used, "remaining": standing.remaining(), "reset": standing.reset,
+    });
+    let mut body = json!({ "resources": { "core": core } });
+    if call.version < NEWEST_VERSION {
+        body["rate"] = core;
+    }
+    Ok(Answer::json(200, body))
+}
+
+/// `GET /user`, which is for users' tokens.
+pub(super) fn user(_call: &Call<'_>, _store: &mut Store, _token: &Token) -> Outcome {
+    Err(Problem::not_for_integrations("metadata=read"))
+}
+
+/// `GET /user/installations` and the repositories below, which are for users' tokens.
+pub(super) fn user_installations(_call: &Call<'_>, _store: &mut Store, _token: &Token) -> Outcome {
+    let message = "You must authenticate with an access token authorized to a GitHub App in order to list installations";
+    Err(Problem::new(403, message, Docs::Operation))
+}

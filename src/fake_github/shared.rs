@@ -1,0 +1,132 @@
+//! What the listeners, the Rust interface and the control endpoint all work on.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::clock::Clock;
+use super::fault::Faults;
+use super::hold::Holds;
+use super::journal::Journal;
+use super::keys::{AppKey, KeyRing};
+use super::limits::Limits;
+use super::options::{Mode, Options};
+use super::random::Random;
+use super::store::Store;
+
+/// One emulator.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    /// What URLs of the API begin with.
+    pub(super) api_base: String,
+    /// What URLs of the web site begin with.
+    pub(super) web_base: String,
+    pub(super) clock: Clock,
+    pub(super) store: Mutex<Store>,
+    pub(super) journal: Mutex<Journal>,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) limits: Mutex<Limits>,
+    pub(super) holds: Holds,
+    /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
+    pub(super) random: Random,
+    /// The keys at the start, to come back to.
+    keys: KeyRing,
+}
+
+/// An app, as whoever runs it knows it.
+#[derive(Clone, Serialize)]
+pub struct AppInfo {
+    /// What the emulator's own interfaces call it.
+    pub name: String,
+    /// The app id.
+    pub id: u64,
+    /// The client id.
+    pub client_id: String,
+    /// The name in URLs.
+    pub slug: String,
+    /// The first of its private keys, PKCS#1 in PEM; empty if it has none.
+    pub private_key_pem: String,
+    /// All its private keys.
+    pub keys: Vec<AppKey>,
+    /// The ids of its installations.
+    pub installations: Vec<u64>,
+}
+
+impl Shared {
+    /// An emulator that listens at `base`, such as `http://127.0.0.1:40001`.
+    pub(super) fn new(options: Options, keys: KeyRing, base: &str) -> Self {
+        let web_base = options.external_url.as_deref().unwrap_or(base).trim_end_matches('/').to_owned();
+        Self {
+            api_base: format!("{web_base}{}", prefix(options.mode)),
+            web_base,
+            clock: Clock::default(),
+            store: Mutex::new(Store::new(options.world.clone(), keys.clone(), options.seed)),
+            journal: Mutex::default(),
+            faults: Mutex::default(),
+            limits: Mutex::default(),
+            holds: Holds::default(),
+            random: Random::new(options.seed),
+            keys,
+            options,
+        }
+    }
+
+    pub(super) fn apps(&self) -> Vec<AppInfo> {
+        let store = locked(&self.store);
+        let info = |app: &super::world::App| {
+            let keys = store.keys.of(&app.name).to_vec();
+            let own = store.world.installations.iter().filter(|installation| installation.app == app.name);
+            AppInfo {
+                name: app.name.clone(),
+                id: app.id,
+                client_id: app.client_id.clone(),
+                slug: app.slug.clone(),
+                private_key_pem: keys.first().map(|key| key.private_key_pem.clone()).unwrap_or_default(),
+                keys,
+                installations: own.map(|installation| installation.id).collect(),
+            }
+        };
+        store.world.apps.iter().map(info).collect()
+    }
+
+    /// Back to the start: world, keys, clock, faults, limits, journal. Holds are released, tokens are dead.
+    pub(super) fn reset(&self) {
+        *locked(&self.store) = Store::new(self.options.world.clone(), self.keys.clone(), self.options.seed);
+        *locked(&self.limits) = Limits::default();
+        locked(&self.faults).clear();
+        locked(&self.journal).reset();
+        self.clock.reset();
+        self.holds.release_all();
+    }
+
+    /// Whether there was such a token. It dies at once, stateless or not: here the emulator is told, not asked.
+    pub(super) fn revoke_token(&self, token: &str) -> bool {
+        locked(&self.store).tokens.remove(token).is_some()
+    }
+}
+
+impl std::fmt::Debug for AppInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppInfo").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where the API is on its host.
+pub(super) fn prefix(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ghes => "/api/v3",
+        Mode::Dotcom | Mode::Ghe => "",
+    }
+}
+
+/// The lock of `mutex`. What panicked while holding it was one request; the emulator goes on.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error about something that was asked for.
+pub(super) fn refusal(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why.into())
+}

@@ -1,0 +1,237 @@
+//! The living world: what [`World`] said at the start, changed by requests and by whoever runs the emulator.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::clock::{Millis, iso};
+use super::keys::KeyRing;
+use super::options::Revocation;
+use super::random::Random;
+use super::world::{Account, App, Installation, Permissions, Repository, Selection, World};
+
+/// Everything that requests read and change.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) world: World,
+    pub(super) keys: KeyRing,
+    pub(super) tokens: HashMap<String, Token>,
+    /// What tokens are made of.
+    pub(super) random: Random,
+    /// Former names of repositories, owner and name in lower case.
+    moved: HashMap<(String, String), u64>,
+}
+
+/// A token that was handed out.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) installation: u64,
+    pub(super) permissions: Permissions,
+    /// The repositories it is restricted to, by id.
+    pub(super) repositories: Option<BTreeSet<u64>>,
+    /// The first moment it does not work any more.
+    pub(super) deadline: Millis,
+    pub(super) stateless: Stateless,
+}
+
+/// Whether GitHub has to look a token up to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stateless {
+    Yes,
+    No,
+}
+
+impl Store {
+    pub(super) fn new(world: World, keys: KeyRing, seed: Option<u64>) -> Self {
+        Self { world, keys, tokens: HashMap::new(), random: Random::new(seed), moved: HashMap::new() }
+    }
+
+    pub(super) fn app(&self, name: &str) -> Option<&App> {
+        self.world.apps.iter().find(|app| app.name == name)
+    }
+
+    pub(super) fn installation(&self, id: u64) -> Option<&Installation> {
+        self.world.installations.iter().find(|installation| installation.id == id)
+    }
+
+    pub(super) fn installation_mut(&mut self, id: u64) -> Option<&mut Installation> {
+        self.world.installations.iter_mut().find(|installation| installation.id == id)
+    }
+
+    /// The account with this login or slug, in any case.
+    pub(super) fn account(&self, name: &str) -> Option<&Account> {
+        self.world.accounts.iter().find(|account| account.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The account an installation is on.
+    pub(super) fn account_of(&self, installation: &Installation) -> Option<&Account> {
+        installation.account.as_deref().and_then(|name| self.account(name))
+    }
+
+    pub(super) fn repository(&self, owner: &str, name: &str) -> Option<&Repository> {
+        self.world.repositories.iter().find(|repository| {
+            repository.owner.eq_ignore_ascii_case(owner) && repository.name.eq_ignore_ascii_case(name)
+        })
+    }
+
+    pub(super) fn repository_by_id(&self, id: u64) -> Option<&Repository> {
+        self.world.repositories.iter().find(|repository| repository.id == id)
+    }
+
+    /// The repository that was once called this.
+    pub(super) fn moved_repository(&self, owner: &str, name: &str) -> Option<&Repository> {
+        let id = *self.moved.get(&(owner.to_lowercase(), name.to_lowercase()))?;
+        self.repository_by_id(id)
+    }
+
+    /// The repositories of `installation`, in the order of their ids.
+    pub(super) fn repositories_of(&self, installation: &Installation) -> Vec<&Repository> {
+        let Some(account) = &installation.account else { return Vec::new() };
+        let mut repositories: Vec<&Repository> = self
+            .world
+            .repositories
+            .iter()
+            .filter(|repository| repository.owner == *account)
+            .filter(|repository| match installation.repository_selection {
+                Selection::All => true,
+                Selection::Selected => installation.repositories.contains(&repository.name),
+            })
+            .collect();
+        repositories.sort_by_key(|repository| repository.id);
+        repositories
+    }
+
+    /// What `token` reaches now: what it was made for, as far as the installation still has it.
+    pub(super) fn reach_of(&self, token: &Token) -> Vec<&Repository> {
+        let Some(installation) = self.installation(token.installation) else { return Vec::new() };
+        let mut repositories = self.repositories_of(installation);
+        if let Some(only) = &token.repositories {
+            repositories.retain(|repository| only.contains(&repository.id));
+        }
+        repositories
+    }
+
+    /// The token, if it works at `now`.
+    pub(super) fn live_token(&self, secret: &str, now: Millis) -> Option<&Token> {
+        self.tokens
+            .get(secret)
+            .filter(|token| token.deadline > now)
+            .filter(|token| self.installation(token.installation).is_some())
+    }
+
+    /// Whether there was such a token. What becomes of it depends on `policy` if it is stateless.
+    pub(super) fn revoke(&mut self, secret: &str, policy: Revocation) -> bool {
+        match self.tokens.get(secret) {
+            None => false,
+            Some(token) if token.stateless == Stateless::Yes && policy == Revocation::Ineffective => true,
+            Some(_) => self.tokens.remove(secret).is_some(),
+        }
+    }
+
+    /// Whether there was such an installation.
+    pub(super) fn suspend(&mut self, id: u64, second: i64) -> bool {
+        let Some(installation) = self.installation_mut(id) else { return false };
+        installation.suspended_at.get_or_insert_with(|| iso(second));
+        true
+    }
+
+    /// Whether there was such an installation.
+    pub(super) fn unsuspend(&mut self, id: u64) -> bool {
+        let Some(installation) = self.installation_mut(id) else { return false };
+        installation.suspended_at = None;
+        true
+    }
+
+    /// Whether there was such an installation.
+    pub(super) fn delete_installation(&mut self, id: u64) -> bool {
+        let before = self.world.installations.len();
+        self.world.installations.retain(|installation| installation.id != id);
+        self.world.installations.len() < before
+    }
+
+    /// Why `installation` cannot be added, in words.
+    pub(super) fn add_installation(&mut self, installation: Installation) -> Result<(), String> {
+        if self.installation(installation.id).is_some() {
+            return Err(format!("installations: the id `{}` appears twice", installation.id));
+        }
+        self.world.check_installation(&installation)?;
+        self.world.installations.push(installation);
+        Ok(())
+    }
+
+    /// Whether there was such an installation.
+    pub(super) fn set_permissions(&mut self, id: u64, permissions: Permissions) -> bool {
+        let Some(installation) = self.installation_mut(id) else { return false };
+        installation.permissions = permissions;
+        true
+    }
+
+    /// Gives an installation a repository of its account, a new private one if need be. Whether there was such an
+    /// installation, and on an account that can have repositories.
+    pub(super) fn add_repository(&mut self, id: u64, name: &str) -> bool {
+        let owner = self.installation(id).and_then(|own| self.account_of(own)).and_then(Account::login);
+        let Some(owner) = owner.map(str::to_owned) else { return false };
+        if self.repository(&owner, name).is_none() {
+            let next =
+                self.world.repositories.iter().map(|repository| repository.id).max().unwrap_or_default() + 1;
+            self.world.repositories.push(Repository { id: next, owner, name: name.into(), private: true });
+        }
+        if let Some(installation) = self.installation_mut(id)
+            && installation.repository_selection == Selection::Selected
+        {
+            installation.repositories.insert(name.into());
+        }
+        true
+    }
+
+    /// Takes a repository from an installation; where it has all of the account's, the repository itself goes.
+    /// Whether it had it.
+    pub(super) fn remove_repository(&mut self, id: u64, name: &str) -> bool {
+        let Some(installation) = self.installation_mut(id) else { return false };
+        if installation.repository_selection == Selection::Selected {
+            return installation.repositories.remove(name);
+        }
+        let owner = installation.account.clone();
+        let before = self.world.repositories.len();
+        self.world.repositories.retain(|own| Some(&own.owner) != owner.as_ref() || own.name != name);
+        self.world.repositories.len() < before
+    }
+
+    /// Whether there was such a repository. Its old name redirects from now on.
+    pub(super) fn rename_repository(&mut self, owner: &str, old: &str, new: &str) -> bool {
+        let Some(repository) = self.repository(owner, old) else { return false };
+        let (id, owner, old) = (repository.id, repository.owner.clone(), repository.name.clone());
+        for repository in self.world.repositories.iter_mut().filter(|repository| repository.id == id) {
+            repository.name = new.into();
+        }
+        for installation in &mut self.world.installations {
+            if installation.account.as_deref() == Some(&owner) && installation.repositories.remove(&old) {
+                installation.repositories.insert(new.into());
+            }
+        }
+        self.moved.insert((owner.to_lowercase(), old.to_lowercase()), id);
+        true
+    }
+
+    /// Whether there was such an account. The old names of its repositories redirect from now on, its own does not.
+    pub(super) fn rename_account(&mut self, old: &str, new: &str) -> bool {
+        let Some(account) = self.world.accounts.iter_mut().find(|account| account.name() == old) else {
+            return false;
+        };
+        match account {
+            Account::Organization { login, .. } | Account::User { login, .. } => *login = new.into(),
+            Account::Enterprise { slug, .. } => *slug = new.into(),
+        }
+        for repository in self.world.repositories.iter_mut().filter(|repository| repository.owner == old) {
+            repository.owner = new.into();
+            self.moved.insert((old.to_lowercase(), repository.name.to_lowercase()), repository.id);
+        }
+        for installation in &mut self.world.installations {
+            if installation.account.as_deref() == Some(old) {
+                installation.account = Some(new.into());
+            }
+        }
+        for app in self.world.apps.iter_mut().filter(|app| app.owner.as_deref() == Some(old)) {
+            app.owner = Some(new.into());
+        }
+        true
+    }
+}
