@@ -15,6 +15,7 @@ mod audit;
 mod call;
 mod clock;
 mod control;
+mod explain;
 mod fault;
 mod frame;
 mod hold;

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::fault::Fault;
-use super::locked;
 use super::payload::Payload;
 use super::request::Request;
 use super::routes::parameters;
 use super::server::Service;
 use super::world::{Installation, Permissions, check_levels};
+use super::{explain, locked};
 
 /// What the control endpoint, which is at `url`, does with a request.
 pub(super) fn control(shared: Arc<Shared>, url: String) -> Service {
@@ -266,7 +266,7 @@ struct Matching {
 }
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal> {
-    request.json().map_err(|error| invalid(error.to_string()))
+    explain::read(request.body.as_deref().unwrap_or_default()).map_err(invalid)
 }
 
 fn id(text: &str) -> Result<u64, Refusal> {

@@ -144,6 +144,8 @@ impl Store {
     pub(super) fn delete_installation(&mut self, id: u64) -> bool {
         let before = self.world.installations.len();
         self.world.installations.retain(|installation| installation.id != id);
+        // Another installation may get the same id, but not these tokens.
+        self.tokens.retain(|_, token| token.installation != id);
         self.world.installations.len() < before
     }
 
