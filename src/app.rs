@@ -152,7 +152,11 @@ fn server_rules(listen: &settings::Listen) -> server::Rules {
         require_client_header: listen.require_client_header,
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
+        head_timeout: HEAD_TIMEOUT,
     }
 }
+
+/// Ends half-sent requests, and connections that their client keeps for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 const LAST_MINTS: Duration = Duration::from_secs(1);

@@ -62,6 +62,8 @@ pub struct Rules {
     pub hop_limit_1: bool,
     /// Connections served at a time; more wait.
     pub max_connections: usize,
+    /// Longest wait for the head of a request, and for the next one on an idle connection.
+    pub head_timeout: Duration,
 }
 
 impl Server {

@@ -86,7 +86,9 @@ pub(crate) fn classify(answer: &Answer) -> Failure {
         }
         Kind::Suspended => "an owner of the account must unsuspend the app in its settings",
         Kind::NotFound => "check that the app is installed there, with `ghtokend check`",
-        Kind::Moved => "it has been renamed or moved: use its new name",
+        Kind::Moved => {
+            "redirects are not followed, since they could carry the app JWT away: check github.api_url"
+        }
         Kind::ScopeRefused => {
             "ask for less, or have an owner grant the app more; about a repository, it often means that another \
              installation is the right one"

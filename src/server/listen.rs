@@ -203,6 +203,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (server, stop) = (Arc::clone(&self.server), self.stop.clone());
+        let head_timeout = server.rules.head_timeout;
         self.tasks.spawn(async move {
             let service = service_fn(|request| {
                 let server = Arc::clone(&server);
@@ -210,7 +211,7 @@ impl Connections {
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
+                .header_read_timeout(head_timeout)
                 .max_buf_size(LARGEST_BUFFER)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
@@ -255,8 +256,6 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// For the head of a request, and for the next one on an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Above our own limit, so that the refusal is ours and has a body.
 const LARGEST_BUFFER: usize = 64 * 1024;
 /// Out of file descriptors: some are likely to be closed by then.

@@ -68,14 +68,13 @@ impl From<broker::Error> for Refusal {
                 let wait = failure.retry_after.unwrap_or(UNNAMED_WAIT);
                 match failure.kind {
                     Kind::AppRejected => Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message),
-                    Kind::BadAnswer => Self {
+                    // What a look-up met was explained by the directory.
+                    Kind::BadAnswer | Kind::Moved => Self {
                         retryable: true,
                         ..Self::new(StatusCode::BAD_GATEWAY, "bad_upstream_response", message)
                     },
                     Kind::Suspended => Self::new(StatusCode::FORBIDDEN, "installation_suspended", message),
-                    Kind::NotFound | Kind::Moved => {
-                        Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
-                    }
+                    Kind::NotFound => Self::new(StatusCode::NOT_FOUND, "unknown_installation", message),
                     Kind::ScopeRefused => {
                         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", message)
                     }

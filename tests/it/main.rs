@@ -3,3 +3,5 @@
 mod fake_github;
 mod keys;
 mod settings;
+mod vend;
+mod world;

@@ -1,0 +1,223 @@
+//! A world to test in: the daemon in process, on loopback, against the emulator, with a clock that stands still.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ghtokend::app::{self, App};
+use ghtokend::clock::{Clock, ManualClock, SystemClock};
+use ghtokend::fake_github::{FakeGithub, Options};
+use ghtokend::settings::{Environment, Settings, Sources};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A daemon and its GitHub. Dropping it stops both.
+pub struct World {
+    pub github: FakeGithub,
+    pub clock: Arc<ManualClock>,
+    pub address: SocketAddr,
+    pub settings: Settings,
+    stop: Option<oneshot::Sender<()>>,
+    daemon: Option<JoinHandle<()>>,
+}
+
+/// How a world differs from the usual one: the demo world of the emulator, its app, `acme` as default installation.
+#[derive(Default)]
+pub struct Setup {
+    pub options: Options,
+    pub environment: Vec<(&'static str, String)>,
+    pub without_default_installation: bool,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub async fn with(setup: Setup) -> Self {
+        let github = FakeGithub::start(Options { seed: Some(1), ..setup.options }).await.unwrap();
+        let mut environment = vec![("GITHUB_API_URL", github.api_url())];
+        if let Some(app) = github.app("demo") {
+            environment.extend([
+                ("GITHUB_APP_ID", app.client_id.clone()),
+                ("GITHUB_APP_PRIVATE_KEY", app.private_key_pem.clone()),
+            ]);
+        }
+        if !setup.without_default_installation {
+            environment.push(("GITHUB_APP_INSTALLATION_ID", "1".to_owned()));
+        }
+        environment.push(("GHTOKEND_LISTEN__TCP", "127.0.0.1:0".to_owned()));
+        environment.extend(setup.environment);
+        // Of two values for one variable the last one holds.
+        let environment: BTreeMap<_, _> = environment.into_iter().collect();
+        let environment = Environment::from_iter(environment);
+        let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap();
+        let keys = app::load_keys(&settings).unwrap();
+        let clock = ManualClock::new(SystemClock.wall());
+        let app = App::build(&settings, &keys, clock.clone()).unwrap();
+        let listeners = app::bind(&settings.listen).await.unwrap();
+        let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let daemon = tokio::spawn(app.serve(listeners, async {
+            let _ = stopped.await;
+        }));
+        Self { github, clock, address, settings, stop: Some(stop), daemon: Some(daemon) }
+    }
+
+    /// Lets time pass, here and at GitHub.
+    pub fn advance(&self, time: Duration) {
+        self.clock.advance(time);
+        self.github.advance(time);
+    }
+
+    /// `GET target` with a client header.
+    pub async fn get(&self, target: &str) -> Reply {
+        get(self.address, target).await
+    }
+
+    /// The token that `GET target` hands out.
+    pub async fn token(&self, target: &str) -> String {
+        let reply = self.get(target).await;
+        assert_eq!(reply.status, 200, "{target}: {}", reply.text());
+        reply.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Whether GitHub accepts `token`.
+    pub async fn is_accepted(&self, token: &str) -> bool {
+        self.github_get("/installation/repositories", &format!("Bearer {token}")).await.status == 200
+    }
+
+    pub async fn github_get(&self, path: &str, authorization: &str) -> Reply {
+        let url = self.github.api_url();
+        let (address, prefix) = url
+            .strip_prefix("http://")
+            .unwrap()
+            .split_at(url.strip_prefix("http://").unwrap().find('/').unwrap_or(url.len() - 7));
+        let request = format!(
+            "GET {prefix}{path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: test\r\nAuthorization: {authorization}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        raw(TcpStream::connect(address).await.unwrap(), request.as_bytes()).await.unwrap()
+    }
+
+    /// How often GitHub was asked for a token.
+    pub fn mints(&self) -> usize {
+        self.github.counters().mint_requests
+    }
+
+    /// Tells the daemon to stop, as a signal would.
+    pub fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until the daemon has ended.
+    pub async fn stopped(&mut self) {
+        self.begin_to_stop();
+        self.daemon.take().unwrap().await.unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.abort();
+        }
+    }
+}
+
+/// An HTTP answer, as it came over the wire.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// `GET target` from the daemon at `address`, with a client header.
+pub async fn get(address: SocketAddr, target: &str) -> Reply {
+    send(
+        address,
+        &format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: test\r\nConnection: close\r\n\r\n"
+        ),
+    )
+    .await
+    .unwrap()
+}
+
+/// Sends `request` as it is. `None`: the connection was closed without an answer.
+pub async fn send(address: SocketAddr, request: &str) -> Option<Reply> {
+    raw(TcpStream::connect(address).await.unwrap(), request.as_bytes()).await
+}
+
+/// The same over a unix socket.
+pub async fn send_unix(path: &std::path::Path, request: &str) -> Option<Reply> {
+    raw(UnixStream::connect(path).await.unwrap(), request.as_bytes()).await
+}
+
+async fn raw<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> Option<Reply> {
+    // A server that has heard enough may close before it has read all.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("the connection stays open");
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Option<Reply> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers: BTreeMap<_, _> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let mut body = answer[end + 4..].to_vec();
+    if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+        body = unchunk(&body);
+    }
+    Some(Reply { status, headers, body })
+}
+
+fn unchunk(mut chunked: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunked.windows(2).position(|window| window == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&chunked[..end]).unwrap().trim(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(&chunked[end + 2..end + 2 + size]);
+        chunked = &chunked[end + 2 + size + 2..];
+    }
+    body
+}
+
+/// For an answer on loopback; reached only by a defect.
+const PATIENCE: Duration = Duration::from_secs(30);
