@@ -27,7 +27,7 @@ use crate::clock::GithubClock;
 use crate::telemetry::audit::{self, Asker};
 use crate::telemetry::metrics::Metrics;
 
-pub(crate) use token::render;
+pub use token::render;
 
 /// Answers requests.
 pub struct Server {

@@ -61,7 +61,7 @@ impl Settings {
             file,
             Layer::of_well_known(&sources.environment, &known),
             Layer::of_environment(&sources.environment, &known)?,
-            Layer::of_flags(&sources.flags, &known),
+            Layer::of_flags(&sources.flags, &known)?,
         ])?;
         parse::settings(&values, &sources.environment)
     }

@@ -58,11 +58,7 @@ pub(super) fn answer(vended: &Vended, format: Format) -> Reply {
 }
 
 /// How a token looks on the wire: rendered once, when it is minted.
-pub(crate) fn render(
-    installation: InstallationId,
-    account: Option<&str>,
-    token: &InstallationToken,
-) -> Bodies {
+pub fn render(installation: InstallationId, account: Option<&str>, token: &InstallationToken) -> Bodies {
     let grant = &token.grant;
     let secret = token.secret.expose();
     let names = |list: &'_ Vec<(_, String)>| list.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Error, quote};
 use super::sources::SYSTEM_FILE;
-use super::values::{Item, Values};
+use super::values::{Item, MOST, Values};
 use super::{App, Environment, Keys};
 use crate::model::{AppName, InstallationId, Secret};
 
@@ -30,7 +30,7 @@ impl Apps {
         let named = origin_of_app(values, name);
         Err(Error::new(
             single,
-            format!("one app contradicts [apps.NAME] ({named}): name it too, or keep only one form"),
+            format!("there is [apps.NAME] too ({named}): name every app, or have only one"),
         ))
     }
 
@@ -100,8 +100,7 @@ impl<'a> Section<'a> {
             (None, false) => Some((files.origin(), Keys::Files(paths))),
             (None, true) => None,
         };
-        let number = installation.number(0..=i64::MAX as u64)?;
-        let name = &self.name;
+        let number = installation.number(0..=MOST)?;
         match (app_id(id)?, keys) {
             (Some(id), Some((_, keys))) => {
                 Ok(Some(App { id, keys, installation: InstallationId::new(number) }))
@@ -110,10 +109,10 @@ impl<'a> Section<'a> {
                 Err(id.error(format!("no private key for this app: set {}", self.key_names())))
             }
             (None, Some((origin, _))) => {
-                Err(Error::new(origin, format!("no id for this key's app: set {name}.id")))
+                Err(Error::new(origin, format!("no id for this key's app: set {}", self.id_names())))
             }
             (None, None) if number > 0 => {
-                Err(installation.error(format!("no app: set {name}.id and its key")))
+                Err(installation.error(format!("no app for it: set {} and its key", self.id_names())))
             }
             (None, None) => Ok(None),
         }
@@ -124,6 +123,10 @@ impl<'a> Section<'a> {
         own.unwrap_or_else(|| self.values.get(&format!("app.{key}")))
     }
 
+    fn id_names(&self) -> String {
+        format!("{}.id{}", self.name, if self.name == "app" { " or GITHUB_APP_ID" } else { "" })
+    }
+
     fn key_names(&self) -> String {
         let variables = ", GITHUB_APP_PRIVATE_KEY_FILE or GITHUB_APP_PRIVATE_KEY";
         format!("{}.private_key_file{}", self.name, if self.name == "app" { variables } else { "" })
@@ -132,8 +135,8 @@ impl<'a> Section<'a> {
 
 fn app_id(item: Item<'_>) -> Result<Option<String>, Error> {
     let id = item.text_or_number()?;
-    let within = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let number_above_zero = || !id.bytes().all(|byte| byte == b'0') && !id.starts_with('-');
+    let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+    let number_above_zero = || !id.bytes().all(|byte| byte == b'0');
     match id.as_str() {
         "" => Ok(None),
         text if text.len() <= LONGEST_ID && text.bytes().all(within) && number_above_zero() => Ok(Some(id)),
@@ -147,7 +150,8 @@ fn inline_key(environment: &Environment) -> Result<Option<Secret>, Error> {
     // Files for `docker --env-file` often have quotes, which docker takes literally.
     let text = secret.expose().trim().trim_matches(['"', '\'']);
     if text.contains(PEM_BEGIN) {
-        return Ok(Some(text.replace("\\r", "").replace("\\n", "\n").into()));
+        let without_returns: Secret = text.replace("\\r", "").into();
+        return Ok(Some(without_returns.expose().replace("\\n", "\n").into()));
     }
     let compact: Secret = text.split_whitespace().collect::<String>().into();
     let decoded = STANDARD.decode(compact.expose()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -173,7 +177,7 @@ fn single_app_origin<'a>(values: &'a Values, environment: &Environment) -> Resul
     } else if !files.list()?.is_empty() {
         Some(files)
     } else {
-        Some(installation).filter(|item| item.number(0..=u64::MAX).is_ok_and(|number| number > 0))
+        Some(installation).filter(|item| item.number(0..=MOST).is_ok_and(|number| number > 0))
     };
     Ok(set.map(Item::origin))
 }
@@ -186,5 +190,5 @@ fn origin_of_app<'a>(values: &'a Values, name: &str) -> &'a str {
 
 const INLINE_KEY: &str = "GITHUB_APP_PRIVATE_KEY";
 const PEM_BEGIN: &str = "-----BEGIN";
-/// Far above GitHub's: a client id has 20 characters.
-const LONGEST_ID: usize = 100;
+/// A client id has 20 characters; a client secret, which must not pass for one, has 40.
+const LONGEST_ID: usize = 32;

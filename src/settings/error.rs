@@ -19,16 +19,18 @@ pub(super) fn quote(value: &str) -> String {
     if may_be_secret(value) { "the value (not shown)".into() } else { format!("{value:?}") }
 }
 
-/// Whether a text where a path belongs is a private key instead: PEM, base64 of PEM, or bare base64 of DER.
+/// Whether a text is a key, which no setting is: PEM, base64 of PEM, or bare base64 of DER.
 pub(super) fn looks_like_key(value: &str) -> bool {
     let value = value.trim_start();
-    value.contains("-----BEGIN") || value.starts_with(BASE64_OF_PEM) || value.starts_with(BASE64_OF_DER)
+    let der = value.starts_with(BASE64_OF_DER) && value.len() > LONGEST_QUOTE;
+    value.contains("-----BEGIN") || value.starts_with(BASE64_OF_PEM) || der
 }
 
-fn may_be_secret(value: &str) -> bool {
+/// Whether a value could be a key, a token, or a URL with a password: whatever is long, and some that is not.
+pub(super) fn may_be_secret(value: &str) -> bool {
     let token = TOKEN_PREFIXES.iter().any(|prefix| value.starts_with(prefix));
-    let password = value.contains('@');
-    token || password || looks_like_key(value) || value.contains('\n') || value.len() > LONGEST_QUOTE
+    let in_url = value.contains(['@', '?']);
+    token || in_url || looks_like_key(value) || value.contains('\n') || value.len() > LONGEST_QUOTE
 }
 
 const BASE64_OF_PEM: &str = "LS0tLS1CRUdJTi";

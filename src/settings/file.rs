@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use config::{Value, ValueKind};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::Sources;
-use super::error::{Error, quote};
+use super::error::{Error, may_be_secret, quote};
 use super::layer::{Known, Layer, ONLY_IN_THE_FILE};
 use crate::model::AppName;
 
@@ -35,6 +35,8 @@ pub(super) fn defaults(text: &str) -> Result<Layer, Error> {
     parse(&Document { name: "built-in defaults", text, known: None })
 }
 
+type Name<'a> = Spanned<DeString<'a>>;
+
 struct Document<'a> {
     name: &'a str,
     text: &'a str,
@@ -46,7 +48,7 @@ fn parse(document: &Document<'_>) -> Result<Layer, Error> {
     let table = DeTable::parse(document.text).map_err(|error| {
         // Only its message: the rest of it quotes the line, which may hold a secret.
         let at = document.position(error.span().map_or(0, |span| span.start));
-        Error::new(at, error.message().replace('\n', ", "))
+        Error::new(at, format!("is not TOML: {}", error.message().replace('\n', ", ")))
     })?;
     let mut layer = Layer::default();
     document.collect("", table.get_ref(), &mut layer)?;
@@ -75,6 +77,7 @@ impl Document<'_> {
                     let (origin, kind) = self.value(&key, name, value)?;
                     layer.insert(key, &origin, kind);
                 }
+                DeValue::Table(_) if section.is_empty() => return Err(self.unknown_section(name)),
                 _ => return Err(self.unknown(&key, name)),
             }
         }
@@ -85,7 +88,7 @@ impl Document<'_> {
         self.known.is_none_or(|known| known.has_section(key))
     }
 
-    fn check_app_name(&self, section: &str, name: &Spanned<toml::de::DeString<'_>>) -> Result<(), Error> {
+    fn check_app_name(&self, section: &str, name: &Name<'_>) -> Result<(), Error> {
         if section != "apps" || name.get_ref().parse::<AppName>().is_ok() {
             return Ok(());
         }
@@ -93,21 +96,27 @@ impl Document<'_> {
         Err(Error::new(self.header(name), format!("[apps.NAME]: {} {problem}", quote(name.get_ref()))))
     }
 
-    fn unknown(&self, key: &str, name: &Spanned<toml::de::DeString<'_>>) -> Error {
+    fn unknown(&self, key: &str, name: &Name<'_>) -> Error {
         let at = self.header(name);
         if self.is_section(key) {
             return Error::new(at, format!("{key} is a section: write [{key}] and its keys below"));
         }
         let nearest = self.known.map(|known| known.nearest(key)).unwrap_or_default();
-        // A line of a key without quotes can pass for a name.
-        let shown = if quote(key) == format!("{key:?}") { key } else { "this" };
+        let shown = shown(key);
         Error::new(at, format!("{shown} is not a known key; the nearest one is {nearest}"))
+    }
+
+    fn unknown_section(&self, name: &Name<'_>) -> Error {
+        let nearest = self.known.map(|known| known.nearest_section(name.get_ref())).unwrap_or_default();
+        let problem =
+            format!("{} is not a known section; the nearest one is [{nearest}]", shown(name.get_ref()));
+        Error::new(self.header(name), problem)
     }
 
     fn value(
         &self,
         key: &str,
-        name: &Spanned<toml::de::DeString<'_>>,
+        name: &Name<'_>,
         value: &Spanned<DeValue<'_>>,
     ) -> Result<(String, ValueKind), Error> {
         let origin = match self.known {
@@ -119,7 +128,7 @@ impl Document<'_> {
             DeValue::String(text) => ValueKind::String(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map(ValueKind::I64)
-                .map_err(|_| Error::new(&origin, "is a number out of range"))?,
+                .map_err(|_| Error::new(&origin, "is too large a number for any key"))?,
             DeValue::Float(_) => ValueKind::Float(f64::NAN),
             DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
             DeValue::Datetime(_) => return Err(Error::new(&origin, "is a date, and no key takes one")),
@@ -139,7 +148,7 @@ impl Document<'_> {
     }
 
     /// Where a name stands, or the header `[…]` or `[[…]]` that it is part of.
-    fn header(&self, name: &Spanned<toml::de::DeString<'_>>) -> String {
+    fn header(&self, name: &Name<'_>) -> String {
         let start = name.span().start;
         let line = self.text[..start].rfind('\n').map_or(0, |end| end + 1);
         let before = &self.text[line..start];
@@ -155,4 +164,9 @@ impl Document<'_> {
         let column = before.chars().rev().take_while(|&char| char != '\n').count() + 1;
         format!("{}:{line}:{column}", self.name)
     }
+}
+
+/// A name, unless it may be a line of a private key: without quotes around it, that can pass for one.
+fn shown(name: &str) -> &str {
+    if may_be_secret(name) { "this" } else { name }
 }

@@ -24,17 +24,13 @@ impl Layer {
             };
             let key = path.to_ascii_lowercase().replace(SEPARATOR, ".");
             if ONLY_IN_THE_FILE.contains(&section_of(&key)) {
-                return Err(Error::new(
-                    name,
-                    format!("[[{}]] tables are only in the file", section_of(&key)),
-                ));
+                let problem = format!("[[{}]] tables are only in the file", section_of(&key));
+                return Err(Error::new(name, problem));
             }
             if !known.has(&key) {
                 let nearest = known.nearest(&key).to_ascii_uppercase().replace('.', SEPARATOR);
-                return Err(Error::new(
-                    name,
-                    format!("is not a known key; the nearest one is {PREFIX}{nearest}"),
-                ));
+                let problem = format!("is not a known key; the nearest one is {PREFIX}{nearest}");
+                return Err(Error::new(name, problem));
             }
             layer.insert_text(known, key, name, value);
         }
@@ -53,12 +49,18 @@ impl Layer {
     }
 
     /// Command-line flags.
-    pub(super) fn of_flags(flags: &[Flag], known: &Known) -> Self {
+    pub(super) fn of_flags(flags: &[Flag], known: &Known) -> Result<Self, Error> {
         let mut layer = Self::default();
         for flag in flags {
+            if !known.has(flag.key) {
+                return Err(Error::new(
+                    flag.name,
+                    format!("stands for {}, which is not a known key", flag.key),
+                ));
+            }
             layer.insert_text(known, flag.key.into(), flag.name, &flag.value);
         }
-        layer
+        Ok(layer)
     }
 
     fn insert_text(&mut self, known: &Known, key: String, origin: &str, text: &str) {
@@ -66,7 +68,8 @@ impl Layer {
         let kind = match known.is_list(&key) {
             true if text.trim().is_empty() => ValueKind::Array(Vec::new()),
             true => ValueKind::Array(text.split(',').map(item).collect()),
-            false => ValueKind::String(text.into()),
+            // Secrets mounted as variables often end with a newline.
+            false => ValueKind::String(text.trim().into()),
         };
         self.insert(key, origin, kind);
     }
@@ -120,10 +123,18 @@ impl Known {
             let same_name = known.rsplit('.').next() == wanted.rsplit('.').next();
             strsim::jaro_winkler(known, &wanted) + f64::from(u8::from(same_name))
         };
-        let sections = self.defaults.0.keys().map(String::as_str).chain(ONLY_IN_THE_FILE);
-        let nearest = sections.max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(b.cmp(a)));
+        let keys = self.defaults.0.keys().map(String::as_str);
+        let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(b.cmp(a)));
         let nearest = nearest.unwrap_or_default();
         nearest.strip_prefix("app.").map_or_else(|| nearest.to_owned(), |rest| format!("{section}{rest}"))
+    }
+
+    /// The section that looks most like `name`.
+    pub(super) fn nearest_section(&self, name: &str) -> &str {
+        let likeness = |section: &str| strsim::jaro_winkler(section, &name.to_ascii_lowercase());
+        let sections =
+            self.defaults.0.keys().map(|key| section_of(key)).chain(["apps"]).chain(ONLY_IN_THE_FILE);
+        sections.max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(b.cmp(a))).unwrap_or_default()
     }
 
     fn is_list(&self, key: &str) -> bool {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::apps::Apps;
 use super::error::{Error, quote};
 use super::url::{api, base, proxy, web_of};
-use super::values::{Item, Values};
+use super::values::{Item, MOST, Values};
 use super::{Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, later};
 
 pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Settings, Error> {
@@ -48,8 +48,10 @@ fn listen(values: &Values) -> Result<Listen, Error> {
             )));
         }
         None if listen.unix.is_none() => {
-            let problem = "off, and so is listen.unix, so nobody could ask for a token: set one of the two";
-            return Err(tcp.error(format!("{problem} (listen.unix: {})", unix.origin())));
+            let unix = unix.origin();
+            let problem =
+                format!("is off, and so is listen.unix ({unix}): nobody could ask for a token; set one");
+            return Err(tcp.error(problem));
         }
         _ => {}
     }
@@ -138,7 +140,7 @@ fn cache(values: &Values) -> Result<Cache, Error> {
         grace: get("grace").duration()?,
         settle: get("settle").duration()?,
         idle_after: get("idle_after").duration()?,
-        max_entries: get("max_entries").number(1..=MOST_ENTRIES)?,
+        max_entries: get("max_entries").number(1..=MOST)?,
         max_bytes,
     })
 }
@@ -161,6 +163,5 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const LEAST_BYTES: u64 = 64 << 10;
 // The rest only keeps slips of the finger out.
 const MOST_CONNECTIONS: u64 = 1_000_000;
-const MOST_ENTRIES: u64 = 1_000_000_000;
 const MOST_MINTS: u64 = 1_000_000;
 const MOST_WORKERS: u64 = 1024;

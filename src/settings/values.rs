@@ -66,8 +66,11 @@ impl<'a> Item<'a> {
     /// Text as it stands.
     pub(super) fn text(self) -> Result<&'a str, Error> {
         match &self.0.kind {
+            ValueKind::String(text) if looks_like_key(text) => {
+                Err(self.error("is the text of a key or certificate: name the path of a file that holds it"))
+            }
             ValueKind::String(text) => Ok(text),
-            other => Err(self.error(format!("is {}: write it in quotes", describe(other)))),
+            other => Err(self.error(format!("is {}, and text in quotes is wanted", describe(other)))),
         }
     }
 
@@ -103,8 +106,11 @@ impl<'a> Item<'a> {
             _ => None,
         };
         number.filter(|number| range.contains(number)).ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            self.error(format!("{} is not a whole number from {least} to {most}", self.shown()))
+            let allowed = match (range.start(), range.end()) {
+                (least, &MOST) => format!("of at least {least}"),
+                (least, most) => format!("from {least} to {most}"),
+            };
+            self.error(format!("{} is not a whole number {allowed}", self.shown()))
         })
     }
 
@@ -158,13 +164,8 @@ impl<'a> Item<'a> {
     /// A path, or `None` if it is empty.
     pub(super) fn path(self) -> Result<Option<PathBuf>, Error> {
         let Some(text) = self.non_empty()? else { return Ok(None) };
-        if looks_like_key(text) || text.contains('\n') {
-            return Err(
-                self.error("is a key's text where the path of a file belongs: name the file that holds it")
-            );
-        }
-        if text.contains('\0') {
-            return Err(self.error("has a NUL character, which no path can have"));
+        if text.contains(|char: char| char.is_control()) {
+            return Err(self.error("has a control character in it, such as a line end: a path is wanted"));
         }
         Ok(Some(text.into()))
     }
@@ -178,7 +179,7 @@ impl<'a> Item<'a> {
         };
         for item in &items {
             if item.text()?.is_empty() {
-                return Err(item.error("has an empty item in its list"));
+                return Err(item.error("has an empty item in its list: remove it"));
             }
         }
         Ok(items)
@@ -226,5 +227,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 static NOTHING: std::sync::LazyLock<Value> = std::sync::LazyLock::new(Value::default);
+/// The most that a number in TOML can be.
+pub(super) const MOST: u64 = i64::MAX as u64;
 const LONGEST_DURATION: Duration = Duration::from_hours(24);
 const UNITS: [(&str, u64); 5] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ghtokend::github::key::{self, Key, KeyError, Warning};
 
 const RSA: &str = include_str!("keys/rsa.pem");
@@ -45,7 +47,7 @@ fn a_signature_by_either_form_verifies_with_the_public_key() {
     assert_eq!(tokens[0], tokens[1]);
     let body: String =
         include_str!("keys/public.pem").lines().filter(|line| !line.starts_with('-')).collect();
-    let public = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap();
+    let public = STANDARD.decode(body).unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     validation.required_spec_claims.clear();
     let verifier = jsonwebtoken::DecodingKey::from_rsa_der(&public);
@@ -108,6 +110,7 @@ fn what_is_not_one_rsa_private_key_is_named_and_never_quoted() {
         ("PKCS#1 labelled as PKCS#8", relabelled, DAMAGED),
         ("PKCS#8 labelled as PKCS#1", PKCS8.replace("PRIVATE KEY", "RSA PRIVATE KEY"), DAMAGED),
         ("not base64", RSA.replacen("MII", "M*I", 1), NOT_BASE64),
+        ("bytes after the key", with_a_byte_more(), DAMAGED),
         ("no body", format!("{}\n{}\n", lines[0], lines[lines.len() - 1]), DAMAGED),
         ("empty", String::new(), EMPTY),
         ("blanks", " \n\r\n".into(), EMPTY),
@@ -201,6 +204,14 @@ fn flip_a_byte_of_the_key() -> String {
     let mut pem = RSA.to_owned();
     pem.replace_range(at..=at, other);
     pem
+}
+
+/// The key's PEM with a byte after the DER of the key.
+fn with_a_byte_more() -> String {
+    let body: String = RSA.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut der = STANDARD.decode(body).unwrap();
+    der.push(0);
+    format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", STANDARD.encode(der))
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) {
