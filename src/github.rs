@@ -1,0 +1,3 @@
+//! GitHub: its keys, its endpoints, its answers.
+
+pub mod key;
