@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, reason = "clippy lets tests unwrap, but not their helpers")]
 
 mod keys;
+mod settings;

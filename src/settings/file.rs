@@ -1,0 +1,172 @@
+//! The file as a layer: strict TOML, every value with its line and column.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use config::{Value, ValueKind};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::Sources;
+use super::error::{Error, may_be_secret, quote};
+use super::layer::{Known, Layer, ONLY_IN_THE_FILE};
+use crate::model::AppName;
+
+/// The file that the sources name, or nothing if they name none.
+pub(super) fn load(sources: &Sources, known: &Known) -> Result<Layer, Error> {
+    let variable =
+        || sources.environment.non_empty("GHTOKEND_CONFIG").map(|path| PathBuf::from(path.expose()));
+    let (path, required) = match (sources.file.clone().or_else(variable), &sources.fallback) {
+        (Some(path), _) => (path, true),
+        (None, Some(path)) => (path.clone(), false),
+        (None, None) => return Ok(Layer::default()),
+    };
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&Document { name: &name, text: &text, known: Some(known) }),
+        Err(error) if error.kind() == ErrorKind::NotFound && !required => Ok(Layer::default()),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(Error::new(name, "is not UTF-8 text")),
+        Err(error) => Err(Error::new(name, format!("cannot be read: {error}"))),
+    }
+}
+
+/// The built-in file, which says what keys there are.
+pub(super) fn defaults(text: &str) -> Result<Layer, Error> {
+    parse(&Document { name: "built-in defaults", text, known: None })
+}
+
+type Name<'a> = Spanned<DeString<'a>>;
+
+struct Document<'a> {
+    name: &'a str,
+    text: &'a str,
+    /// `None` takes any key.
+    known: Option<&'a Known>,
+}
+
+fn parse(document: &Document<'_>) -> Result<Layer, Error> {
+    let table = DeTable::parse(document.text).map_err(|error| {
+        // Only its message: the rest of it quotes the line, which may hold a secret.
+        let at = document.position(error.span().map_or(0, |span| span.start));
+        Error::new(at, format!("is not TOML: {}", error.message().replace('\n', ", ")))
+    })?;
+    let mut layer = Layer::default();
+    document.collect("", table.get_ref(), &mut layer)?;
+    Ok(layer)
+}
+
+impl Document<'_> {
+    fn collect(&self, section: &str, table: &DeTable<'_>, layer: &mut Layer) -> Result<(), Error> {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in entries {
+            self.check_app_name(section, name)?;
+            let key = match section {
+                "" => name.get_ref().to_string(),
+                _ => format!("{section}.{}", name.get_ref()),
+            };
+            match value.get_ref() {
+                DeValue::Table(inner) if self.is_section(&key) => {
+                    if inner.is_empty() && section == "apps" {
+                        let problem = "is empty: set its id and private_key_file";
+                        return Err(Error::new(self.header(name), format!("[{key}] {problem}")));
+                    }
+                    self.collect(&key, inner, layer)?;
+                }
+                _ if self.known.is_none_or(|known| known.has(&key)) => {
+                    let (origin, kind) = self.value(&key, name, value)?;
+                    layer.insert(key, &origin, kind);
+                }
+                DeValue::Table(_) if section.is_empty() => return Err(self.unknown_section(name)),
+                _ => return Err(self.unknown(&key, name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        self.known.is_none_or(|known| known.has_section(key))
+    }
+
+    fn check_app_name(&self, section: &str, name: &Name<'_>) -> Result<(), Error> {
+        if section != "apps" || name.get_ref().parse::<AppName>().is_ok() {
+            return Ok(());
+        }
+        let problem = "is not an app's name: a-z, 0-9 and _ are allowed";
+        Err(Error::new(self.header(name), format!("[apps.NAME]: {} {problem}", quote(name.get_ref()))))
+    }
+
+    fn unknown(&self, key: &str, name: &Name<'_>) -> Error {
+        let at = self.header(name);
+        if self.is_section(key) {
+            return Error::new(at, format!("{key} is a section: write [{key}] and its keys below"));
+        }
+        let nearest = self.known.map(|known| known.nearest(key)).unwrap_or_default();
+        let shown = shown(key);
+        Error::new(at, format!("{shown} is not a known key; the nearest one is {nearest}"))
+    }
+
+    fn unknown_section(&self, name: &Name<'_>) -> Error {
+        let nearest = self.known.map(|known| known.nearest_section(name.get_ref())).unwrap_or_default();
+        let problem =
+            format!("{} is not a known section; the nearest one is [{nearest}]", shown(name.get_ref()));
+        Error::new(self.header(name), problem)
+    }
+
+    fn value(
+        &self,
+        key: &str,
+        name: &Name<'_>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(String, ValueKind), Error> {
+        let origin = match self.known {
+            None => format!("the default of {key}"),
+            Some(_) if ONLY_IN_THE_FILE.contains(&key) => self.header(name),
+            Some(_) => format!("{}: {key}", self.position(value.span().start)),
+        };
+        let kind = match value.get_ref() {
+            DeValue::String(text) => ValueKind::String(text.to_string()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map(ValueKind::I64)
+                .map_err(|_| Error::new(&origin, "is too large a number for any key"))?,
+            DeValue::Float(_) => ValueKind::Float(f64::NAN),
+            DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
+            DeValue::Datetime(_) => return Err(Error::new(&origin, "is a date, and no key takes one")),
+            DeValue::Array(items) => ValueKind::Array(
+                items
+                    .iter()
+                    .map(|item| {
+                        let (origin, kind) = self.value(key, name, item)?;
+                        Ok(Value::new(Some(&origin), kind))
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
+            DeValue::Table(_) if ONLY_IN_THE_FILE.contains(&key) => ValueKind::Array(vec![Value::default()]),
+            DeValue::Table(_) => return Err(Error::new(&origin, "is a table where a plain value belongs")),
+        };
+        Ok((origin, kind))
+    }
+
+    /// Where a name stands, or the header `[…]` or `[[…]]` that it is part of.
+    fn header(&self, name: &Name<'_>) -> String {
+        let start = name.span().start;
+        let line = self.text[..start].rfind('\n').map_or(0, |end| end + 1);
+        let before = &self.text[line..start];
+        let header = before.trim_start().starts_with('[');
+        let indent = before.len() - before.trim_start().len();
+        self.position(if header { line + indent } else { start })
+    }
+
+    /// `file:line:column`, both from 1; columns are characters.
+    fn position(&self, offset: usize) -> String {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|&char| char != '\n').count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+}
+
+/// A name, unless it may be a line of a private key: without quotes around it, that can pass for one.
+fn shown(name: &str) -> &str {
+    if may_be_secret(name) { "this" } else { name }
+}

@@ -1,0 +1,33 @@
+//! Keys of features that this version does not have. A value that asks for one is refused, because to start
+//! without it would break what the operator relies on. Whoever builds a feature deletes its refusal here.
+
+use super::error::Error;
+use super::values::Values;
+
+pub(super) fn refuse(values: &Values) -> Result<(), Error> {
+    let dialect = values.get("github.dialect");
+    if dialect.word(&[("apps", false), ("integrations", true)])? {
+        return Err(dialect.error("\"integrations\" is not spoken by this version: only \"apps\" is"));
+    }
+    let secret = values.get("webhook.secret_file");
+    if secret.non_empty()?.is_some() {
+        return Err(secret.error("webhooks are not served by this version: leave it empty"));
+    }
+    let revoke = values.get("shutdown.revoke");
+    if revoke.flag()? {
+        return Err(revoke.error("tokens are not revoked at exit by this version: leave it false"));
+    }
+    let prefetch = values.get("prefetch");
+    if prefetch.has_items() {
+        return Err(prefetch
+            .error("[[prefetch]] is not done by this version: remove the entries; the first request mints"));
+    }
+    let callers = values.get("callers");
+    if callers.has_items() {
+        return Err(callers.error(
+            "[[callers]] is not enforced by this version, so it will not start with it: remove the entries, \
+             or guard the unix socket by its mode",
+        ));
+    }
+    Ok(())
+}
