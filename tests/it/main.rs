@@ -7,11 +7,15 @@
 )]
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod commands;
 mod endpoint;
 mod errors;
 mod fake_github;
 mod keys;
+mod leak;
+mod program;
 mod settings;
+mod tidy;
 mod tls;
 mod vend;
 mod world;
