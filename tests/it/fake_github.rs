@@ -1,5 +1,6 @@
 //! The emulator, driven over loopback as any client would.
 
+#![cfg(feature = "fake-github")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
 use std::collections::BTreeMap;
@@ -1113,6 +1114,21 @@ async fn enforced_limits_refuse_what_is_too_much() {
     let locked = with_token(&github, "ghs_wrong", "GET", "/installation/repositories").await;
     assert!(locked.message().starts_with("Maximum number of login attempts exceeded"), "{}", locked.text);
     assert_eq!(mint(&github, 1, "").await.status, 403, "even a good credential");
+
+    let github = std::sync::Arc::new(start(options()).await);
+    let hold = github.hold("GET", "/app");
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let ask = |github: std::sync::Arc<FakeGithub>, jwt: String| async move {
+        send("GET", &format!("{}/app", github.api_url()), &[("authorization", &jwt)], "").await.status
+    };
+    let waiting: Vec<_> = (0..101).map(|_| tokio::spawn(ask(github.clone(), jwt.clone()))).collect();
+    hold.reached(101).await;
+    hold.release();
+    let mut refused = 0;
+    for task in waiting {
+        refused += usize::from(task.await.unwrap() == 403);
+    }
+    assert_eq!(refused, 1, "of a hundred and one at once");
 
     let github = start(options()).await;
     for _ in 0..180 {
