@@ -276,6 +276,17 @@ async fn no_algorithm_but_rs256_is_taken() {
     let rest = good.split_once('.').unwrap().1;
     assert_eq!(verdict(&github, &format!("{}.{rest}", part(&json!({"alg": "ES256"})))).await, UNDECODABLE);
     assert_eq!(verdict(&github, &good).await, "");
+    // Signed as RS256 all over, but under another name.
+    let signing = aws_lc_rs::rsa::KeyPair::from_der(der.contents()).unwrap();
+    for (name, message) in [("RS256", ""), ("PS256", UNDECODABLE), ("rs256", UNDECODABLE)] {
+        let message_part = format!("{}.{}", part(&json!({"alg": name})), part(&claims(1001)));
+        let mut signature = vec![0; 256];
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
+        signing.sign(padding, &random, message_part.as_bytes(), &mut signature).unwrap();
+        let jwt = format!("{message_part}.{}", URL_SAFE_NO_PAD.encode(&signature));
+        assert_eq!(verdict(&github, &jwt).await, message, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -431,6 +442,26 @@ async fn unknown_routes_wrong_verbs_and_trailing_slashes_are_not_found() {
             json!({"message": "Not Found", "documentation_url": "https://docs.github.com/rest", "status": "404"})
         );
     }
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_without_the_body() {
+    let github = demo().await;
+    let reply = as_app(&github, "HEAD", "/app", "").await;
+    assert_eq!((reply.status, reply.text.as_str()), (200, ""));
+    assert!(reply.header("content-length").parse::<usize>().unwrap() > 100);
+}
+
+#[tokio::test]
+async fn the_name_of_the_old_preview_does_no_harm() {
+    let github = demo().await;
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let headers =
+        [("authorization", jwt.as_str()), ("accept", "application/vnd.github.machine-man-preview+json")];
+    let reply = send("POST", &format!("{}{MINT}", github.api_url()), &headers, "").await;
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.header("x-github-media-type"), "github.v3; param=machine-man-preview; format=json");
+    assert!(reply.header("etag").starts_with("W/"));
 }
 
 #[tokio::test]
@@ -1486,7 +1517,7 @@ async fn a_hold_can_be_made_and_released_by_its_id() {
         let github = github.clone();
         async move { mint(&github, 1, "").await.status }
     });
-    while github.counters().mints == 0 {
+    while github.counters().mints == 0 && !waiting.is_finished() {
         tokio::task::yield_now().await;
     }
     assert_eq!(control(&github, "GET", "/holds", "").await.json(), json!([{"id": id, "held": 1}]));
