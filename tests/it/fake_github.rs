@@ -991,6 +991,12 @@ async fn a_header_overrides_the_format_except_on_an_enterprise_server() {
         let minted = send("POST", &url, &headers, "").await.json();
         assert_eq!(minted["token"].as_str().unwrap().matches('.').count(), dots, "{mode:?} {wish}");
     }
+    let github =
+        start(Options { mode: Mode::Ghes, token_format: TokenFormat::Opaque, ..Options::default() }).await;
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let url = format!("{}/app/installations/1/access_tokens", github.api_url());
+    let headers = [("authorization", jwt.as_str()), ("x-github-stateless-s2s-token", "enabled")];
+    assert_eq!(send("POST", &url, &headers, "").await.json()["token"].as_str().unwrap().len(), 40);
 }
 
 #[tokio::test]
@@ -1356,6 +1362,19 @@ async fn counters_are_exact() {
     assert_eq!(github.count("GET", "/ap"), 0);
     github.reset();
     assert_eq!((github.counters().requests, github.journal().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn mints_one_after_the_other_are_never_two_at_once() {
+    let github = demo().await;
+    github.fault(Fault::new(Effect::ResetBefore).times(1));
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let url = format!("{}{MINT}", github.api_url());
+    assert!(try_send("POST", &url, &[("authorization", &jwt)], "").await.is_err());
+    for _ in 0..3 {
+        token(&github, 1).await;
+    }
+    assert_eq!(github.counters().mints_in_flight_max, 1);
 }
 
 #[tokio::test]
