@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::github::key::{Key, KeyError};
+use crate::github::key::{self, Key, KeyError};
 use crate::github::{BuildError, Client, Github, Reach};
 use crate::model::AppName;
 use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
@@ -33,7 +33,7 @@ pub enum Error {
     #[error(transparent)]
     Settings(#[from] settings::Error),
     /// A private key cannot be used.
-    #[error(transparent)]
+    #[error("private key {0}")]
     Key(#[from] KeyError),
     /// The client for GitHub cannot be built.
     #[error(transparent)]
@@ -42,10 +42,10 @@ pub enum Error {
 
 /// The keys of every app, newest first. Nothing else of the daemon is needed to read them, so that a bad one is found
 /// before anything is bound.
-pub fn load_keys(settings: &Settings) -> Result<BTreeMap<AppName, Vec<Key>>, KeyError> {
+pub fn load_keys(settings: &Settings) -> Result<BTreeMap<AppName, Vec<Key>>, Error> {
     let load = |app: &settings::App| match &app.keys {
-        Keys::Files(paths) => paths.iter().map(|path| Key::read(path)).collect(),
-        Keys::Inline { variable, pem } => Ok(vec![Key::parse(pem.expose(), variable)?]),
+        Keys::Files(paths) => key::load(paths),
+        Keys::Inline { variable, pem } => Key::parse(pem.expose(), variable).map(|key| vec![key]),
     };
     settings.apps.iter().map(|(name, app)| Ok((name.clone(), load(app)?))).collect()
 }
@@ -156,6 +156,7 @@ fn server_rules(settings: &Settings) -> server::Rules {
         max_connections: listen.max_connections,
         web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,
+        connection_age: CONNECTION_AGE,
         request_timeout: settings.github.request_timeout * MOST_CALLS,
     }
 }
@@ -164,6 +165,8 @@ fn server_rules(settings: &Settings) -> server::Rules {
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 const LAST_MINTS: Duration = Duration::from_secs(1);
+/// Long for a client that keeps its connection, short for one that only occupies it.
+const CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// What one request for a token may ask of GitHub, one after the other: a look-up, a mint, whether a 404 is meant, and
 /// both once more if the look-up was out of date.
 const MOST_CALLS: u32 = 5;

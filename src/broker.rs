@@ -13,6 +13,7 @@ mod readiness;
 mod rejection;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -186,6 +187,10 @@ impl Broker {
     /// A token for `request`: the one in hand while it is good, else a new one.
     pub async fn vend(&self, request: &TokenRequest) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
+        self.vend_for(app, request).await.map_err(|error| error.about(app))
+    }
+
+    async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
         if request.user.is_some() {
             return Err(Error::UserTokensUnsupported);
         }
@@ -284,10 +289,10 @@ impl Broker {
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
         }
         match self.mint(&key, found).await {
-            Ok(entry) => {
-                let state = self.state(&entry);
-                Ok(Vended { key, entry, state, origin: Origin::Minted })
-            }
+            Ok(entry) => match self.state(&entry) {
+                State::Dead => Err(dead_on_arrival()),
+                state => Ok(Vended { key, entry, state, origin: Origin::Minted }),
+            },
             // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
             Err(error) => match self.in_hand(&key) {
                 Some((entry, state)) => Ok(Vended { key, entry, state, origin: Origin::Cached }),
@@ -345,7 +350,8 @@ impl Broker {
             }
             Err(failure) => {
                 self.0.metrics.mint(&key.app, failure.kind.as_str(), took);
-                tracing::warn!(app = %key.app, installation = %key.installation, %failure, "no token could be minted");
+                let installation = key.installation.get();
+                tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
                 self.drop_if_gone(&key, &failure).await;
                 Err(Error::Github(failure))
             }
@@ -368,6 +374,13 @@ impl Broker {
     }
 }
 
+/// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.
+fn dead_on_arrival() -> Error {
+    let message =
+        "minting a token took longer than the token lives: try again, and see why GitHub is that slow";
+    Error::Github(Failure::new(Kind::TimedOut, message))
+}
+
 /// The SHA-256 of a token. Shows as base64, which is how GitHub's audit log names a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
@@ -387,8 +400,8 @@ impl TokenHash {
     }
 }
 
-impl std::fmt::Display for TokenHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&base64::engine::general_purpose::STANDARD.encode(self.0))
     }
 }
@@ -399,7 +412,26 @@ impl TokenRequest {
     }
 }
 
+impl fmt::Display for TokenRequest {
+    /// As in a query, for log and audit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.selector, self.scope)?;
+        self.user.map_or(Ok(()), |user| write!(f, " user={user}"))
+    }
+}
+
 impl Error {
+    /// The same, naming the app where the app is what is wrong: there may be several.
+    fn about(self, app: &AppName) -> Self {
+        match self {
+            Self::Github(failure) if failure.kind == Kind::AppRejected => {
+                let message = format!("app {app}: {}", failure.message);
+                Self::Github(Failure { message, ..failure })
+            }
+            error => error,
+        }
+    }
+
     /// Whether a look-up that is out of date would explain it.
     fn may_mean_another_installation(&self, scope: &Scope) -> bool {
         let Self::Github(failure) = self else { return false };

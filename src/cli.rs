@@ -83,8 +83,17 @@ impl Failure {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { code: EX_FAILURE, message: format!("{:#}", error.into()) }
+        Self { code: EX_FAILURE, message: in_full(&error.into()) }
     }
+}
+
+/// An error with its causes, as far as it does not name them itself.
+fn in_full(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.contains(&cause) {
+        true => text,
+        false if text.is_empty() => cause,
+        false => format!("{text}: {cause}"),
+    })
 }
 
 /// Runs the command that `arguments` name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::{ACCEPT, HOST, SERVER};
 use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -56,8 +56,8 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
-    /// It broke off, or is no HTTP server.
-    #[error("{address} broke off or does not speak HTTP: is it ghtokend?")]
+    /// It broke off, or is another server.
+    #[error("what listens at {address} broke off or is not ghtokend: is this its address?")]
     Broken {
         /// Where it was sought.
         address: Address,
@@ -127,27 +127,25 @@ impl Client {
         let request = request.body(Full::new(body)).map_err(|_| broken())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| broken())?;
-        let answer = async {
-            let answer = sender.send_request(request).await.map_err(|_| broken())?;
-            let status = answer.status();
-            let body = answer.into_body().collect().await.map_err(|_| broken())?.to_bytes();
-            Ok(Answer { status, body })
-        };
-        tokio::select! {
-            answer = answer => answer,
-            _ = connection => Err(broken()),
+        // It ends by itself, once the answer is read or the daemon has gone.
+        tokio::spawn(connection);
+        let answer = sender.send_request(request).await.map_err(|_| broken())?;
+        let server = answer.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default();
+        if !server.starts_with("ghtokend/") {
+            return Err(broken());
         }
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|_| broken())?.to_bytes();
+        Ok(Answer { status, body })
     }
 }
 
 impl Answer {
-    /// What the daemon says went wrong, as `code: message`.
+    /// What the daemon says went wrong, as `code: message`. Asked for text, it says so itself.
     pub fn error(&self) -> String {
         match serde_json::from_slice::<api::Error>(&self.body) {
             Ok(error) => format!("{}: {}", error.code, error.message),
-            Err(_) => {
-                format!("ghtokend answered {} with a body that this version does not know", self.status)
-            }
+            Err(_) => String::from_utf8_lossy(&self.body).trim_end().to_owned(),
         }
     }
 }

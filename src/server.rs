@@ -71,6 +71,9 @@ pub struct Rules {
     pub web_url: Url,
     /// Longest wait for the head of a request, and for the next one on an idle connection.
     pub head_timeout: Duration,
+    /// Age at which a connection takes no more requests: one that never ends, or whose client never reads, holds its
+    /// place no longer.
+    pub connection_age: Duration,
     /// Longest time that a request for a token is worked on.
     pub request_timeout: Duration,
 }
@@ -121,10 +124,10 @@ impl Server {
         surface: Surface,
     ) -> Result<Endpoint, Refusal> {
         guard::well_formed(&head.method, &head.uri, &head.headers)?;
-        let endpoint = endpoint?;
         if surface == Surface::Tokens {
-            self.guard.admit(transport, endpoint, &head.headers)?;
+            self.guard.admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
         }
+        let endpoint = endpoint?;
         check_body(endpoint, &head.headers)?;
         Ok(endpoint)
     }
@@ -167,7 +170,7 @@ impl Server {
         if let Ok(vended) = &vended {
             audit::vended(caller.asker, &vended.key, outcome, &vended.entry.hash);
         }
-        vended
+        vended.map_err(|refusal| Refusal { asked: Some(request.to_string()), ..refusal })
     }
 
     /// Another host, or no such installation, is an empty answer: git asks its next helper.
@@ -214,7 +217,7 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     fn refuse(&self, refusal: &Refusal) -> Reply {
-        audit::refused(self.asker, refusal.status.as_u16(), refusal.code);
+        audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code);
         reply::refused(refusal, self.format, self.asker.request_id)
     }
 }

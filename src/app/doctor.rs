@@ -46,7 +46,7 @@ fn broken(subject: &'static str, text: impl Into<String>) -> Finding {
 /// Looks at everything from the configuration to the installations. Asks GitHub, but mints nothing.
 pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding> {
     if let Err(error) = settings.require_apps() {
-        return vec![broken("configuration", error.to_string())];
+        return vec![broken("configuration", error.to_string().trim_start_matches("configuration: "))];
     }
     let keys = match load_keys(settings) {
         Ok(keys) => keys,

@@ -59,7 +59,8 @@ impl TokenCache {
         let weigh =
             move |_: &TokenKey, entry: &Arc<Entry>| u32::try_from(share.max(size(entry))).unwrap_or(u32::MAX);
         // The default policy does not admit a new key to a full cache: every request for it would mint.
-        let cache = sync::Cache::builder().max_capacity(share * max_entries.max(1)).weigher(weigh);
+        let cache =
+            sync::Cache::builder().max_capacity(share.saturating_mul(max_entries.max(1))).weigher(weigh);
         Self(cache.eviction_policy(EvictionPolicy::lru()).expire_after(UntilDead).build())
     }
 
@@ -174,8 +175,12 @@ mod tests {
     }
 
     fn key(installation: u64) -> TokenKey {
+        of_app("default", installation)
+    }
+
+    fn of_app(app: &str, installation: u64) -> TokenKey {
         TokenKey {
-            app: AppName::default(),
+            app: app.parse().unwrap(),
             installation: InstallationId::new(installation).unwrap(),
             user: None,
             scope: Arc::default(),
@@ -209,7 +214,12 @@ mod tests {
     fn dropping_an_installation_leaves_the_others() {
         let cache = TokenCache::new(10, 1024 * 1024);
         fill(&cache, 3, 10);
+        cache.put(of_app("other", 2), entry_of(Duration::from_secs(3600), 10));
         cache.drop_installation(&AppName::default(), InstallationId::new(2).unwrap());
         assert!(cache.get(&key(2)).is_none() && cache.get(&key(1)).is_some() && cache.get(&key(3)).is_some());
+        assert!(
+            cache.get(&of_app("other", 2)).is_some(),
+            "the same number in another app is another installation"
+        );
     }
 }

@@ -47,10 +47,10 @@ where
         if let Some(landing) = under_way.get(key) {
             return landing.clone();
         }
+        let call = start();
         let (land, landing) = watch::channel(None);
         under_way.insert(key.clone(), landing.clone());
         let ended = Ended { key: key.clone(), under_way: Arc::clone(&self.under_way) };
-        let call = start();
         self.tasks.spawn(async move {
             let outcome = call.await;
             // Off the list before the waiters hear of it: whoever asks after that finds the outcome, not the call.

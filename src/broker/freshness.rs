@@ -81,7 +81,10 @@ impl State {
 /// How good a token with this life is at `now`.
 pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
     let remaining = life.remaining(now);
-    if remaining > windows.renew_before.min(life.lifetime / 3) {
+    if remaining.is_zero() {
+        // Whatever the windows are: they may be configured down to nothing.
+        State::Dead
+    } else if remaining > windows.renew_before.min(life.lifetime / 3) {
         State::Fresh
     } else if remaining >= windows.min_validity.min(life.lifetime / 6) {
         State::Renewing
@@ -152,10 +155,17 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_past_its_deadline_is_handed_out_and_states_only_get_worse(
-            lifetime in 2u64..86_400, earlier in 0u64..100_000, later in 0u64..100_000,
+            lifetime in 2u64..86_400, earlier in 0u64..100_000, later in 0u64..100_000, window in [0u64..900, 0..900, 0..900],
         ) {
             let life = life(lifetime);
-            let rank = |elapsed: u64| assess(&life, at(1000 + elapsed), &WINDOWS) as u8;
+            let [mut renew_before, mut min_validity, mut grace] = window.map(Duration::from_secs);
+            if renew_before < min_validity {
+                (renew_before, min_validity) = (min_validity, renew_before);
+            }
+            grace = grace.min(min_validity);
+            min_validity = min_validity.min(renew_before);
+            let windows = Windows { renew_before, min_validity, grace };
+            let rank = |elapsed: u64| assess(&life, at(1000 + elapsed), &windows) as u8;
             let (earlier, later) = (earlier.min(later), earlier.max(later));
             prop_assert!(rank(earlier) <= rank(later));
             if later >= lifetime - 1 {

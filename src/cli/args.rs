@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::Failure;
 use crate::client::{Address, Client};
@@ -118,8 +118,9 @@ fn default_address(environment: &Environment) -> Result<Address, Failure> {
         (Some(url), None) => http_address("GHTOKEND_URL", &url),
         (None, Some(path)) => Ok(Address::Unix(path.into())),
         (None, None) => {
-            let settings =
-                Settings::load(&Sources::of_process(None, Vec::new())).map_err(Failure::configuration)?;
+            let sources =
+                Sources { environment: environment.of_listeners(), ..Sources::of_process(None, Vec::new()) };
+            let settings = Settings::load(&sources).map_err(Failure::configuration)?;
             let socket = settings.listen.unix.map(Address::Unix);
             let tcp = settings.listen.tcp.map(|address| Address::Tcp(address.to_string()));
             tcp.or(socket).ok_or_else(|| Failure::configuration("listen.tcp and listen.unix are both off"))
@@ -128,15 +129,14 @@ fn default_address(environment: &Environment) -> Result<Address, Failure> {
 }
 
 fn http_address(origin: &str, url: &str) -> Result<Address, Failure> {
-    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let authority =
-        authority.filter(|authority| !authority.is_empty() && !authority.contains(['/', '@', '?', '#']));
-    let with_port = |authority: &str| {
-        let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if port { authority.to_owned() } else { format!("{authority}:80") }
-    };
-    let expected = || Failure::usage(format!("{origin}: {url:?} is not of the form http://HOST:PORT"));
-    authority.map(|authority| Address::Tcp(with_port(authority))).ok_or_else(expected)
+    // Not quoted where it may hold a password.
+    let quoted = if url.contains('@') { String::new() } else { format!("{url:?} ") };
+    let expected = || Failure::usage(format!("{origin}: {quoted}is not of the form http://HOST:PORT"));
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "http" && url.username().is_empty());
+    let url = url.filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    let url = url.ok_or_else(expected)?;
+    let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(expected)?;
+    Ok(Address::Tcp(format!("{host}:{port}")))
 }
 
 fn read_secret(path: PathBuf) -> Result<Secret, Failure> {

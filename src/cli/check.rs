@@ -1,5 +1,6 @@
 //! `ghtokend check`: prints what the doctor found.
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,27 +25,32 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let settings = args.configuration.load(Vec::new())?;
-    if !args.quiet {
-        println!("# The effective configuration, secrets masked:\n{}", settings.effective().trim_end());
-        println!();
-    }
     let findings = block_on(async { Ok(examine(&settings, Arc::new(SystemClock)).await) })?;
+    let mut report = String::new();
+    if !args.quiet {
+        let effective = settings.effective();
+        report.push_str(&format!(
+            "# The effective configuration, secrets masked:\n{}\n\n",
+            effective.trim_end()
+        ));
+    }
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Good => "ok  ",
             Verdict::Doubtful => "WARN",
             Verdict::Broken => "FAIL",
         };
-        println!("{mark}  {:<13} {}", finding.subject, finding.text);
+        report.push_str(&format!("{mark}  {:<13} {}\n", finding.subject, finding.text));
     }
-    match findings.iter().map(|finding| finding.verdict).max() {
-        Some(Verdict::Broken) => {
-            println!("\nThe daemon would not vend: mend what says FAIL.");
-            Ok(ExitCode::from(EX_FAILURE))
-        }
-        _ => {
-            println!("\nThe daemon would vend.");
-            Ok(ExitCode::SUCCESS)
-        }
+    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Broken);
+    report.push_str(match broken {
+        true => "\nThe daemon would not vend: mend what says FAIL.\n",
+        false => "\nThe daemon would vend.\n",
+    });
+    match std::io::stdout().write_all(report.as_bytes()) {
+        // Whoever reads only the first lines has seen what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
+    Ok(if broken { ExitCode::from(EX_FAILURE) } else { ExitCode::SUCCESS })
 }

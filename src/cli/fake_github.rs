@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ pub(super) struct Args {
     /// Directory for the apps' private keys, NAME.pem each [default: a new one under the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     key_dir: Option<PathBuf>,
-    /// JSON file with the apps, accounts, repositories and installations [default: a built-in one, see /world]
+    /// JSON file with the apps, accounts, repositories and installations[default: the one of the demo]
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
     /// Which of GitHub's products to be
@@ -78,7 +79,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let options = options(args)?;
     runtime(0)?.block_on(async {
         let mut signals = Signals::listen()?;
-        let github = FakeGithub::start(options).await?;
+        let addresses = format!("--api {} and --control {}", options.listen, options.control_listen);
+        let github =
+            FakeGithub::start(options).await.with_context(|| format!("{addresses} cannot both be served"))?;
         let ready = Ready {
             api_url: github.api_url(),
             control_url: github.control_url(),
@@ -142,23 +145,35 @@ struct ReadyApp {
 }
 
 fn write_keys(dir: Option<PathBuf>, apps: &[AppInfo]) -> Result<Vec<ReadyApp>, Failure> {
-    let dir = dir
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("ghtokend-fake-github-{}", std::process::id())));
-    std::fs::create_dir_all(&dir)?;
-    apps.iter()
-        .map(|app| {
-            let file = dir.join(format!("{}.pem", app.name));
-            let mut options = std::fs::OpenOptions::new();
-            let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&file)?;
-            open.write_all(app.private_key_pem.as_bytes())?;
-            Ok(ReadyApp {
-                name: app.name.clone(),
-                id: app.id,
-                client_id: app.client_id.clone(),
-                slug: app.slug.clone(),
-                private_key_file: file,
-                installations: app.installations.clone(),
-            })
+    let dir = match dir {
+        Some(dir) => std::fs::create_dir_all(&dir).map(|()| dir.clone()).with_context(|| about(&dir))?,
+        None => private_directory()?,
+    };
+    let write = |app: &AppInfo| {
+        let file = dir.join(format!("{}.pem", app.name));
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut open = options.open(&file).with_context(|| about(&file))?;
+        open.write_all(app.private_key_pem.as_bytes()).with_context(|| about(&file))?;
+        Ok(ReadyApp {
+            name: app.name.clone(),
+            id: app.id,
+            client_id: app.client_id.clone(),
+            slug: app.slug.clone(),
+            private_key_file: file,
+            installations: app.installations.clone(),
         })
-        .collect()
+    };
+    apps.iter().map(write).collect()
+}
+
+/// A new directory that nobody else can enter. One that is there already was made by somebody else.
+fn private_directory() -> Result<PathBuf, Failure> {
+    let dir = std::env::temp_dir().join(format!("ghtokend-fake-github-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&dir).with_context(|| about(&dir))?;
+    Ok(dir)
+}
+
+fn about(path: &Path) -> String {
+    format!("--key-dir: {} cannot be written", path.display())
 }

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rustix::process::DumpableBehavior;
+
 use super::args::Configuration;
 use super::{EX_FAILURE, Failure};
 use crate::app::{self, App};
@@ -53,6 +55,10 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         if let Some(warning) = key.warning() {
             tracing::warn!(origin = key.origin(), "{warning}");
         }
+    }
+    // Neither a debugger of the same user nor a core dump shall get at the key.
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps of this process, which holds the key, could not be switched off");
     }
     if rustix::process::geteuid().is_root() {
         tracing::warn!("running as root: nothing here needs it, use a user of its own");

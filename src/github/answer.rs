@@ -36,7 +36,7 @@ impl Answer {
         Self {
             what,
             status,
-            date: text(DATE.as_str()).and_then(|date| http_date(&date)),
+            date: date(headers),
             link: text(LINK.as_str()),
             retry_after: text(RETRY_AFTER.as_str()),
             remaining: text("x-ratelimit-remaining"),
@@ -80,6 +80,11 @@ impl Answer {
     ///
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
     pub(crate) fn retry_after(&self) -> Duration {
+        self.named_wait().unwrap_or(UNNAMED_WAIT)
+    }
+
+    /// How long GitHub asks to be left alone, if it does.
+    pub(crate) fn named_wait(&self) -> Option<Duration> {
         let until = |at: Timestamp| {
             let now = self.date?;
             Duration::try_from(at.duration_since(now)).ok()
@@ -92,7 +97,7 @@ impl Answer {
             let at = self.reset.as_deref().filter(|_| self.remaining.as_deref() == Some("0"))?;
             until(Timestamp::from_second(at.trim().parse().ok()?).ok()?)
         };
-        named.or_else(reset).unwrap_or(UNNAMED_WAIT).min(LONGEST_WAIT)
+        named.or_else(reset).map(|wait| wait.min(LONGEST_WAIT))
     }
 
     /// The page after this one, if `Link` names one on the same origin as `base`.
@@ -115,6 +120,11 @@ impl Answer {
     pub(crate) fn empty(what: &'static str) -> Self {
         Self::read(what, 200, &HeaderMap::new(), Bytes::new())
     }
+}
+
+/// GitHub's own clock when it answered.
+pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    headers.get(DATE)?.to_str().ok().and_then(http_date)
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

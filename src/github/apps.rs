@@ -32,6 +32,10 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
         #[serde(default)]
         permissions: BTreeMap<String, String>,
     }
+    if answer.status == 404 {
+        let what = "every GitHub knows its apps: github.api_url is not the base of its API";
+        return Err(Failure::bad_answer(answer, what));
+    }
     let Wire { id, name, slug, permissions } = expect(answer, 200)?.json()?;
     Ok(App { id, name, slug, permissions })
 }
@@ -118,11 +122,15 @@ pub(crate) fn read_mint(answer: &Answer) -> Result<(InstallationToken, Timestamp
     }
     let expires = wire.expires_at.parse::<Timestamp>();
     let expires = expires.map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))?;
-    let known = |repository: Repository| Some((RepositoryId::new(repository.id)?, repository.name));
+    let known = |repository: Repository| {
+        let id = RepositoryId::new(repository.id);
+        Ok((id.ok_or_else(|| Failure::bad_answer(answer, "a repository has the id 0"))?, repository.name))
+    };
+    let repositories = wire.repositories.map(|list| list.into_iter().map(known).collect()).transpose()?;
     let grant = Grant {
         permissions: wire.permissions,
         repository_selection: wire.repository_selection,
-        repositories: wire.repositories.map(|list| list.into_iter().filter_map(known).collect()),
+        repositories,
     };
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant }, expires))
 }

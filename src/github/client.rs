@@ -10,9 +10,9 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Certificate, Proxy, redirect};
 use url::Url;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::failure::{Failure, Kind, unanswered};
-use super::jwt::AppJwt;
+use super::jwt::{AppJwt, Signed};
 use super::key::Key;
 use super::request::Request;
 use super::{Github, Reply, apps};
@@ -91,16 +91,35 @@ impl Client {
         self.apps.get(app).map(|jwt| jwt.key().fingerprint())
     }
 
+    /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is
+    /// signed and sent once more.
     async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+        let signed = self.jwt(app)?;
+        let answer = self.send(&request, &signed.jwt).await?;
+        if answer.status != 401 || signed.is_usable(self.github_clock.now()) {
+            return Ok(answer);
+        }
+        tracing::warn!(%app, "this machine's clock is wrong: signing anew by GitHub's");
+        self.send(&request, &self.jwt(app)?.jwt).await
+    }
+
+    fn jwt(&self, app: &AppName) -> Result<Signed, Failure> {
+        let signed = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
+        signed.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))
+    }
+
+    async fn send(&self, request: &Request, jwt: &Secret) -> Result<Answer, Failure> {
         let what = request.what;
-        let jwt = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
-        let jwt =
-            jwt.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))?;
-        let mut sending = self.http.request(request.method, request.url).header(AUTHORIZATION, bearer(&jwt));
-        if let Some(body) = request.body {
-            sending = sending.header(CONTENT_TYPE, "application/json").body(body);
+        let sending = self.http.request(request.method.clone(), request.url.clone());
+        let mut sending = sending.header(AUTHORIZATION, bearer(jwt));
+        if let Some(body) = &request.body {
+            sending = sending.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
+        // Now, and not when a slow body has come: by then it would be a time of the past.
+        if let Some(date) = answer::date(response.headers()) {
+            self.github_clock.observe(date);
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
@@ -110,9 +129,6 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         let answer = Answer::read(what, response.status().as_u16(), response.headers(), body.freeze());
-        if let Some(date) = answer.date {
-            self.github_clock.observe(date);
-        }
         tracing::debug!(
             what,
             status = answer.status,

@@ -89,16 +89,21 @@ pub(crate) fn classify(answer: &Answer) -> Failure {
         Kind::Moved => {
             "redirects are not followed, since they could carry the app JWT away: check github.api_url"
         }
-        Kind::ScopeRefused => {
-            "ask for less, or have an owner grant the app more; about a repository, it often means that another \
-             installation is the right one"
+        Kind::ScopeRefused if said.contains("repositor") => {
+            "check the names; it often means that another installation is the right one, which repo=OWNER/NAME finds"
         }
+        Kind::ScopeRefused => "ask for less, or have an owner accept more permissions for the app",
         Kind::RateLimited => "wait as long as Retry-After says",
         Kind::BadAnswer => "check github.api_url and github.api_version",
         Kind::Unavailable | Kind::TimedOut => "it is likely to pass: try again",
     };
     let message = format!("{} answered {}{said}: {advice}{}", answer.what, answer.status, trace(answer));
-    Failure { kind, message, retry_after: (kind == Kind::RateLimited).then(|| answer.retry_after()) }
+    let retry_after = match kind {
+        Kind::RateLimited => Some(answer.retry_after()),
+        Kind::Unavailable => answer.named_wait(),
+        _ => None,
+    };
+    Failure { kind, message, retry_after }
 }
 
 fn kind_of(answer: &Answer, said: &str) -> Kind {
@@ -127,8 +132,15 @@ pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
         let message = format!("{what} took longer than {limit}: GitHub or the way to it is slow, try again");
         return Failure::new(Kind::TimedOut, message);
     }
-    let step = if error.is_connect() { "could not connect" } else { "broke off" };
-    Failure::new(Kind::Unavailable, format!("{what} {step} ({}): try again", redact(&cause)))
+    let host = error.url().and_then(url::Url::host_str).unwrap_or("GitHub");
+    let (step, advice) = if cause.contains("certificate") {
+        ("could not connect to", "if a private authority signs there, name its certificate in github.ca_file")
+    } else if error.is_connect() {
+        ("could not connect to", "check github.api_url, github.proxy and the network, or try again")
+    } else {
+        ("was cut off by", "try again")
+    };
+    Failure::new(Kind::Unavailable, format!("{what} {step} {host} ({}): {advice}", redact(&cause)))
 }
 
 /// The cause that says most: a chain's outer links only repeat that sending failed.

@@ -22,11 +22,19 @@ pub(crate) struct AppJwt {
     current: Mutex<Option<Signed>>,
 }
 
-#[derive(Debug)]
-struct Signed {
-    jwt: Secret,
+/// An app JWT.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    pub(crate) jwt: Secret,
     /// By GitHub's clock as known when it was signed.
     at: Timestamp,
+}
+
+impl Signed {
+    /// Whether GitHub would accept it at `now`, by its clock as known by then.
+    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
+        is_usable(self.at, now)
+    }
 }
 
 /// A client id is a string; an app id is a number, which older GitHub Enterprise Servers insist on.
@@ -56,15 +64,15 @@ impl AppJwt {
     }
 
     /// A JWT that GitHub accepts for some minutes more. `None` if the key cannot sign, which its test at load excludes.
-    pub(crate) fn get(&self, github: &GithubClock) -> Option<Secret> {
+    pub(crate) fn get(&self, github: &GithubClock) -> Option<Signed> {
         let now = github.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signed) = current.as_ref().filter(|signed| is_usable(signed.at, now)) {
-            return Some(signed.jwt.clone());
+        if let Some(signed) = current.as_ref().filter(|signed| signed.is_usable(now)) {
+            return Some(signed.clone());
         }
-        let jwt = self.sign(now)?;
-        *current = Some(Signed { jwt: jwt.clone(), at: now });
-        Some(jwt)
+        let signed = Signed { jwt: self.sign(now)?, at: now };
+        *current = Some(signed.clone());
+        Some(signed)
     }
 
     fn sign(&self, now: Timestamp) -> Option<Secret> {

@@ -1,6 +1,7 @@
 //! An app on an account, and the ways to say which one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{InstallationId, Login, RepositoryName};
 
@@ -43,4 +44,17 @@ pub enum Selector {
     Repository(Login, RepositoryName),
     /// The one on this enterprise.
     Enterprise(Login),
+}
+
+impl fmt::Display for Selector {
+    /// As in a query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Id(id) => write!(f, "installation={id}"),
+            Self::Owner(login) => write!(f, "owner={login}"),
+            Self::Repository(owner, name) => write!(f, "repo={owner}/{name}"),
+            Self::Enterprise(slug) => write!(f, "enterprise={slug}"),
+        }
+    }
 }

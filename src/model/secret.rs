@@ -52,13 +52,16 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 /// no pattern on their tail would be right:
 /// <https://github.blog/changelog/2026-05-15-github-app-installation-tokens-per-request-override-header/>.
 fn looks_secret(word: &str) -> bool {
-    let bytes = word.as_bytes();
-    let prefixed =
-        bytes.len() > 4 && word.starts_with("gh") && bytes[2].is_ascii_lowercase() && bytes[3] == b'_';
-    let v1 = word.strip_prefix("v1.").is_some_and(|tail| tail.len() >= 16);
-    prefixed || v1 || (word.contains("eyJ") && word.len() > 16)
+    let token = GITHUB_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && word.len() >= SHORTEST;
+    let v1 = word.starts_with("v1.") && word.len() >= SHORTEST;
+    let jwt = word.starts_with("eyJ") && word.len() >= SHORTEST && word.contains('.');
+    token || v1 || jwt
 }
 
+/// <https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github>
+const GITHUB_PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
+/// Shorter than any token, and longer than most names that begin like one.
+const SHORTEST: usize = 20;
 const REDACTED: &str = "[redacted]";
 
 #[cfg(test)]
@@ -70,13 +73,19 @@ mod tests {
         let stateless = "ghs_1001_eyJhbGciOi.eyJpc3Mi-x_y.c2ln-_";
         for (text, expected) in [
             ("Not Found", "Not Found"),
-            ("ghs_short is gone.", "[redacted] is gone."),
+            ("ghs_0123456789abcdef0123456789abcdef0123 is gone.", "[redacted] is gone."),
             (&format!("<{stateless}> no"), "<[redacted]> no"),
             (&format!("token={stateless}"), "token=[redacted]"),
-            ("/ghs_x/y", "/[redacted]/y"),
-            ("-----BEGIN RSA PRIVATE KEY-----\nMIIE", "[redacted]"),
+            (&format!("/{stateless}/y"), "/[redacted]/y"),
             ("v1.1f699f1069f60abcdef0123456789", "[redacted]"),
             ("Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln!", "Bearer [redacted]!"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMIIE", "[redacted]"),
+            // What only looks a little like one.
+            ("acme/gha_runner and acme/ghs_tools", "acme/gha_runner and acme/ghs_tools"),
+            (
+                "cl1EH+eyJ4dSpxFRPrAF86gxxxxxxxxxxxxxxxxxxxxx=",
+                "cl1EH+eyJ4dSpxFRPrAF86gxxxxxxxxxxxxxxxxxxxxx=",
+            ),
             ("see https://docs.github.com/rest", "see https://docs.github.com/rest"),
         ] {
             assert_eq!(redact(text), expected);

@@ -17,9 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Server;
 use super::guard::Transport;
 use super::route::Surface;
+use super::{Rules, Server};
 
 /// Sockets that are bound and not yet served.
 #[derive(Debug, Default)]
@@ -179,17 +179,19 @@ impl Connections {
         }
     }
 
-    /// The next connection, once there is room for one; `None` when it is time to stop. What goes wrong with one
-    /// connection, or for want of file descriptors, never ends the loop.
+    /// The next connection, once there is room for it; `None` when it is time to stop. Accepted first: a permit held by
+    /// an idle listener would be missing at the others. What goes wrong with one connection, or for want of file
+    /// descriptors, never ends the loop.
     async fn next<T, F>(&self, accept: impl Fn() -> F) -> Option<(OwnedSemaphorePermit, T)>
     where
         F: Future<Output = io::Result<T>>,
     {
         loop {
-            let permit =
-                self.stop.run_until_cancelled(Arc::clone(&self.permits).acquire_owned()).await?.ok()?;
             match self.stop.run_until_cancelled(accept()).await? {
-                Ok(stream) => return Some((permit, stream)),
+                Ok(stream) => {
+                    let permit = Arc::clone(&self.permits).acquire_owned();
+                    return Some((self.stop.run_until_cancelled(permit).await?.ok()?, stream));
+                }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted: pausing");
@@ -204,7 +206,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (server, stop) = (Arc::clone(&self.server), self.stop.clone());
-        let head_timeout = server.rules.head_timeout;
+        let Rules { head_timeout, connection_age, .. } = server.rules;
         self.tasks.spawn(async move {
             let service = service_fn(|request| {
                 let server = Arc::clone(&server);
@@ -214,9 +216,10 @@ impl Connections {
                 .timer(TokioTimer::new())
                 .header_read_timeout(head_timeout)
                 .max_buf_size(LARGEST_BUFFER)
+                .max_headers(MOST_HEADERS)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
-            let aged = tokio::time::sleep(OLDEST_CONNECTION);
+            let aged = tokio::time::sleep(connection_age);
             // The client's mistakes and its going away are its own business.
             tokio::select! {
                 _ = connection.as_mut() => {}
@@ -270,12 +273,12 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 const BACKLOG: i32 = 1024;
 /// Above our own limit, so that the refusal is ours and has a body.
 const LARGEST_BUFFER: usize = 64 * 1024;
+/// Above our own limit too.
+const MOST_HEADERS: usize = 256;
 /// Out of file descriptors: some are likely to be closed by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A kubelet and a Prometheus or two.
 const OPS_CONNECTIONS: usize = 64;
-/// A connection that never ends, or whose client never reads, holds its place no longer.
-const OLDEST_CONNECTION: Duration = Duration::from_secs(600);
 const LONGEST_GOODBYE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

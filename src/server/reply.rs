@@ -25,11 +25,21 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// The methods that would do, for a 405.
     pub(super) allow: Option<&'static str>,
+    /// What was asked for, for the audit trail.
+    pub(super) asked: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retryable: false, retry_after: None, allow: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retryable: false,
+            retry_after: None,
+            allow: None,
+            asked: None,
+        }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -121,7 +131,7 @@ pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Re
                 retryable: refusal.retryable,
                 request_id: request_id.to_owned(),
             };
-            serde_json::to_string(&error).unwrap_or_default()
+            serde_json::to_string(&error).unwrap_or_default() + "\n"
         }
     };
     let mut reply = ok(format, body.into());

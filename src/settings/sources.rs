@@ -51,6 +51,18 @@ impl Environment {
         std::env::vars_os().filter_map(text).collect()
     }
 
+    /// The variables that say where the daemon listens: all that its clients need, who may have half of the others.
+    pub fn of_listeners(&self) -> Self {
+        let listeners = |name: &String| name.starts_with("GHTOKEND_LISTEN__") || name == "GHTOKEND_CONFIG";
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| listeners(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
+    }
+
     /// The value of a variable that is no secret; an empty one counts as unset.
     pub fn value(&self, name: &str) -> Option<String> {
         self.non_empty(name).map(|value| value.expose().to_owned())

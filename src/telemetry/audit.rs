@@ -35,8 +35,8 @@ pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_toke
     );
 }
 
-/// A request was refused or failed, with `code` as in the answer.
-pub fn refused(asker: Asker<'_>, status: u16, code: &'static str) {
+/// A request was refused or failed, with `code` as in the answer. `asked` is what it asked for, if it was understood.
+pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'static str) {
     let Asker { request_id, client, uid } = asker;
-    tracing::info!(target: TARGET, request_id, client, uid, status, code, "refused");
+    tracing::info!(target: TARGET, request_id, client, uid, asked, status, code, "refused");
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -29,14 +30,14 @@ pub enum Format {
 pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Result<()> {
     let audit_file = audit_file.map(append).transpose()?;
     let ours = Targets::new().with_default(LevelFilter::WARN).with_target("ghtokend", level);
-    let ours = if audit_file.is_some() {
-        ours.with_target(audit::TARGET, LevelFilter::OFF)
-    } else {
-        ours.with_target(audit::TARGET, level)
-    };
+    // Which hand-outs are on record does not depend on how much else is logged.
+    let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
+    let ours = ours.with_target(audit::TARGET, audit_in_log);
     let stderr = Redacted(io::stderr);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
+        // A full disk does not stop the vending, but it is said.
+        let lines = lines.log_internal_errors(true);
         lines
             .with_writer(Redacted(Mutex::new(file)))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
@@ -60,7 +61,7 @@ pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Res
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn a_token_in_a_line_does_not_reach_the_writer() {
         let mut writer = RedactingWriter(Vec::new());
-        writer.write_all(b"minted ghs_1001_abc.d-e_f today\n").unwrap();
+        writer.write_all(b"minted ghs_1001_abc.d-e_f0123456789 today\n").unwrap();
         assert_eq!(String::from_utf8(writer.0).unwrap(), "minted [redacted] today\n");
     }
 }

@@ -142,6 +142,29 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn an_idle_listener_takes_no_place_from_a_busy_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokens.sock");
+    let environment = vec![
+        ("GHTOKEND_LISTEN__MAX_CONNECTIONS", "1".to_owned()),
+        ("GHTOKEND_LISTEN__UNIX", path.display().to_string()),
+    ];
+    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    for _ in 0..3 {
+        assert_eq!(world.get("/healthz").await.status, 200);
+        assert_eq!(send_unix(&path, "GET /healthz HTTP/1.0\r\n\r\n").await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_guards_hold_for_paths_that_there_are_not() {
+    let world = World::start().await;
+    let ask = |host: &str| format!("GET /nope HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    assert_eq!(send(world.address, &ask("evil.example")).await.unwrap().code(), "caller_forbidden");
+    assert_eq!(send(world.address, &ask("localhost")).await.unwrap().code(), "not_found");
+}
+
+#[tokio::test]
 async fn the_unix_socket_has_its_mode_and_needs_no_header_and_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
@@ -193,11 +216,17 @@ async fn the_operations_listener_answers_any_host_and_has_no_token() {
     }
 }
 
+/// Asks again and again until it is so: for what a task in the background does.
+async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
+    let asking = async { while !so().await {} };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it never came about");
+}
+
 #[tokio::test]
 async fn readiness_waits_for_github_once_and_survives_an_outage() {
     let world = World::with(Setup { environment: Vec::new(), ..Setup::default() }).await;
     assert_eq!(world.get("/healthz").await.text(), "ok\n");
-    while world.get("/readyz").await.status != 200 {}
+    until(|| async { world.get("/readyz").await.status == 200 }).await;
     world.github.fault(Fault::new(Effect::Html { status: 503 }));
     assert_eq!(world.get("/token").await.status, 503);
     assert_eq!(world.get("/readyz").await.status, 200);
@@ -208,13 +237,11 @@ async fn readiness_names_what_is_missing_and_a_mint_makes_ready() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let environment = vec![("GITHUB_API_URL", format!("http://{nobody}"))];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
-    let mut reply = world.get("/readyz").await;
-    while reply.text().contains("has not been reached yet") {
-        reply = world.get("/readyz").await;
-    }
+    until(|| async { !world.get("/readyz").await.text().contains("has not been reached yet") }).await;
+    let reply = world.get("/readyz").await;
     assert_eq!(reply.status, 503);
     assert!(
-        reply.text().starts_with("app default: asking GitHub who the app is could not connect"),
+        reply.text().starts_with("app default: asking GitHub who the app is could not connect to 127.0.0.1"),
         "{}",
         reply.text()
     );

@@ -15,6 +15,8 @@ use ghtokend::model::{App, AppName, Installation, Minted, Selector, TokenKey};
 use ghtokend::server::listen::{Listeners, bind_tcp};
 use ghtokend::server::{self, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Reply, Setup, World, get, send};
@@ -174,6 +176,8 @@ async fn too_much_is_a_413_or_a_431() {
     let head = "GET /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n";
     let announced = format!("{head}Content-Length: 65537\r\n\r\n");
     check(&send(world.address, &announced).await.unwrap(), 413, "too_large", "over 64 KiB");
+    let many: String = (0..110).map(|n| format!("X-{n}: y\r\n")).collect();
+    check(&send(world.address, &format!("{head}{many}\r\n")).await.unwrap(), 431, "too_large", "100 headers");
     let long = format!("{head}X: {}\r\n\r\n", "y".repeat(20_000));
     check(&send(world.address, &long).await.unwrap(), 431, "too_large", "16 KiB or 100 headers");
     assert_eq!(world.mints(), 0);
@@ -188,7 +192,8 @@ async fn what_the_installation_cannot_grant_is_a_422() {
             "\"The permissions requested are not granted to this installation.\"",
         ),
         ("/token?permissions=metadata:write", "The level of access for permissions requested"),
-        ("/token?repositories=nothing", "another installation is the right one"),
+        ("/token?repositories=nothing", "another installation is the right one, which repo=OWNER/NAME finds"),
+        ("/token?permissions=administration:write", "have an owner accept more permissions"),
     ] {
         check(&world.get(target).await, 422, "scope_not_granted", says);
     }
@@ -289,7 +294,12 @@ async fn a_github_that_is_down_is_a_503() {
     let world = World::with(Setup { environment, ..Setup::default() }).await;
     let reply = world.get("/token").await;
     check(&reply, 503, "github_unavailable", "could not connect");
-    assert!(reply.message().contains("refused"), "{}", reply.message());
+    assert!(
+        reply.message().contains("could not connect to 127.0.0.1 (Connection refused"),
+        "{}",
+        reply.message()
+    );
+    assert!(reply.message().contains("check github.api_url, github.proxy and the network"));
 }
 
 #[tokio::test]
@@ -298,6 +308,19 @@ async fn a_github_that_does_not_answer_in_time_is_a_504() {
     let world = World::with(Setup { environment, ..Setup::default() }).await;
     world.github.fault(Fault::new(Effect::Stall).on("POST", MINT_1));
     check(&world.get("/token").await, 504, "github_timeout", "longer than github.request_timeout");
+}
+
+#[tokio::test]
+async fn a_token_that_is_dead_on_arrival_is_a_504_and_not_kept() {
+    let world = World::start().await;
+    let hold = world.github.hold("POST", MINT_1);
+    let waiting = tokio::spawn(get(world.address, "/token"));
+    hold.reached(1).await;
+    // The machine sleeps, and GitHub's answer is an hour old when it is read.
+    world.clock.advance(Duration::from_secs(3600));
+    hold.release();
+    check(&waiting.await.unwrap(), 504, "github_timeout", "took longer than the token lives");
+    assert_eq!(world.get("/token").await.header("ghtokend-token-state"), Some("fresh"));
 }
 
 #[tokio::test]
@@ -344,6 +367,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         max_connections: 10,
         web_url: "https://github.com".parse().unwrap(),
         head_timeout: Duration::from_millis(100),
+        connection_age: Duration::from_millis(300),
         request_timeout: Duration::from_millis(200),
     };
     let server = Server::new(broker, metrics, GithubClock::new(clock), Vec::new(), rules);
@@ -363,6 +387,32 @@ async fn a_request_is_not_worked_on_for_ever() {
         "github_timeout",
         "what is under way goes on, try again",
     );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_kept_busy_for_ever_comes_to_its_end() {
+    let address = before(Arc::new(NeverAnswers)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answer = [0; 4096];
+    for _ in 0..10_000 {
+        // Written to after its end, it fails; read from, it has nothing more.
+        if stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_err() {
+            return;
+        }
+        if !matches!(stream.read(&mut answer).await, Ok(1..)) {
+            return;
+        }
+        tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
+    }
+    panic!("the connection outlives its age");
+}
+
+#[tokio::test]
+async fn a_retry_after_of_an_outage_is_passed_on() {
+    let headers = [("retry-after".to_owned(), "120".to_owned())].into();
+    let reply = with_fault(Effect::Status { status: 503, body: String::new(), headers }, "/token").await;
+    check(&reply, 503, "github_unavailable", "try again");
+    assert_eq!(reply.header("retry-after"), Some("120"));
 }
 
 #[tokio::test]

@@ -197,8 +197,7 @@ async fn a_wrong_clock_neither_shortens_nor_lengthens_a_life() {
         let world = World::start().await;
         world.get("/readyz").await;
         world.github.skew(skew);
-        // The first call learns GitHub's time, if need be by being refused.
-        world.get("/token?owner=octocat").await;
+        // Refused with a JWT signed by the wrong clock, it is signed anew by GitHub's and sent once more.
         let token = world.token("/token").await;
         world.advance(minutes(54));
         assert_eq!(world.token("/token").await, token, "{skew}");
@@ -331,6 +330,72 @@ async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone
     let reply = world.get("/token?owner=acme&permissions=contents:read").await;
     assert_eq!(reply.json()["installation_id"], 77, "{}", reply.text());
     assert_eq!(world.github.count("GET", "/users/acme/installation"), 2);
+}
+
+#[tokio::test]
+async fn a_remembered_owner_is_looked_up_anew_once_on_a_422_about_repositories() {
+    let world = World::start().await;
+    world.token("/token?owner=acme").await;
+    world.github.delete_installation(1);
+    let anew = Installation {
+        permissions: permissions("contents:read metadata:read"),
+        ..Installation::new(77, "demo", "acme")
+    };
+    world.github.add_installation(anew).unwrap();
+    let no_such = "{\"message\":\"There is at least one repository that does not exist\"}";
+    let refusal = || Effect::Status { status: 422, body: no_such.into(), headers: [].into() };
+    world.github.fault(Fault::new(refusal()).on("POST", MINT_1));
+    let narrowed = world.get("/token?owner=acme&repositories=widgets").await;
+    assert_eq!(narrowed.json()["installation_id"], 77, "{}", narrowed.text());
+    assert_eq!(world.github.count("GET", "/users/acme/installation"), 2);
+    // A 422 about permissions says nothing about the installation.
+    let world = World::start().await;
+    world.token("/token?owner=acme").await;
+    assert_eq!(world.get("/token?owner=acme&permissions=administration:write").await.status, 422);
+    assert_eq!(world.github.count("GET", "/users/acme/installation"), 1);
+}
+
+#[tokio::test]
+async fn the_life_of_a_token_is_counted_from_the_moment_it_was_asked_for() {
+    let world = World::start().await;
+    let hold = world.github.hold("POST", MINT_1);
+    let waiting = tokio::spawn(get(world.address, "/token"));
+    hold.reached(1).await;
+    world.clock.advance(Duration::from_secs(100));
+    hold.release();
+    assert_eq!(waiting.await.unwrap().status, 200);
+    let remaining = world.get("/status").await.json()["tokens"][0]["remaining_seconds"].as_u64().unwrap();
+    assert!((3490..=3500).contains(&remaining), "{remaining}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_several_threads_too_a_key_is_minted_once() {
+    let options = Options { world: GithubWorld::with_installations(100), ..Options::default() };
+    let world = World::with(on(options)).await;
+    let requests: Vec<_> = (0..1600)
+        .map(|n| {
+            let address = world.address;
+            tokio::spawn(
+                async move { get(address, &format!("/token?installation={}", n / 16 + 1)).await.status },
+            )
+        })
+        .collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap(), 200);
+    }
+    assert_eq!(world.mints(), 100);
+}
+
+#[tokio::test]
+async fn windows_of_nothing_hand_out_no_dead_token() {
+    let environment =
+        vec![("GHTOKEND_CACHE__MIN_VALIDITY", "0s".to_owned()), ("GHTOKEND_CACHE__GRACE", "0s".to_owned())];
+    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    let token = world.token("/token").await;
+    world.advance(Duration::from_secs(3598));
+    assert_eq!(world.token("/token").await, token);
+    world.advance(Duration::from_secs(2));
+    assert_ne!(world.token("/token").await, token);
 }
 
 #[tokio::test]
