@@ -1,6 +1,17 @@
 //! Tests across the real edge: the daemon on loopback against the emulator.
 
-#![expect(clippy::unwrap_used, reason = "clippy lets tests unwrap, but not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy lets tests unwrap, but not their helpers"
+)]
+#![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod endpoint;
+mod errors;
+mod fake_github;
 mod keys;
 mod settings;
+mod tls;
+mod vend;
+mod world;

@@ -19,7 +19,6 @@ pub struct World {
     pub github: FakeGithub,
     pub clock: Arc<ManualClock>,
     pub address: SocketAddr,
-    pub settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     daemon: Option<JoinHandle<()>>,
 }
@@ -64,7 +63,7 @@ impl World {
         let daemon = tokio::spawn(app.serve(listeners, async {
             let _ = stopped.await;
         }));
-        Self { github, clock, address, settings, stop: Some(stop), daemon: Some(daemon) }
+        Self { github, clock, address, stop: Some(stop), daemon: Some(daemon) }
     }
 
     /// Lets time pass, here and at GitHub.
@@ -90,12 +89,12 @@ impl World {
         self.github_get("/installation/repositories", &format!("Bearer {token}")).await.status == 200
     }
 
+    /// `GET path` from GitHub itself.
     pub async fn github_get(&self, path: &str, authorization: &str) -> Reply {
         let url = self.github.api_url();
-        let (address, prefix) = url
-            .strip_prefix("http://")
-            .unwrap()
-            .split_at(url.strip_prefix("http://").unwrap().find('/').unwrap_or(url.len() - 7));
+        let base = url.strip_prefix("http://").unwrap();
+        let address = base.split('/').next().unwrap();
+        let prefix = &base[address.len()..];
         let request = format!(
             "GET {prefix}{path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: test\r\nAuthorization: {authorization}\r\n\
              Connection: close\r\n\r\n"
@@ -104,6 +103,7 @@ impl World {
     }
 
     /// How often GitHub was asked for a token.
+    #[expect(clippy::misnamed_getters, reason = "attempts count, whether or not they brought a token")]
     pub fn mints(&self) -> usize {
         self.github.counters().mint_requests
     }
