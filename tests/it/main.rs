@@ -7,10 +7,12 @@
 )]
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod deploy;
 mod endpoint;
 mod errors;
 mod fake_github;
 mod keys;
+mod readme;
 mod settings;
 mod tls;
 mod vend;
