@@ -27,7 +27,8 @@ use freshness::{Life, State, Windows, assess};
 use readiness::Readiness;
 
 use crate::clock::Clock;
-use crate::github::{Failure, Github, Kind};
+use crate::github::Github;
+pub use crate::github::{Failure, Kind};
 use crate::model::{AppName, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId};
 use crate::telemetry::metrics::Metrics;
 

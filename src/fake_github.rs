@@ -4,8 +4,8 @@
 //! it, or any other client. It keeps GitHub's clock, checks JWTs as GitHub does, in the same order with the same
 //! words, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
 //!
-//! A request goes through [`server`], which knows faults and holds, to [`frame`], which knows credentials and headers,
-//! to a handler in the table of [`routes`].
+//! A request goes through `server`, which knows faults and holds, to `frame`, which knows credentials and headers,
+//! to a handler in the table of `routes`.
 //!
 //! With a seed, apps get keys from `fake_github/keys.pem`. These are public and for tests only.
 
@@ -40,6 +40,7 @@ mod store;
 mod token;
 mod world;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,6 @@ use keys::KeyRing;
 use shared::{Shared, locked, prefix, refusal};
 
 /// A running emulator. Dropping it stops it and cuts its connections.
-#[derive(Debug)]
 pub struct FakeGithub {
     shared: Arc<Shared>,
     api_url: String,
@@ -112,9 +112,9 @@ impl FakeGithub {
         self.shared.apps()
     }
 
-    /// Every request so far.
+    /// Every request so far; only the last 100 000, if there were more.
     pub fn journal(&self) -> Vec<JournalEntry> {
-        locked(&self.shared.journal).entries().to_vec()
+        locked(&self.shared.journal).entries().iter().cloned().collect()
     }
 
     /// Sums so far.
@@ -206,7 +206,7 @@ impl FakeGithub {
 
     /// Revokes a token. Whether there was such a one.
     pub fn revoke_token(&self, token: &str) -> bool {
-        self.shared.revoke_token(token)
+        locked(&self.shared.store).kill_token(token)
     }
 
     /// Adds a private key to an app. None if there is no such app, or it has 25 already.
@@ -231,6 +231,12 @@ impl FakeGithub {
             // It ends by the abort, and that is all there is to know.
             let _ = listener.await;
         }
+    }
+}
+
+impl fmt::Debug for FakeGithub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeGithub").field("api_url", &self.api_url).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,50 @@
-//! ghtokend: a sidecar daemon that holds a GitHub App's private key and hands out installation tokens.
+//! ghtokend: a sidecar daemon that holds a GitHub App's private key, fetches installation tokens, keeps them until
+//! shortly before they expire, and hands them out on localhost.
+//!
+//! # Where to begin
+//!
+//! With the way of a request. It is a straight line down the layers, and its answer comes back the same way, as a
+//! return value: no callbacks upward, no shared bag of context, no event bus.
+//!
+//! ```text
+//! socket ── server::listen      accepts, bounds, drains
+//!        ── server::route       which endpoint: one match                                              pure
+//!        ── server::guard       who may talk to us at all                                              pure
+//!        ── server::token       the query becomes a TokenRequest                                       pure
+//!        ── Broker::vend ────── broker::directory       which installation is meant
+//!                          ├─── broker::cache           the token in hand
+//!                          ├─── broker::freshness       is it still good?                              pure
+//!                          └─── broker::flight          one mint per key, in a task of its own
+//!                                 └── github::Client ── github::apps     requests and answers          pure
+//!                                                   ├── github::jwt      proves that we are the app
+//!                                                   └── github::failure  what an error means           pure
+//!        ── server::reply       outcomes become status, code and sentence: the only place that does
+//! ```
+//!
+//! | module | what it is | may use, beside `model` and `clock` |
+//! |---|---|---|
+//! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
+//! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
+//! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
+//! | [`broker`] | which token, and when to mint one | `github`, `telemetry` |
+//! | [`github`] | the way out to GitHub | – |
+//! | [`model`], [`clock`] | the words of the domain, and time | – |
+//! | [`settings`] | file, environment and flags, checked | – |
+//! | [`telemetry`] | log, audit, metrics | – |
+//! | [`client`], [`api`] | our own endpoint, from the caller's side | – |
+//! | `fake_github` | GitHub, written from GitHub's documents; shares nothing with [`github`] | – |
+//!
+//! `tests/it/tidy.rs` holds this table; `tests/it/world.rs` starts all of it against the fake GitHub.
+//!
+//! # What holds everywhere
+//!
+//! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
+//! - For one key there is never more than one mint under way, and no caller can cancel it.
+//! - Time is an argument ([`clock::Clock`]). Lifetimes are measured on the boot-time clock, from GitHub's `Date`.
+//! - No secret can print itself ([`model::Secret`]); none is logged, none stands in an error or a metric.
+//! - Nothing but [`settings`] reads the environment; nothing but `broker::cache` knows moka; nothing outside
+//!   [`github`] knows GitHub's wire shapes; no `unsafe`.
+//! - Nothing is written to disk but the unix socket, the log and the audit file.
 
 #![forbid(unsafe_code)]
 

@@ -132,7 +132,7 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
         }
         ("POST", "/tokens/revoke") => {
             let Token { token } = body(request)?;
-            found(shared.revoke_token(&token), "no such token")
+            found(locked(&shared.store).kill_token(&token), "no such token")
         }
         ("POST", "/installations") => {
             let installation: Installation = body(request)?;

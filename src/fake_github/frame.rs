@@ -64,7 +64,7 @@ impl<'a> Frame<'a> {
         let etag = format!("W/\"{}\"", sha256_hex(&body));
         let unchanged = answer.status == 200 && self.request.header("If-None-Match") == Some(&etag);
         let mut headers = self.usual_headers(&answer.content);
-        if answer.status == 200 {
+        if matches!(answer.status, 200 | 201) {
             headers.push(("ETag", etag));
         }
         headers.extend(self.standing.iter().flat_map(Standing::headers));

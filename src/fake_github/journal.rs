@@ -1,6 +1,6 @@
 //! What was asked, and how often. No secret gets in here: credentials only as their hashes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -52,12 +52,12 @@ pub struct Counters {
 /// Journal and counters.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    entries: Vec<JournalEntry>,
+    entries: VecDeque<JournalEntry>,
     counters: Counters,
     jwts: BTreeSet<String>,
     in_flight: usize,
     mints_in_flight: usize,
-    /// Entries before the last reset, so that an answer under way does not land in the wrong entry.
+    /// How many entries there were before these, so that an answer under way does not land in the wrong one.
     forgotten: usize,
 }
 
@@ -71,7 +71,11 @@ impl Journal {
             self.mints_in_flight += 1;
             self.counters.mints_in_flight_max = self.counters.mints_in_flight_max.max(self.mints_in_flight);
         }
-        self.entries.push(JournalEntry {
+        if self.entries.len() >= MOST_ENTRIES {
+            self.entries.pop_front();
+            self.forgotten += 1;
+        }
+        self.entries.push_back(JournalEntry {
             method: request.method.clone(),
             path: redact(&request.target),
             status: None,
@@ -117,7 +121,7 @@ impl Journal {
             .or_default() += 1;
     }
 
-    pub(super) fn entries(&self) -> &[JournalEntry] {
+    pub(super) fn entries(&self) -> &VecDeque<JournalEntry> {
         &self.entries
     }
 
@@ -145,6 +149,9 @@ impl Journal {
         self.counters = Counters { mints_in_flight_max: self.mints_in_flight, ..Counters::default() };
     }
 }
+
+/// The oldest entries make way, so that an emulator can run for weeks. The counters count on.
+const MOST_ENTRIES: usize = 100_000;
 
 fn is_mint(request: &Request) -> bool {
     request.method == "POST" && request.path.as_deref().is_some_and(|path| path.ends_with("/access_tokens"))

@@ -22,7 +22,7 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
     }
     let ask = Ask::parse(call)?;
     let grant = Grant::of(&ask, call, store, &installation)?;
-    let lifetime = lifetime(call.effects);
+    let now = call.shared.clock.now();
     let wish = call.request.header("X-GitHub-Stateless-S2S-Token");
     let (secret, stateless) = match scripted_token(call.effects) {
         Some(text) => (text.to_owned(), Stateless::No),
@@ -33,10 +33,10 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
         installation: installation.id,
         permissions: grant.permissions,
         repositories: grant.repositories,
-        deadline: call.shared.clock.now().saturating_add(lifetime.saturating_mul(SECOND)),
+        deadline: now.saturating_add(lifetime(call.effects).saturating_mul(SECOND)),
         stateless,
     };
-    store.tokens.insert(secret, token);
+    store.keep_token(secret, token, now);
     locked(&call.shared.journal).minted(installation.id, &ask.scope());
     Ok(Answer::json(201, body))
 }

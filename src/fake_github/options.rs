@@ -1,7 +1,9 @@
 //! How an emulator is set up. What GitHub's documents leave open is a setting here, not a constant elsewhere.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 use super::world::World;
@@ -175,5 +177,39 @@ impl Default for Wording {
     }
 }
 
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text)
+    }
+}
+
+impl FromStr for TokenFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text)
+    }
+}
+
 /// The version in which some answers lost fields or changed their status.
 pub(super) const NEWEST_VERSION: &str = "2026-03-10";
+
+/// What `text` names, or which names there are.
+fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+    T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_and_formats_are_known_by_their_names() {
+        assert_eq!("ghes".parse(), Ok(Mode::Ghes));
+        assert_eq!("legacy_v1".parse(), Ok(TokenFormat::LegacyV1));
+        let unknown = "x".parse::<Mode>().unwrap_err();
+        assert_eq!(unknown, "unknown variant `x`, expected one of `dotcom`, `ghes`, `ghe`");
+    }
+}

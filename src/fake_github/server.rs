@@ -126,7 +126,7 @@ fn replacement(shared: &Shared, request: &Request, effect: &Effect) -> Answer {
         Effect::PrimaryLimit { status, reset_seconds } => {
             let limit = shared.options.installation_rate_limit;
             let reset = shared.clock.shown_second().saturating_add(*reset_seconds);
-            let caller = Caller::Installation(named_installation(request).unwrap_or(1));
+            let caller = Caller::Installation(installation_of(shared, request).unwrap_or(1));
             primary_limit(*status, caller, Standing { limit, used: limit, reset })
         }
         Effect::SecondaryLimit { status, retry_after } => {
@@ -144,9 +144,15 @@ fn replacement(shared: &Shared, request: &Request, effect: &Effect) -> Answer {
     }
 }
 
-/// The installation in `/app/installations/{id}/…`.
-fn named_installation(request: &Request) -> Option<u64> {
-    request.path.as_deref()?.strip_prefix("/app/installations/")?.split('/').next()?.parse().ok()
+/// The installation that the path names or the token is for.
+fn installation_of(shared: &Shared, request: &Request) -> Option<u64> {
+    let named = request.path.as_deref().and_then(|path| path.strip_prefix("/app/installations/"));
+    if let Some(id) = named.and_then(|rest| rest.split('/').next()) {
+        return id.parse().ok();
+    }
+    let store = locked(&shared.store);
+    let token = store.live_token(request.credential().secret()?, shared.clock.now())?;
+    Some(token.installation)
 }
 
 const UNICORN: &str = "<!DOCTYPE html>\n<html>\n<head><title>Unicorn! &middot; GitHub</title></head>\n<body>\n\

@@ -100,11 +100,6 @@ impl Shared {
         self.clock.reset();
         self.holds.release_all();
     }
-
-    /// Whether there was such a token. It dies at once, stateless or not: here the emulator is told, not asked.
-    pub(super) fn revoke_token(&self, token: &str) -> bool {
-        locked(&self.store).tokens.remove(token).is_some()
-    }
 }
 
 impl std::fmt::Debug for AppInfo {

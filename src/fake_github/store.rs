@@ -13,11 +13,13 @@ use super::world::{Account, App, Installation, Permissions, Repository, Selectio
 pub(super) struct Store {
     pub(super) world: World,
     pub(super) keys: KeyRing,
-    pub(super) tokens: HashMap<String, Token>,
+    tokens: HashMap<String, Token>,
     /// What tokens are made of.
     pub(super) random: Random,
     /// Former names of repositories, owner and name in lower case.
     moved: HashMap<(String, String), u64>,
+    /// At how many tokens the expired ones are looked for.
+    sweep_at: usize,
 }
 
 /// A token that was handed out.
@@ -41,7 +43,14 @@ pub(super) enum Stateless {
 
 impl Store {
     pub(super) fn new(world: World, keys: KeyRing, seed: Option<u64>) -> Self {
-        Self { world, keys, tokens: HashMap::new(), random: Random::new(seed), moved: HashMap::new() }
+        Self {
+            world,
+            keys,
+            tokens: HashMap::new(),
+            random: Random::new(seed),
+            moved: HashMap::new(),
+            sweep_at: SWEEP_AT,
+        }
     }
 
     pub(super) fn app(&self, name: &str) -> Option<&App> {
@@ -115,6 +124,20 @@ impl Store {
             .get(secret)
             .filter(|token| token.deadline > now)
             .filter(|token| self.installation(token.installation).is_some())
+    }
+
+    /// Remembers a token, and now and then forgets those that have expired.
+    pub(super) fn keep_token(&mut self, secret: String, token: Token, now: Millis) {
+        if self.tokens.len() >= self.sweep_at {
+            self.tokens.retain(|_, token| token.deadline > now);
+            self.sweep_at = SWEEP_AT.max(self.tokens.len() * 2);
+        }
+        self.tokens.insert(secret, token);
+    }
+
+    /// Whether there was such a token. It dies at once, stateless or not.
+    pub(super) fn kill_token(&mut self, secret: &str) -> bool {
+        self.tokens.remove(secret).is_some()
     }
 
     /// Whether there was such a token. What becomes of it depends on `policy` if it is stateless.
@@ -237,3 +260,6 @@ impl Store {
         true
     }
 }
+
+/// Below this many tokens the expired ones do no harm.
+const SWEEP_AT: usize = 1024;

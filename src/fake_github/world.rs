@@ -10,6 +10,19 @@ use super::options::TokenFormat;
 pub type Permissions = BTreeMap<String, String>;
 
 /// Who exists, and who has what installed where.
+///
+/// ```
+/// use ghtokend::fake_github::World;
+///
+/// let world: World = serde_json::from_str(r#"{
+///     "apps": [{"name": "bot", "id": 5, "client_id": "Iv23liBotApp00000001", "slug": "bot"}],
+///     "accounts": [{"type": "Organization", "login": "acme", "id": 1}],
+///     "repositories": [{"id": 1, "owner": "acme", "name": "widgets", "private": true}],
+///     "installations": [{"id": 1, "app": "bot", "account": "acme", "permissions": {"contents": "read"}}]
+/// }"#)?;
+/// assert_eq!(world.installations[0].account.as_deref(), Some("acme"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct World {

@@ -8,8 +8,8 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue,
 use hyper::{Response, StatusCode};
 
 use crate::api;
-use crate::broker;
-use crate::github::Kind;
+use crate::broker::{self, Kind};
+use crate::model::redact;
 
 /// An answer on its way out.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -102,11 +102,13 @@ pub(super) enum Format {
 
 /// A refusal, in the format that the caller asked for.
 pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Reply {
+    // A caller that puts a token where none belongs shall not find it quoted.
+    let message = redact(&refusal.message);
     let body = match format {
-        Format::Text => format!("{}: {}\n", refusal.code, refusal.message),
+        Format::Text => format!("{}: {message}\n", refusal.code),
         Format::Json => {
             let error = api::Error {
-                message: refusal.message.clone(),
+                message: message.into_owned(),
                 documentation_url: DOCUMENTATION.to_owned(),
                 status: refusal.status.as_str().to_owned(),
                 code: refusal.code.to_owned(),

@@ -68,6 +68,8 @@ async fn a_400_names_the_parameter() {
     check(&send(world.address, body).await.unwrap(), 400, "invalid_request", "has no body");
     let none = "GET /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(send(world.address, none).await.unwrap().status, 200);
+    let chunked = body.replace("Content-Length: 2", "Transfer-Encoding: chunked");
+    check(&send(world.address, &chunked).await.unwrap(), 400, "invalid_request", "has no body");
 }
 
 #[tokio::test]
@@ -171,10 +173,6 @@ async fn too_much_is_a_413_or_a_431() {
     let head = "GET /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n";
     let announced = format!("{head}Content-Length: 65537\r\n\r\n");
     check(&send(world.address, &announced).await.unwrap(), 413, "too_large", "over 64 KiB");
-    let chunk = "x".repeat(70_000);
-    let chunked =
-        format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n0\r\n\r\n", chunk.len());
-    check(&send(world.address, &chunked).await.unwrap(), 413, "too_large", "over 64 KiB");
     let long = format!("{head}X: {}\r\n\r\n", "y".repeat(20_000));
     check(&send(world.address, &long).await.unwrap(), 431, "too_large", "16 KiB or 100 headers");
     assert_eq!(world.mints(), 0);

@@ -1,5 +1,6 @@
 //! The emulator, driven over loopback as any client would.
 
+#![cfg(feature = "fake-github")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
 use std::collections::BTreeMap;
@@ -275,6 +276,17 @@ async fn no_algorithm_but_rs256_is_taken() {
     let rest = good.split_once('.').unwrap().1;
     assert_eq!(verdict(&github, &format!("{}.{rest}", part(&json!({"alg": "ES256"})))).await, UNDECODABLE);
     assert_eq!(verdict(&github, &good).await, "");
+    // Signed as RS256 all over, but under another name.
+    let signing = aws_lc_rs::rsa::KeyPair::from_der(der.contents()).unwrap();
+    for (name, message) in [("RS256", ""), ("PS256", UNDECODABLE), ("rs256", UNDECODABLE)] {
+        let message_part = format!("{}.{}", part(&json!({"alg": name})), part(&claims(1001)));
+        let mut signature = vec![0; 256];
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
+        signing.sign(padding, &random, message_part.as_bytes(), &mut signature).unwrap();
+        let jwt = format!("{message_part}.{}", URL_SAFE_NO_PAD.encode(&signature));
+        assert_eq!(verdict(&github, &jwt).await, message, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -430,6 +442,26 @@ async fn unknown_routes_wrong_verbs_and_trailing_slashes_are_not_found() {
             json!({"message": "Not Found", "documentation_url": "https://docs.github.com/rest", "status": "404"})
         );
     }
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_without_the_body() {
+    let github = demo().await;
+    let reply = as_app(&github, "HEAD", "/app", "").await;
+    assert_eq!((reply.status, reply.text.as_str()), (200, ""));
+    assert!(reply.header("content-length").parse::<usize>().unwrap() > 100);
+}
+
+#[tokio::test]
+async fn the_name_of_the_old_preview_does_no_harm() {
+    let github = demo().await;
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let headers =
+        [("authorization", jwt.as_str()), ("accept", "application/vnd.github.machine-man-preview+json")];
+    let reply = send("POST", &format!("{}{MINT}", github.api_url()), &headers, "").await;
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.header("x-github-media-type"), "github.v3; param=machine-man-preview; format=json");
+    assert!(reply.header("etag").starts_with("W/"));
 }
 
 #[tokio::test]
@@ -959,6 +991,12 @@ async fn a_header_overrides_the_format_except_on_an_enterprise_server() {
         let minted = send("POST", &url, &headers, "").await.json();
         assert_eq!(minted["token"].as_str().unwrap().matches('.').count(), dots, "{mode:?} {wish}");
     }
+    let github =
+        start(Options { mode: Mode::Ghes, token_format: TokenFormat::Opaque, ..Options::default() }).await;
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let url = format!("{}/app/installations/1/access_tokens", github.api_url());
+    let headers = [("authorization", jwt.as_str()), ("x-github-stateless-s2s-token", "enabled")];
+    assert_eq!(send("POST", &url, &headers, "").await.json()["token"].as_str().unwrap().len(), 40);
 }
 
 #[tokio::test]
@@ -1113,6 +1151,21 @@ async fn enforced_limits_refuse_what_is_too_much() {
     let locked = with_token(&github, "ghs_wrong", "GET", "/installation/repositories").await;
     assert!(locked.message().starts_with("Maximum number of login attempts exceeded"), "{}", locked.text);
     assert_eq!(mint(&github, 1, "").await.status, 403, "even a good credential");
+
+    let github = std::sync::Arc::new(start(options()).await);
+    let hold = github.hold("GET", "/app");
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let ask = |github: std::sync::Arc<FakeGithub>, jwt: String| async move {
+        send("GET", &format!("{}/app", github.api_url()), &[("authorization", &jwt)], "").await.status
+    };
+    let waiting: Vec<_> = (0..101).map(|_| tokio::spawn(ask(github.clone(), jwt.clone()))).collect();
+    hold.reached(101).await;
+    hold.release();
+    let mut refused = 0;
+    for task in waiting {
+        refused += usize::from(task.await.unwrap() == 403);
+    }
+    assert_eq!(refused, 1, "of a hundred and one at once");
 
     let github = start(options()).await;
     for _ in 0..180 {
@@ -1312,6 +1365,19 @@ async fn counters_are_exact() {
 }
 
 #[tokio::test]
+async fn mints_one_after_the_other_are_never_two_at_once() {
+    let github = demo().await;
+    github.fault(Fault::new(Effect::ResetBefore).times(1));
+    let jwt = bearer(&signed(&key(&github), &claims(1001)));
+    let url = format!("{}{MINT}", github.api_url());
+    assert!(try_send("POST", &url, &[("authorization", &jwt)], "").await.is_err());
+    for _ in 0..3 {
+        token(&github, 1).await;
+    }
+    assert_eq!(github.counters().mints_in_flight_max, 1);
+}
+
+#[tokio::test]
 async fn the_journal_has_hashes_and_no_secrets() {
     let github = demo().await;
     let token = token(&github, 1).await;
@@ -1470,7 +1536,7 @@ async fn a_hold_can_be_made_and_released_by_its_id() {
         let github = github.clone();
         async move { mint(&github, 1, "").await.status }
     });
-    while github.counters().mints == 0 {
+    while github.counters().mints == 0 && !waiting.is_finished() {
         tokio::task::yield_now().await;
     }
     assert_eq!(control(&github, "GET", "/holds", "").await.json(), json!([{"id": id, "held": 1}]));

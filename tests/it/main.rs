@@ -7,13 +7,17 @@
 )]
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod commands;
 mod deploy;
 mod endpoint;
 mod errors;
 mod fake_github;
 mod keys;
+mod leak;
+mod program;
 mod readme;
 mod settings;
+mod tidy;
 mod tls;
 mod vend;
 mod world;

@@ -1,0 +1,194 @@
+//! The house rules that a machine can hold: who may use whom, and how long a file may grow.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What each module may use of this crate, beside itself, `model` and `clock`. Widening it is a commit of its own.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("lib", &[]),
+    ("cli", &["app", "client", "api", "settings", "telemetry", "shutdown", "fake_github"]),
+    ("app", &["server", "broker", "github", "settings", "telemetry", "api", "policy", "shutdown"]),
+    ("shutdown", &[]),
+    ("server", &["api", "policy", "broker", "telemetry"]),
+    ("broker", &["github", "telemetry"]),
+    ("policy", &[]),
+    ("github", &[]),
+    ("model", &[]),
+    ("clock", &[]),
+    ("settings", &["policy"]),
+    ("telemetry", &[]),
+    ("client", &["api"]),
+    ("api", &[]),
+    ("fake_github", &[]),
+];
+
+/// Crates that a module must not know.
+const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
+    ("main", &["hyper", "reqwest", "moka", "tokio"]),
+    ("cli", &["hyper", "reqwest", "moka", "jsonwebtoken"]),
+    ("server", &["reqwest", "jsonwebtoken", "moka", "aws_lc_rs"]),
+    ("broker", &["hyper", "reqwest", "serde", "serde_json", "jsonwebtoken"]),
+    ("policy", &["tokio", "hyper", "std::fs", "std::net"]),
+    ("github", &["moka", "hyper"]),
+    ("model", &["tokio", "serde_json", "tracing", "hyper", "reqwest", "moka"]),
+    ("clock", &["tokio", "serde_json", "tracing", "hyper", "reqwest", "moka"]),
+    ("settings", &["hyper", "reqwest", "moka", "tokio"]),
+    ("telemetry", &["hyper", "reqwest", "moka", "tokio"]),
+    ("fake_github", &["reqwest", "moka", "config"]),
+];
+
+/// The files that may look at a secret's value, and what for.
+const MAY_EXPOSE: &[(&str, &str)] = &[
+    ("src/app.rs", "a key's text goes to its parser, a proxy's URL to the HTTP client"),
+    ("src/broker.rs", "the hash by which GitHub's audit log knows a token"),
+    ("src/broker/cache.rs", "the size of a token"),
+    ("src/client.rs", "the caller's secret goes into its header"),
+    ("src/github/apps.rs", "a token's bytes are checked"),
+    ("src/github/client.rs", "the app JWT goes into its header"),
+    ("src/model/secret.rs", "here it is defined"),
+    ("src/server/token.rs", "the token goes into its answer"),
+    ("src/settings/", "variables and files are read"),
+];
+
+const LONGEST_FILE: usize = 500;
+
+struct Source {
+    /// From the crate's root, such as `src/broker/cache.rs`.
+    path: String,
+    /// Without tests.
+    code: String,
+}
+
+impl Source {
+    /// The top-level module that it belongs to.
+    fn module(&self) -> &str {
+        self.path.trim_start_matches("src/").split(['/', '.']).next().unwrap()
+    }
+
+    /// Lines that are neither comment nor documentation.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.code.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut found, mut directories) = (Vec::new(), vec![root.join("src")]);
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                let path = path.strip_prefix(root).unwrap().display().to_string();
+                found.push(Source { path, code });
+            }
+        }
+    }
+    assert!(found.len() > 40, "the sources were not found");
+    found
+}
+
+fn listed<'a>(table: &[(&str, &'a [&'a str])], module: &str) -> &'a [&'a str] {
+    table.iter().find(|(name, _)| *name == module).map_or(&[], |(_, list)| list)
+}
+
+/// The modules of this crate that a line names: `crate::x`, `ghtokend::x`, also within braces.
+fn used_modules(line: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for root in ["crate::", "ghtokend::"] {
+        for (at, _) in line.match_indices(root) {
+            let rest = &line[at + root.len()..];
+            let names: Vec<&str> = match rest.strip_prefix('{') {
+                Some(list) => list.split(['{', '}', ',']).map(str::trim).collect(),
+                None => vec![rest],
+            };
+            let first = |name: &str| {
+                name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned()
+            };
+            used.extend(names.into_iter().map(first).filter(|name| !name.is_empty()));
+        }
+    }
+    used
+}
+
+#[test]
+fn every_module_is_in_the_table() {
+    let modules: BTreeSet<_> = sources().iter().map(|source| source.module().to_owned()).collect();
+    for module in modules {
+        assert!(
+            MAY_USE.iter().any(|(name, _)| *name == module),
+            "{module} is in no layer: add it to the table"
+        );
+    }
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    for source in sources() {
+        let module = source.module();
+        let allowed = listed(MAY_USE, module);
+        for line in
+            source.lines().filter(|line| !line.starts_with("pub(in") && !line.contains("pub(crate)::"))
+        {
+            for used in used_modules(line) {
+                let known = MAY_USE.iter().any(|(name, _)| *name == used);
+                let below = [module, "model", "clock"].contains(&used.as_str()) && module != "fake_github";
+                assert!(
+                    !known
+                        || below
+                        || allowed.contains(&used.as_str())
+                        || (module == "fake_github" && used == module),
+                    "{}: {module} may not use {used}: {line}",
+                    source.path
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn modules_do_not_know_the_crates_of_other_layers() {
+    for source in sources() {
+        for foreign in listed(MUST_NOT_KNOW, source.module()) {
+            let (path, braces) = (format!("{foreign}::"), format!("{foreign}::{{"));
+            for line in source.lines() {
+                let named = line.match_indices(&path).any(|(at, _)| {
+                    at == 0 || !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                });
+                assert!(
+                    !named && !line.starts_with(&format!("use {braces}")),
+                    "{} knows {foreign}: {line}",
+                    source.path
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_cache_knows_moka() {
+    for source in sources().iter().filter(|source| source.path != "src/broker/cache.rs") {
+        assert!(!source.lines().any(|line| line.contains("moka::")), "{} names moka", source.path);
+    }
+}
+
+#[test]
+fn secrets_are_exposed_in_known_places_only() {
+    for source in sources().iter().filter(|source| source.module() != "fake_github") {
+        let exposes = source.lines().any(|line| line.contains(".expose()") || line.contains("expose_secret"));
+        let may = MAY_EXPOSE.iter().any(|(path, _)| source.path.starts_with(path));
+        assert!(!exposes || may, "{} exposes a secret: say what for in the table", source.path);
+    }
+}
+
+#[test]
+fn no_file_grows_over_500_lines_before_its_tests() {
+    for source in sources() {
+        let length = source.code.lines().count();
+        assert!(length <= LONGEST_FILE, "{} has {length} lines: it is two files", source.path);
+    }
+}
