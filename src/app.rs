@@ -108,7 +108,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let github: Arc<dyn Github> = Arc::new(client);
         let broker = Broker::new(github, clock, Arc::clone(&metrics), broker_rules(settings));
-        let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(&settings.listen));
+        let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(settings));
         Ok(Self { broker, server, shutdown: settings.shutdown.clone() })
     }
 
@@ -146,13 +146,15 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
     }
 }
 
-fn server_rules(listen: &settings::Listen) -> server::Rules {
+fn server_rules(settings: &Settings) -> server::Rules {
+    let listen = &settings.listen;
     server::Rules {
         allowed_hosts: listen.allowed_hosts.clone(),
         require_client_header: listen.require_client_header,
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
         head_timeout: HEAD_TIMEOUT,
+        request_timeout: settings.github.request_timeout * MOST_CALLS,
     }
 }
 
@@ -160,3 +162,6 @@ fn server_rules(listen: &settings::Listen) -> server::Rules {
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 const LAST_MINTS: Duration = Duration::from_secs(1);
+/// What one request for a token may ask of GitHub, one after the other: a look-up, a mint, whether a 404 is meant, and
+/// both once more if the look-up was out of date.
+const MOST_CALLS: u32 = 5;

@@ -64,6 +64,8 @@ pub struct Rules {
     pub max_connections: usize,
     /// Longest wait for the head of a request, and for the next one on an idle connection.
     pub head_timeout: Duration,
+    /// Longest time that a request for a token is worked on.
+    pub request_timeout: Duration,
 }
 
 impl Server {
@@ -133,7 +135,12 @@ impl Server {
         let request = token::read(query, headers);
         let app = request.as_ref().ok().and_then(|request| self.broker.app(request.app.as_ref()).ok());
         let vended = match &request {
-            Ok(request) => self.broker.vend(request).await.map_err(Refusal::from),
+            Ok(request) => {
+                let vending = tokio::time::timeout(self.rules.request_timeout, self.broker.vend(request));
+                vending
+                    .await
+                    .map_or_else(|_| Err(Refusal::out_of_time()), |vended| vended.map_err(Refusal::from))
+            }
             Err(refusal) => Err(refusal.clone()),
         };
         match vended {

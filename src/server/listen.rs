@@ -157,7 +157,7 @@ impl Connections {
     async fn accept_tcp(&self, listener: Option<TcpListener>, surface: Surface) {
         let Some(listener) = listener else { return };
         while let Some((permit, (stream, _))) = self.next(|| listener.accept()).await {
-            self.prepare(&stream, surface);
+            prepare(&stream, surface == Surface::Tokens && self.server.rules.hop_limit_1);
             self.spawn(stream, permit, Transport::Tcp, surface);
         }
     }
@@ -190,14 +190,6 @@ impl Connections {
         }
     }
 
-    fn prepare(&self, stream: &TcpStream, surface: Surface) {
-        let _ = stream.set_nodelay(true);
-        if surface == Surface::Tokens && self.server.rules.hop_limit_1 {
-            let _ = stream.set_ttl(1);
-            let _ = rustix::net::sockopt::set_ipv6_unicast_hops(stream, Some(1));
-        }
-    }
-
     fn spawn<S>(&self, stream: S, permit: OwnedSemaphorePermit, transport: Transport, surface: Surface)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -224,6 +216,15 @@ impl Connections {
             }
             drop(permit);
         });
+    }
+}
+
+/// With a hop limit of 1, no answer travels further than this machine, whoever it was that got through.
+fn prepare(stream: &TcpStream, hop_limit_1: bool) {
+    let _ = stream.set_nodelay(true);
+    if hop_limit_1 {
+        let _ = stream.set_ttl(1);
+        let _ = rustix::net::sockopt::set_ipv6_unicast_hops(stream, Some(1));
     }
 }
 
@@ -265,3 +266,19 @@ const OPS_CONNECTIONS: usize = 64;
 /// A connection that never ends, or whose client never reads, holds its place no longer.
 const OLDEST_CONNECTION: Duration = Duration::from_secs(600);
 const LONGEST_GOODBYE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_hop_limit_is_set_where_it_is_asked_for() {
+        for (hop_limit_1, is_one) in [(true, true), (false, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            prepare(&stream, hop_limit_1);
+            assert_eq!(stream.ttl().unwrap() == 1, is_one);
+        }
+    }
+}

@@ -40,6 +40,12 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "caller_forbidden", message)
     }
 
+    pub(super) fn out_of_time() -> Self {
+        let message =
+            "GitHub was asked several times over and it took too long: what is under way goes on, try again";
+        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message.to_owned(), UNNAMED_WAIT)
+    }
+
     fn later(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {
         Self { retryable: true, retry_after: Some(after), ..Self::new(status, code, message) }
     }

@@ -85,6 +85,21 @@ async fn serve_vends_until_sigterm_and_ends_with_0() {
 }
 
 #[tokio::test]
+async fn the_environments_proxies_are_not_used() {
+    let github = github(Options::default()).await;
+    let mut variables = variables_for(&github);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        variables.push((name, "http://127.0.0.1:1".to_owned()));
+    }
+    let daemon = Daemon::serve(&[], &borrowed(&variables)).await;
+    assert_eq!(run(&["token", "--url", &daemon.url, "--owner", "acme"], &borrowed(&variables)).await.0, 0);
+    variables.push(("GHTOKEND_GITHUB__PROXY", "http://127.0.0.1:1".to_owned()));
+    let proxied = Daemon::serve(&[], &borrowed(&variables)).await;
+    let (code, _, stderr) = run(&["token", "--url", &proxied.url, "--owner", "acme"], &[]).await;
+    assert!(code == 1 && stderr.contains("github_unavailable"), "{stderr}");
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let github = github(Options::default()).await;
     let mut variables = variables_for(&github);

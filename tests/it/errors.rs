@@ -2,6 +2,7 @@
 //! to do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,9 +318,8 @@ async fn while_draining_tokens_in_hand_are_vended_and_others_are_a_503() {
     assert_eq!(world.token("/token").await, token);
 }
 
-#[tokio::test]
-async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
-    let github = Arc::new(PanicsOnce::default());
+/// A daemon's endpoint before a GitHub that is none.
+async fn before(github: Arc<dyn Github>) -> SocketAddr {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let windows = Windows {
         renew_before: Duration::from_secs(600),
@@ -342,19 +342,41 @@ async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
         hop_limit_1: true,
         max_connections: 10,
         head_timeout: Duration::from_millis(100),
+        request_timeout: Duration::from_millis(200),
     };
     let server = Server::new(broker, metrics, GithubClock::new(clock), Vec::new(), rules);
     let tcp = bind_tcp("listen.tcp", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = tcp.local_addr().unwrap();
     let listeners = Listeners { tcp: Some(tcp), ..Listeners::default() };
     tokio::spawn(server.serve(listeners, CancellationToken::new(), Duration::ZERO));
+    address
+}
 
+#[tokio::test]
+async fn a_request_is_not_worked_on_for_ever() {
+    let address = before(Arc::new(NeverAnswers)).await;
+    check(
+        &get(address, "/token?owner=acme").await,
+        504,
+        "github_timeout",
+        "what is under way goes on, try again",
+    );
+}
+
+#[tokio::test]
+async fn half_a_request_is_not_waited_for() {
+    let address = before(Arc::new(NeverAnswers)).await;
+    assert!(send(address, "GET /token HTTP/1.1\r\nHost: loc").await.is_none_or(|reply| reply.status == 408));
+    assert!(send(address, "").await.is_none());
+}
+
+#[tokio::test]
+async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
+    let address = before(Arc::new(PanicsOnce::default())).await;
     let reply = get(address, "/token?installation=1").await;
     check(&reply, 500, "internal", "the next request tries anew");
     assert_eq!(reply.json()["retryable"], true);
     check(&get(address, "/token?installation=1").await, 404, "unknown_installation", "after the panic");
-    // Half a request is not waited for.
-    assert!(send(address, "GET /token HTTP/1.1\r\nHost: loc").await.is_none_or(|reply| reply.status == 408));
 }
 
 /// A GitHub whose first mint panics here, as a defect of ours would.
@@ -381,5 +403,26 @@ impl Github for PanicsOnce {
 
     fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
         Box::pin(async { Err(Failure::new(Kind::NotFound, "nobody")) })
+    }
+}
+
+/// A GitHub that takes every question and answers none.
+struct NeverAnswers;
+
+impl Github for NeverAnswers {
+    fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
+        Box::pin(std::future::pending())
+    }
+
+    fn look_up<'a>(&'a self, _: &'a AppName, _: &'a Selector) -> GithubReply<'a, Installation> {
+        Box::pin(std::future::pending())
+    }
+
+    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> GithubReply<'a, Vec<Installation>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
+        Box::pin(std::future::pending())
     }
 }
