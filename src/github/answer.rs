@@ -41,7 +41,7 @@ impl Answer {
             retry_after: text(RETRY_AFTER.as_str()),
             remaining: text("x-ratelimit-remaining"),
             reset: text("x-ratelimit-reset"),
-            request_id: text("x-github-request-id").map(|id| plain(&id)),
+            request_id: text("x-github-request-id").map(|id| plain(&redact(&id))),
             body,
         }
     }

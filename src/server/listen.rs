@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -87,11 +88,19 @@ impl UnixSocket {
     pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         remove_stale(path)?;
         let failed = |source| BindError::Unix { path: path.to_owned(), source };
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self { listener, path: path.to_owned() };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-        Ok(socket)
+        let listener = bind_unix(path, mode).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
     }
+}
+
+/// Nobody can connect before `listen`, so the mode is in force before the first who could.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
 }
 
 impl Drop for UnixSocket {
@@ -224,7 +233,7 @@ fn prepare(stream: &TcpStream, hop_limit_1: bool) {
     let _ = stream.set_nodelay(true);
     if hop_limit_1 {
         let _ = stream.set_ttl(1);
-        let _ = rustix::net::sockopt::set_ipv6_unicast_hops(stream, Some(1));
+        let _ = net::sockopt::set_ipv6_unicast_hops(stream, Some(1));
     }
 }
 
@@ -257,6 +266,8 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// As tokio has it for TCP.
+const BACKLOG: i32 = 1024;
 /// Above our own limit, so that the refusal is ours and has a body.
 const LARGEST_BUFFER: usize = 64 * 1024;
 /// Out of file descriptors: some are likely to be closed by then.
