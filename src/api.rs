@@ -53,6 +53,8 @@ pub struct Status {
     pub version: String,
     /// Whether every app is accepted by GitHub.
     pub ready: bool,
+    /// The web and git host of the GitHub that is spoken to.
+    pub web_url: String,
     /// Seconds by which GitHub's clock is ahead of this machine's; null until GitHub has answered.
     pub clock_offset_seconds: Option<f64>,
     /// The configured apps.

@@ -140,6 +140,7 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
             min_validity: cache.min_validity,
             grace: cache.grace,
         },
+        settle: cache.settle,
         max_entries: cache.max_entries,
         max_bytes: cache.max_bytes,
         render: server::render,
@@ -153,6 +154,7 @@ fn server_rules(settings: &Settings) -> server::Rules {
         require_client_header: listen.require_client_header,
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
+        web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,
         request_timeout: settings.github.request_timeout * MOST_CALLS,
     }

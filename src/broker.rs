@@ -10,9 +10,10 @@ mod directory;
 mod flight;
 pub mod freshness;
 mod readiness;
+mod rejection;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +26,8 @@ use directory::{Directory, Found, Source};
 use flight::Flights;
 use freshness::{Life, State, Windows, assess};
 use readiness::Readiness;
+use rejection::Obeyed;
+pub use rejection::Rejection;
 
 use crate::clock::Clock;
 use crate::github::Github;
@@ -41,6 +44,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     windows: Windows,
+    settle: Duration,
+    obeyed: Mutex<Obeyed>,
     render: Render,
     default_app: Option<AppName>,
     apps: Vec<AppName>,
@@ -65,6 +70,8 @@ pub struct Rules {
     pub default_app: Option<AppName>,
     /// When a token is how good.
     pub windows: Windows,
+    /// Age at which GitHub's replicas can be taken to know a token.
+    pub settle: Duration,
     /// Most tokens kept.
     pub max_entries: u64,
     /// Most bytes of tokens kept.
@@ -163,6 +170,8 @@ impl Broker {
             tokens: TokenCache::new(rules.max_entries, rules.max_bytes),
             mints: Flights::new(tasks.clone()),
             windows: rules.windows,
+            settle: rules.settle,
+            obeyed: Mutex::default(),
             render: rules.render,
             default_app: rules.default_app,
             draining: CancellationToken::new(),
@@ -217,11 +226,26 @@ impl Broker {
         let now = self.0.clock.boot();
         let held = |(key, entry): (_, Arc<Entry>)| Held {
             key,
-            state: assess(&entry.life, now, &self.0.windows),
+            state: self.state(&entry),
             remaining: entry.life.remaining(now),
             entry,
         };
         self.0.tokens.entries().into_iter().map(held).collect()
+    }
+
+    /// A caller says that a token no longer works. Obeyed with restraint: see [`Rejection`].
+    pub fn reject(&self, hash: TokenHash) -> Rejection {
+        let held =
+            self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash && !entry.rejected);
+        let Some((key, entry)) = held else { return Rejection::Unknown };
+        let now = self.0.clock.boot();
+        let settle = entry.life.settles_after(self.0.settle);
+        let mut obeyed = self.0.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rejection = obeyed.judge(&key, entry.life.age(now), settle, now);
+        if rejection == Rejection::Evicted {
+            self.0.tokens.reject((*key).clone(), hash);
+        }
+        rejection
     }
 
     /// How many tokens are in hand.
@@ -261,7 +285,7 @@ impl Broker {
         }
         match self.mint(&key, found).await {
             Ok(entry) => {
-                let state = assess(&entry.life, self.0.clock.boot(), &self.0.windows);
+                let state = self.state(&entry);
                 Ok(Vended { key, entry, state, origin: Origin::Minted })
             }
             // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
@@ -275,8 +299,16 @@ impl Broker {
     /// The token in hand, unless it is dead.
     fn in_hand(&self, key: &TokenKey) -> Option<(Arc<Entry>, State)> {
         let entry = self.0.tokens.get(key)?;
-        let state = assess(&entry.life, self.0.clock.boot(), &self.0.windows);
+        let state = self.state(&entry);
         (state != State::Dead).then_some((entry, state))
+    }
+
+    /// How good a token is now. One that was rejected is handed out only if no other can be had.
+    fn state(&self, entry: &Entry) -> State {
+        match assess(&entry.life, self.0.clock.boot(), &self.0.windows) {
+            State::Fresh | State::Renewing if entry.rejected => State::Stale,
+            state => state,
+        }
     }
 
     async fn mint(&self, key: &TokenKey, found: &Found) -> Minting {
@@ -305,8 +337,9 @@ impl Broker {
                 self.0.readiness.accepted(&key.app);
                 let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token);
                 let life = Life::of(&minted);
-                let hashed_token = hashed(&minted.token.secret);
-                let entry = Arc::new(Entry { token: minted.token, account, life, bodies, hashed_token });
+                let hash = TokenHash::of(&minted.token.secret);
+                let entry =
+                    Arc::new(Entry { token: minted.token, account, life, bodies, hash, rejected: false });
                 self.0.tokens.put(key, Arc::clone(&entry));
                 Ok(entry)
             }
@@ -335,10 +368,29 @@ impl Broker {
     }
 }
 
-/// base64 of the SHA-256, by which GitHub's audit log knows a token.
-fn hashed(secret: &Secret) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose().as_bytes());
-    base64::engine::general_purpose::STANDARD.encode(digest)
+/// The SHA-256 of a token. Shows as base64, which is how GitHub's audit log names a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// A hash that somebody else has made.
+    pub const fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// The hash of `token`.
+    pub fn of(token: &Secret) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        Self(hash)
+    }
+}
+
+impl std::fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&base64::engine::general_purpose::STANDARD.encode(self.0))
+    }
 }
 
 impl TokenRequest {

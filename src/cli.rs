@@ -6,8 +6,10 @@ mod args;
 mod check;
 #[cfg(feature = "fake-github")]
 mod demo;
+mod exec;
 #[cfg(feature = "fake-github")]
 mod fake_github;
+mod git_credential;
 mod healthcheck;
 mod serve;
 mod token;
@@ -16,6 +18,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::client;
 
 /// A sidecar daemon that holds a GitHub App's private key and hands out installation tokens on localhost.
 #[derive(Debug, Parser)]
@@ -37,6 +41,10 @@ enum Command {
     Check(check::Args),
     /// Print a token, and nothing else, for $(…) in a script
     Token(token::Args),
+    /// Give git a token: git's credential helper
+    GitCredential(git_credential::Args),
+    /// Run a command with a token in its environment
+    Exec(exec::Args),
     /// Ask the running daemon whether it is alive: for exec probes
     Healthcheck(healthcheck::Args),
     /// Run the fake GitHub alone, to test your own bot against it
@@ -55,6 +63,16 @@ impl Failure {
     /// Something that is wrong with the configuration.
     fn configuration(error: impl std::fmt::Display) -> Self {
         Self { code: EX_CONFIG, message: error.to_string() }
+    }
+
+    /// No daemon answers.
+    fn unreachable(error: client::Error) -> Self {
+        Self { code: EX_UNAVAILABLE, message: error.to_string() }
+    }
+
+    /// The daemon answered, but not with what was asked for.
+    fn answered(answer: &client::Answer) -> Self {
+        Self { code: EX_FAILURE, message: answer.error() }
     }
 
     /// The command line itself is wrong.
@@ -85,6 +103,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Token(args) => token::run(args),
+        Command::GitCredential(args) => git_credential::run(args),
+        Command::Exec(args) => exec::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
         #[cfg(feature = "fake-github")]
         Command::FakeGithub(args) => fake_github::run(args),

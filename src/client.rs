@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::header::{ACCEPT, HOST};
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -81,16 +82,25 @@ impl fmt::Display for Address {
 impl Client {
     /// The answer to `GET target`, in JSON or as plain text.
     pub async fn get(&self, target: &str, accept: &str) -> Result<Answer, Error> {
+        self.send(Request::get(target).header(ACCEPT, accept), Bytes::new()).await
+    }
+
+    /// The answer to `POST target` with this body.
+    pub async fn post(&self, target: &str, accept: &str, body: Bytes) -> Result<Answer, Error> {
+        self.send(Request::post(target).header(ACCEPT, accept), body).await
+    }
+
+    async fn send(&self, request: Builder, body: Bytes) -> Result<Answer, Error> {
         let exchange = async {
             let failed = |source| Error::Connect { address: self.address.clone(), source };
             match &self.address {
                 Address::Tcp(authority) => {
                     let stream = TcpStream::connect(authority).await.map_err(failed)?;
-                    self.exchange(stream, target, accept).await
+                    self.exchange(stream, request, body).await
                 }
                 Address::Unix(path) => {
                     let stream = UnixStream::connect(path).await.map_err(failed)?;
-                    self.exchange(stream, target, accept).await
+                    self.exchange(stream, request, body).await
                 }
             }
         };
@@ -98,7 +108,7 @@ impl Client {
         tokio::time::timeout(TIMEOUT, exchange).await.map_err(timed_out)?
     }
 
-    async fn exchange<S>(&self, stream: S, target: &str, accept: &str) -> Result<Answer, Error>
+    async fn exchange<S>(&self, stream: S, request: Builder, body: Bytes) -> Result<Answer, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -107,15 +117,14 @@ impl Client {
             Address::Tcp(authority) => authority.as_str(),
             Address::Unix(_) => "localhost",
         };
-        let mut request =
-            Request::get(target).header(HOST, host).header(ACCEPT, accept).header(CLIENT, "ghtokend-cli");
+        let mut request = request.header(HOST, host).header(CLIENT, "ghtokend-cli");
         if let Some(app) = &self.app {
             request = request.header("ghtokend-app", app.as_str());
         }
         if let Some(secret) = &self.secret {
             request = request.header("ghtokend-secret", secret.expose());
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|_| broken())?;
+        let request = request.body(Full::new(body)).map_err(|_| broken())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| broken())?;
         let answer = async {

@@ -1,8 +1,10 @@
 //! The local endpoint. A request passes `listen`, `route`, `guard`, then its handler; an answer comes back as a value.
 
+mod git_credential;
 mod guard;
 pub mod listen;
 mod ops;
+mod reject;
 mod reply;
 mod route;
 mod token;
@@ -11,18 +13,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use guard::{CLIENT, Guard, Transport};
 use listen::Listeners;
 use reply::{Format, Refusal, Reply};
-use route::{Endpoint, Surface, route};
+use route::{Endpoint, GitOperation, Surface, route};
 
-use crate::broker::{Broker, Origin};
+use crate::broker::{Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
 use crate::telemetry::audit::{self, Asker};
 use crate::telemetry::metrics::Metrics;
@@ -62,6 +67,8 @@ pub struct Rules {
     pub hop_limit_1: bool,
     /// Connections served at a time; more wait.
     pub max_connections: usize,
+    /// The web and git host that belongs to the API.
+    pub web_url: Url,
     /// Longest wait for the head of a request, and for the next one on an idle connection.
     pub head_timeout: Duration,
     /// Longest time that a request for a token is worked on.
@@ -91,15 +98,16 @@ impl Server {
 
     async fn handle(&self, request: Request<Incoming>, transport: Transport, surface: Surface) -> Reply {
         let request_id = self.request_ids.next();
-        let (head, _) = request.into_parts();
+        let (head, body) = request.into_parts();
         let format = token::format(head.uri.query().unwrap_or_default(), &head.headers);
         let endpoint = route(surface, &head.method, head.uri.path());
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
         let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
-            Ok(endpoint) => self.answer(endpoint, &head, caller).await,
-            Err(refusal) => caller.refuse(&refusal),
-        };
+            Ok(endpoint) => self.answer(endpoint, &head, body, caller).await,
+            Err(refusal) => Err(refusal),
+        }
+        .unwrap_or_else(|refusal| caller.refuse(&refusal));
         reply::sign(&mut reply, &request_id);
         self.metrics.response(name, reply.status().as_u16());
         reply
@@ -117,46 +125,82 @@ impl Server {
         if surface == Surface::Tokens {
             self.guard.admit(transport, endpoint, &head.headers)?;
         }
-        no_body(&head.headers)?;
+        check_body(endpoint, &head.headers)?;
         Ok(endpoint)
     }
 
-    async fn answer(&self, endpoint: Endpoint, head: &Parts, caller: Caller<'_>) -> Reply {
+    async fn answer(
+        &self,
+        endpoint: Endpoint,
+        head: &Parts,
+        body: Incoming,
+        caller: Caller<'_>,
+    ) -> Result<Reply, Refusal> {
+        let query = head.uri.query().unwrap_or_default();
         match endpoint {
-            Endpoint::Token => self.token(head.uri.query().unwrap_or_default(), &head.headers, caller).await,
-            Endpoint::Healthz => ops::healthz(),
-            Endpoint::Readyz => ops::readyz(self),
-            Endpoint::Metrics => ops::metrics(self, &head.headers),
-            Endpoint::Status => ops::status(self),
+            Endpoint::Token => {
+                let vended = self.vend(token::read(query, &head.headers)?, caller).await?;
+                Ok(token::answer(&vended, caller.format))
+            }
+            Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&read(body).await?)?))),
+            Endpoint::Git(operation) => self.git(operation, head, read(body).await?, caller).await,
+            Endpoint::Healthz => Ok(ops::healthz()),
+            Endpoint::Readyz => Ok(ops::readyz(self)),
+            Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),
+            Endpoint::Status => Ok(ops::status(self)),
         }
     }
 
-    async fn token(&self, query: &str, headers: &HeaderMap, caller: Caller<'_>) -> Reply {
-        let request = token::read(query, headers);
-        let app = request.as_ref().ok().and_then(|request| self.broker.app(request.app.as_ref()).ok());
-        let vended = match &request {
-            Ok(request) => {
-                let vending = tokio::time::timeout(self.rules.request_timeout, self.broker.vend(request));
-                vending
-                    .await
-                    .map_or_else(|_| Err(Refusal::out_of_time()), |vended| vended.map_err(Refusal::from))
-            }
-            Err(refusal) => Err(refusal.clone()),
+    /// A token for `request`, counted and put on record.
+    async fn vend(&self, request: TokenRequest, caller: Caller<'_>) -> Result<Vended, Refusal> {
+        let app = self.broker.app(request.app.as_ref()).ok();
+        let vending = tokio::time::timeout(self.rules.request_timeout, self.broker.vend(&request));
+        let vended = vending
+            .await
+            .map_or_else(|_| Err(Refusal::out_of_time()), |vended| vended.map_err(Refusal::from));
+        let outcome = match &vended {
+            Ok(Vended { origin: Origin::Cached, .. }) => "cached",
+            Ok(Vended { origin: Origin::Minted, .. }) => "minted",
+            Err(refusal) => refusal.code,
         };
-        match vended {
-            Ok(vended) => {
-                let outcome = match vended.origin {
-                    Origin::Cached => "cached",
-                    Origin::Minted => "minted",
+        self.metrics.vend(app, outcome);
+        if let Ok(vended) = &vended {
+            audit::vended(caller.asker, &vended.key, outcome, &vended.entry.hash);
+        }
+        vended
+    }
+
+    /// Another host, or no such installation, is an empty answer: git asks its next helper.
+    async fn git(
+        &self,
+        operation: GitOperation,
+        head: &Parts,
+        body: Bytes,
+        caller: Caller<'_>,
+    ) -> Result<Reply, Refusal> {
+        let description = git_credential::Description::read(body)?;
+        if !description.is_for(&self.rules.web_url) {
+            return Ok(git_credential::nothing());
+        }
+        match operation {
+            GitOperation::Get => {
+                let query = head.uri.query().unwrap_or_default();
+                let Some(request) = description.request(query, &head.headers)? else {
+                    return Ok(git_credential::nothing());
                 };
-                self.metrics.vend(app, outcome);
-                audit::vended(caller.asker, &vended.key, outcome, &vended.entry.hashed_token);
-                token::answer(&vended, caller.format)
+                match self.vend(request, caller).await {
+                    Ok(vended) => Ok(git_credential::answer(&vended)),
+                    Err(refusal) if refusal.code == "unknown_installation" => Ok(git_credential::nothing()),
+                    Err(refusal) => Err(refusal),
+                }
             }
-            Err(refusal) => {
-                self.metrics.vend(app, refusal.code);
-                caller.refuse(&refusal)
+            GitOperation::Erase => {
+                if let Some(password) = description.password() {
+                    self.broker.reject(TokenHash::of(password));
+                }
+                Ok(git_credential::nothing())
             }
+            GitOperation::Other => Ok(git_credential::nothing()),
         }
     }
 }
@@ -184,19 +228,35 @@ fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) 
     Asker { request_id, client, uid }
 }
 
-/// Refuses a body: nothing that is served here has a use for one. hyper drops `Content-Length` where it stands beside
-/// `Transfer-Encoding`, so that pair, which two servers may read differently, is refused here too.
-fn no_body(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
+/// beside `Transfer-Encoding`, a pair that two servers may read differently: no endpoint that reads one chunked is
+/// reached by way of another server.
+fn check_body(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
-    if length > LARGEST_BODY {
-        let message = "the body is over 64 KiB: what is asked goes into the query";
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+    if length > LARGEST_BODY as u64 {
+        return Err(too_large());
     }
-    if length > 0 || headers.contains_key(TRANSFER_ENCODING) {
+    if !endpoint.takes_body() && (length > 0 || headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Refusal::invalid("a GET here has no body: what is asked goes into the query"));
     }
     Ok(())
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) | Err(_) => Err(Refusal::invalid("the body did not arrive whole")),
+    }
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the body is over 64 KiB, which is more than any here needs",
+    )
 }
 
 /// Makes ids that no two requests share, and that differ from those of the last run.
@@ -220,4 +280,5 @@ impl RequestIds {
     }
 }
 
-const LARGEST_BODY: u64 = 64 * 1024;
+const LARGEST_BODY: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::Expiry;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync;
 
+use super::TokenHash;
 use super::freshness::Life;
 use crate::model::{AppName, InstallationId, InstallationToken, TokenKey};
 
 /// A token in hand, ready to be handed out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// What GitHub handed out.
     pub token: InstallationToken,
@@ -24,8 +26,10 @@ pub struct Entry {
     pub life: Life,
     /// How it looks on the wire.
     pub bodies: Bodies,
-    /// base64 of its SHA-256, by which GitHub's audit log knows it.
-    pub hashed_token: String,
+    /// Its SHA-256, by which GitHub's audit log and rejections know it.
+    pub hash: TokenHash,
+    /// Whether a caller has shown that it no longer works: it is handed out only if no other can be had.
+    pub rejected: bool,
 }
 
 /// A token's answers, rendered once when it is minted.
@@ -67,6 +71,16 @@ impl TokenCache {
     /// Puts a token into service, in place of the one before it.
     pub(super) fn put(&self, key: TokenKey, entry: Arc<Entry>) {
         self.0.insert(key, entry);
+    }
+
+    /// Marks a token as rejected, if it is still the one in service.
+    pub(super) fn reject(&self, key: TokenKey, hash: TokenHash) {
+        self.0.entry(key).and_compute_with(|current| match current.map(moka::Entry::into_value) {
+            Some(entry) if entry.hash == hash => {
+                Op::Put(Arc::new(Entry { rejected: true, ..(*entry).clone() }))
+            }
+            _ => Op::Nop,
+        });
     }
 
     /// All tokens in hand, in no order.
@@ -156,7 +170,7 @@ mod tests {
         let token = InstallationToken { secret, expires_at: String::new(), grant: Grant::default() };
         let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
         let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };
-        Arc::new(Entry { token, account: None, life, bodies, hashed_token: String::new() })
+        Arc::new(Entry { token, account: None, life, bodies, hash: TokenHash::new([0; 32]), rejected: false })
     }
 
     fn key(installation: u64) -> TokenKey {

@@ -8,6 +8,7 @@ use crate::model::Minted;
 /// The life of a token on the clock that neither jumps nor stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
+    began: BootTime,
     lifetime: Duration,
     deadline: BootTime,
 }
@@ -16,12 +17,22 @@ impl Life {
     /// The life of a token that was asked for at `minted.sent`: it may have begun then, but not before.
     pub fn of(minted: &Minted) -> Self {
         let deadline = minted.sent.plus(minted.lifetime.saturating_sub(DATE_GRAIN));
-        Self { lifetime: minted.lifetime, deadline }
+        Self { began: minted.sent, lifetime: minted.lifetime, deadline }
     }
 
     /// How long it was when it began.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
+    }
+
+    /// How old it is, at most.
+    pub fn age(&self, now: BootTime) -> Duration {
+        now.since(self.began)
+    }
+
+    /// The age at which GitHub's replicas can be taken to know it: `settle`, at most a twelfth of its lifetime.
+    pub fn settles_after(&self, settle: Duration) -> Duration {
+        settle.min(self.lifetime / 12)
     }
 
     /// What is left of it.
@@ -102,7 +113,7 @@ mod tests {
 
     fn life(lifetime: u64) -> Life {
         let lifetime = Duration::from_secs(lifetime);
-        Life { lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
+        Life { began: at(1000), lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
     }
 
     #[test]

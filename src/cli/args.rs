@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use url::form_urlencoded;
 
 use super::Failure;
 use crate::client::{Address, Client};
@@ -20,6 +21,60 @@ pub(super) struct Configuration {
 impl Configuration {
     pub(super) fn load(self, flags: Vec<Flag>) -> Result<Settings, Failure> {
         Settings::load(&Sources::of_process(self.config, flags)).map_err(Failure::configuration)
+    }
+}
+
+/// Which token: the parameters of `GET /token`.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    /// By the installation's id
+    #[arg(long, value_name = "ID", group = "which")]
+    installation: Option<String>,
+    /// By the user or organisation that it is on
+    #[arg(long, value_name = "LOGIN", group = "which")]
+    owner: Option<String>,
+    /// By a repository, to which the token is narrowed
+    #[arg(long, value_name = "OWNER/NAME", group = "which")]
+    repo: Option<String>,
+    /// By the enterprise that it is on
+    #[arg(long, value_name = "SLUG", group = "which")]
+    enterprise: Option<String>,
+    /// Only these repositories, by name
+    #[arg(long, value_name = "A,B")]
+    repositories: Option<String>,
+    /// Only these repositories, by id
+    #[arg(long, value_name = "1,2")]
+    repository_ids: Option<String>,
+    /// Only these permissions, such as contents:read,issues:write
+    #[arg(long, value_name = "NAME:LEVEL,…")]
+    permissions: Option<String>,
+    /// On behalf of the user with this id
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+}
+
+impl Wanted {
+    /// `path` with these as its query.
+    pub(super) fn target(&self, path: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [
+            ("installation", &self.installation),
+            ("owner", &self.owner),
+            ("repo", &self.repo),
+            ("enterprise", &self.enterprise),
+            ("repositories", &self.repositories),
+            ("repository_ids", &self.repository_ids),
+            ("permissions", &self.permissions),
+            ("user", &self.user),
+        ] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        match query.finish() {
+            empty if empty.is_empty() => path.to_owned(),
+            query => format!("{path}?{query}"),
+        }
     }
 }
 

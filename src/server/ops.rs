@@ -58,11 +58,12 @@ pub(super) fn status(server: &Server) -> Reply {
         state: held.state.as_str().to_owned(),
         expires_at: held.entry.token.expires_at.clone(),
         remaining_seconds: held.remaining.as_secs(),
-        hashed_token: held.entry.hashed_token.clone(),
+        hashed_token: held.entry.hash.to_string(),
     });
     let status = api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: missing.is_empty(),
+        web_url: server.rules.web_url.to_string(),
         clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
         apps: apps.collect(),
         tokens: tokens.collect(),

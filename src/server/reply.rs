@@ -129,12 +129,17 @@ pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Re
     let headers = reply.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
     if let Some(after) = refusal.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
     if let Some(allow) = refusal.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     reply
+}
+
+/// A wait, rounded up to the seconds that `Retry-After` has; never "at once".
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
 }
 
 /// A `200` with this body.

@@ -8,10 +8,21 @@ use super::reply::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Token,
+    Reject,
+    Git(GitOperation),
     Healthz,
     Readyz,
     Metrics,
     Status,
+}
+
+/// What git asks its credential helper to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GitOperation {
+    Get,
+    Erase,
+    /// `store`, and whatever git may think of later: nothing is done.
+    Other,
 }
 
 /// The two kinds of listener.
@@ -28,6 +39,8 @@ impl Endpoint {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Reject => "reject",
+            Self::Git(_) => "git_credential",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
@@ -37,7 +50,12 @@ impl Endpoint {
 
     /// Whether a request must say who its client is.
     pub(super) const fn needs_client(self) -> bool {
-        matches!(self, Self::Token)
+        matches!(self, Self::Token | Self::Reject | Self::Git(_))
+    }
+
+    /// Whether it takes a body, and is asked with `POST`.
+    pub(super) const fn takes_body(self) -> bool {
+        matches!(self, Self::Reject | Self::Git(_))
     }
 }
 
@@ -48,18 +66,32 @@ pub(super) fn route(surface: Surface, method: &Method, path: &str) -> Result<End
         (_, "/readyz") => Endpoint::Readyz,
         (_, "/metrics") => Endpoint::Metrics,
         (Surface::Tokens, "/token") => Endpoint::Token,
+        (Surface::Tokens, "/token/reject") => Endpoint::Reject,
         (Surface::Tokens, "/status") => Endpoint::Status,
-        (Surface::Tokens, _) => return Err(not_found("/token, /status, /healthz, /readyz and /metrics")),
+        (Surface::Tokens, path) => match path.strip_prefix("/git-credential/") {
+            Some("get") => Endpoint::Git(GitOperation::Get),
+            Some("erase") => Endpoint::Git(GitOperation::Erase),
+            Some(other) if is_word(other) => Endpoint::Git(GitOperation::Other),
+            _ => {
+                return Err(not_found(
+                    "/token, /token/reject, /git-credential/get, store and erase, /status, /healthz, /readyz and /metrics",
+                ));
+            }
+        },
         (Surface::Ops, _) => return Err(not_found("/healthz, /readyz and /metrics")),
     };
-    match *method {
-        Method::GET | Method::HEAD => Ok(endpoint),
-        _ => {
-            let message = format!("{path} is read with GET");
-            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-            Err(Refusal { allow: Some("GET, HEAD"), ..refusal })
-        }
-    }
+    let (allow, message) = match (endpoint.takes_body(), method) {
+        (false, &Method::GET | &Method::HEAD) | (true, &Method::POST) => return Ok(endpoint),
+        (false, _) => ("GET, HEAD", format!("{path} is read with GET")),
+        (true, _) => ("POST", format!("{path} is asked with POST")),
+    };
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    Err(Refusal { allow: Some(allow), ..refusal })
+}
+
+/// What git could call an operation.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 fn not_found(there: &str) -> Refusal {

@@ -18,7 +18,7 @@ pub struct Asker<'a> {
 
 /// A token was handed out. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
 /// <https://docs.github.com/en/enterprise-cloud@latest/organizations/keeping-your-organization-secure/managing-security-settings-for-your-organization/identifying-audit-log-events-performed-by-an-access-token>.
-pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_token: &str) {
+pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_token: &impl std::fmt::Display) {
     let Asker { request_id, client, uid } = asker;
     tracing::info!(
         target: TARGET,
@@ -30,7 +30,7 @@ pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_toke
         user = key.user.map(|user| user.get()),
         scope = %key.scope,
         cache,
-        hashed_token,
+        %hashed_token,
         "vended"
     );
 }

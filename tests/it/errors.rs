@@ -152,7 +152,7 @@ async fn an_unknown_app_or_path_lists_what_there_is() {
         "unknown_app",
         "no app other is configured: there are default",
     );
-    check(&world.get("/tokens").await, 404, "not_found", "there are /token, /status");
+    check(&world.get("/tokens").await, 404, "not_found", "there are /token, /token/reject");
 }
 
 #[tokio::test]
@@ -330,6 +330,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         apps: [(AppName::default(), None)].into(),
         default_app: Some(AppName::default()),
         windows,
+        settle: Duration::from_secs(5),
         max_entries: 10,
         max_bytes: 1 << 20,
         render,
@@ -341,6 +342,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         require_client_header: true,
         hop_limit_1: true,
         max_connections: 10,
+        web_url: "https://github.com".parse().unwrap(),
         head_timeout: Duration::from_millis(100),
         request_timeout: Duration::from_millis(200),
     };

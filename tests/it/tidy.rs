@@ -43,10 +43,12 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/app.rs", "a key's text goes to its parser, a proxy's URL to the HTTP client"),
     ("src/broker.rs", "the hash by which GitHub's audit log knows a token"),
     ("src/broker/cache.rs", "the size of a token"),
+    ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),
     ("src/github/apps.rs", "a token's bytes are checked"),
     ("src/github/client.rs", "the app JWT goes into its header"),
     ("src/model/secret.rs", "here it is defined"),
+    ("src/server/git_credential.rs", "the token goes into its answer"),
     ("src/server/token.rs", "the token goes into its answer"),
     ("src/settings/", "variables and files are read"),
 ];

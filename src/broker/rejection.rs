@@ -1,0 +1,102 @@
+//! A caller says that a token no longer works: when to believe it. Pure.
+//!
+//! GitHub answers 401 to good tokens now and then, and to new ones until its replicas have heard of them, so what one
+//! caller saw must not make a storm of mints.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::model::TokenKey;
+
+/// What becomes of a rejected token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// It is out of service: the next request mints.
+    Evicted,
+    /// It stays; the caller may say so again after this time.
+    Kept(Duration),
+    /// It is not in service.
+    Unknown,
+}
+
+/// The rejections that were obeyed in the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Obeyed(VecDeque<(TokenKey, BootTime)>);
+
+impl Obeyed {
+    /// Whether to obey, at `now`, that the token of `key` was rejected, which is `age` old.
+    pub(super) fn judge(
+        &mut self,
+        key: &TokenKey,
+        age: Duration,
+        settle: Duration,
+        now: BootTime,
+    ) -> Rejection {
+        self.0.retain(|(_, at)| now.since(*at) < PERIOD);
+        let left = |at: BootTime| PERIOD.saturating_sub(now.since(at));
+        if age <= settle {
+            return Rejection::Kept(settle.saturating_sub(age));
+        }
+        if let Some((_, at)) = self.0.iter().rev().find(|(obeyed, _)| obeyed == key) {
+            return Rejection::Kept(left(*at));
+        }
+        match self.0.front() {
+            Some((_, oldest)) if self.0.len() >= MOST_IN_A_PERIOD => Rejection::Kept(left(*oldest)),
+            _ => {
+                self.0.push_back((key.clone(), now));
+                Rejection::Evicted
+            }
+        }
+    }
+}
+
+const PERIOD: Duration = Duration::from_secs(60);
+const MOST_IN_A_PERIOD: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{AppName, InstallationId};
+
+    const SETTLE: Duration = Duration::from_secs(5);
+    const OLD: Duration = Duration::from_secs(600);
+
+    fn key(installation: u64) -> TokenKey {
+        let installation = InstallationId::new(installation).unwrap();
+        TokenKey { app: AppName::default(), installation, user: None, scope: Arc::default() }
+    }
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_token_that_has_not_settled_is_kept_until_it_has() {
+        let mut obeyed = Obeyed::default();
+        let verdict = obeyed.judge(&key(1), Duration::from_secs(2), SETTLE, at(0));
+        assert_eq!(verdict, Rejection::Kept(Duration::from_secs(3)));
+        assert_eq!(obeyed.judge(&key(1), Duration::from_secs(6), SETTLE, at(4)), Rejection::Evicted);
+    }
+
+    #[test]
+    fn a_key_is_obeyed_once_a_minute() {
+        let mut obeyed = Obeyed::default();
+        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(0)), Rejection::Evicted);
+        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(20)), Rejection::Kept(Duration::from_secs(40)));
+        assert_eq!(obeyed.judge(&key(2), OLD, SETTLE, at(20)), Rejection::Evicted);
+        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(60)), Rejection::Evicted);
+    }
+
+    #[test]
+    fn ten_are_obeyed_in_a_minute_in_all() {
+        let mut obeyed = Obeyed::default();
+        for installation in 1..=10 {
+            assert_eq!(obeyed.judge(&key(installation), OLD, SETTLE, at(installation)), Rejection::Evicted);
+        }
+        assert_eq!(obeyed.judge(&key(11), OLD, SETTLE, at(11)), Rejection::Kept(Duration::from_secs(50)));
+        assert_eq!(obeyed.judge(&key(11), OLD, SETTLE, at(61)), Rejection::Evicted);
+    }
+}

@@ -1,0 +1,42 @@
+//! `ghtokend git-credential`: git's credential helper, on top of the daemon's.
+
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use super::args::{Endpoint, Wanted};
+use super::{Failure, block_on};
+
+/// Give git a token. git itself calls this, with its lines on stdin.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  git config --global credential.https://github.com.helper '!ghtokend git-credential'
+  git config --global credential.https://github.com.useHttpPath true
+With useHttpPath git says which repository it wants, and the token is narrowed to that one.")]
+pub(super) struct Args {
+    /// get, store or erase, as git says it; anything else does nothing
+    operation: String,
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    endpoint: Endpoint,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    if !["get", "erase"].contains(&args.operation.as_str()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut lines = Vec::new();
+    std::io::stdin().take(MOST_LINES).read_to_end(&mut lines)?;
+    let target = args.wanted.target(&format!("/git-credential/{}", args.operation));
+    let client = args.endpoint.client()?;
+    let answer = block_on(async { Ok(client.post(&target, "text/plain", lines.into()).await?) })?;
+    if !answer.status.is_success() {
+        return Err(Failure::answered(&answer));
+    }
+    std::io::stdout().write_all(&answer.body)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes. The daemon takes no more.
+const MOST_LINES: u64 = 64 * 1024 + 1;

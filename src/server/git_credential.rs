@@ -1,0 +1,186 @@
+//! `POST /git-credential/get|store|erase`: git's credential helper protocol as an HTTP body, so that a container
+//! needs no more than curl. The protocol: <https://git-scm.com/docs/git-credential#IOFMT>.
+
+use bytes::Bytes;
+use hyper::header::{CACHE_CONTROL, HeaderMap};
+use url::Url;
+
+use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::token;
+use crate::broker::{TokenRequest, Vended};
+use crate::model::{Scope, Secret, Selector};
+
+/// What git says about the credential it wants, or wants to be rid of.
+#[derive(Debug, Default)]
+pub(super) struct Description {
+    protocol: Option<String>,
+    host: Option<String>,
+    path: Option<String>,
+    password: Option<Secret>,
+}
+
+impl Description {
+    /// Reads git's lines. Attributes that are not known are ignored, as the protocol demands; a CR or a NUL, by which a
+    /// host could be smuggled into another attribute, is refused.
+    pub(super) fn read(body: Bytes) -> Result<Self, Refusal> {
+        let text = std::str::from_utf8(&body).ok().filter(|text| !text.contains(['\r', '\0']));
+        let text =
+            text.ok_or_else(|| Refusal::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
+        let mut description = Self::default();
+        for line in text.split('\n').take_while(|line| !line.is_empty()) {
+            let malformed =
+                || Refusal::invalid("a line is not of the form key=value, as git's credential helpers get");
+            let (key, value) =
+                line.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(malformed)?;
+            match key {
+                "protocol" => description.protocol = Some(value.to_owned()),
+                "host" => description.host = Some(value.to_owned()),
+                "path" => description.path = Some(value.to_owned()),
+                "password" => description.password = Some(Secret::from(value.to_owned())),
+                _ => {}
+            }
+        }
+        Ok(description)
+    }
+
+    /// Whether this is about the host of `web_url`: the same scheme, name and port.
+    pub(super) fn is_for(&self, web_url: &Url) -> bool {
+        let (Some(protocol), Some(host)) = (&self.protocol, &self.host) else { return false };
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => match port.parse() {
+                Ok(port) => (name, Some(port)),
+                Err(_) => return false,
+            },
+            _ => (host.as_str(), None),
+        };
+        let default_port = match protocol.as_str() {
+            "https" => 443_u16,
+            "http" => 80,
+            _ => return false,
+        };
+        protocol == web_url.scheme()
+            && web_url.host_str().is_some_and(|ours| ours.eq_ignore_ascii_case(name))
+            && web_url.port_or_known_default() == Some(port.unwrap_or(default_port))
+    }
+
+    /// What git wants, narrowed by the query as in `GET /token`: the repository of `path` unless the query chooses.
+    /// `None`: git asks for something that can be no repository.
+    pub(super) fn request(&self, query: &str, headers: &HeaderMap) -> Result<Option<TokenRequest>, Refusal> {
+        let mut request = token::read(query, headers)?;
+        let Some(path) = &self.path else { return Ok(Some(request)) };
+        if request.selector != Selector::Default || request.scope.names_repositories() {
+            return Ok(Some(request));
+        }
+        let Some((owner, name)) = repository(path) else { return Ok(None) };
+        let (Ok(owner), Ok(name)) = (owner.parse(), name.parse()) else { return Ok(None) };
+        let scope = Scope {
+            repositories: Some([std::clone::Clone::clone(&name)].into()),
+            ..(*request.scope).clone()
+        };
+        request.selector = Selector::Repository(owner, name);
+        request.scope = scope.into();
+        Ok(Some(request))
+    }
+
+    /// The token that git wants to be rid of.
+    pub(super) fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+}
+
+/// Owner and name of the repository whose URL has this path.
+fn repository(path: &str) -> Option<(&str, &str)> {
+    let path = path.trim_start_matches('/').trim_end_matches('/');
+    let path = path.strip_suffix("/info/lfs").unwrap_or(path);
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let path = path.strip_suffix(".wiki").unwrap_or(path);
+    path.split_once('/').filter(|(_, name)| !name.contains('/'))
+}
+
+/// The credential, in git's lines.
+pub(super) fn answer(vended: &Vended) -> Reply {
+    let token = &vended.entry.token;
+    let expiry = token.expires_at.parse::<jiff::Timestamp>();
+    let expiry = expiry.map(|at| format!("password_expiry_utc={}\n", at.as_second())).unwrap_or_default();
+    lines(format!("username=x-access-token\npassword={}\n{expiry}", token.secret.expose()))
+}
+
+/// Nothing to say: git asks its next helper.
+pub(super) fn nothing() -> Reply {
+    lines(String::new())
+}
+
+fn lines(text: String) -> Reply {
+    let mut reply = ok(Format::Text, text.into());
+    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(lines: &str) -> Description {
+        Description::read(lines.to_owned().into()).unwrap()
+    }
+
+    #[test]
+    fn only_the_configured_host_is_ours() {
+        let github: Url = "https://github.com".parse().unwrap();
+        let local: Url = "http://127.0.0.1:8080".parse().unwrap();
+        for (web_url, protocol, host, ours) in [
+            (&github, "https", "github.com", true),
+            (&github, "https", "GitHub.com", true),
+            (&github, "https", "github.com:443", true),
+            (&github, "https", "github.com:8443", false),
+            (&github, "https", "github.com:", false),
+            (&github, "https", "github.com:x", false),
+            (&github, "http", "github.com", false),
+            (&github, "http", "github.com:443", false),
+            (&github, "ssh", "github.com", false),
+            (&github, "https", "github.com.evil", false),
+            (&github, "https", "evil.github.com", false),
+            (&github, "https", "github.com%0d", false),
+            (&github, "https", "x@github.com", false),
+            (&github, "https", "github.com/x", false),
+            (&github, "https", "", false),
+            (&local, "http", "127.0.0.1:8080", true),
+            (&local, "http", "127.0.0.1", false),
+        ] {
+            let description = about(&format!("protocol={protocol}\nhost={host}\n"));
+            assert_eq!(description.is_for(web_url), ours, "{protocol}://{host} for {web_url}");
+        }
+        assert!(!about("host=github.com\n").is_for(&github));
+        assert!(!about("protocol=https\n").is_for(&github));
+    }
+
+    #[test]
+    fn lines_that_could_smuggle_are_refused() {
+        for bad in ["host=github.com\r\n", "host=git\0hub.com\n", "nonsense\n", "=x\n", "host\n"] {
+            assert!(Description::read(bad.to_owned().into()).is_err(), "{bad:?}");
+        }
+        assert!(Description::read(Bytes::from_static(b"host=\xff\n")).is_err());
+        let ended = about("protocol=https\nhost=github.com\n\nhost=evil\n");
+        assert_eq!(ended.host.as_deref(), Some("github.com"), "a blank line ends the description");
+        assert!(
+            about("capability[]=authtype\nwwwauth[]=Basic realm=x\nhost=a=b\n").host.as_deref()
+                == Some("a=b")
+        );
+    }
+
+    #[test]
+    fn every_form_of_a_repositorys_path_names_it() {
+        for path in [
+            "acme/widgets",
+            "acme/widgets.git",
+            "/acme/widgets.git/",
+            "acme/widgets.git/info/lfs",
+            "acme/widgets.wiki.git",
+        ] {
+            assert_eq!(repository(path), Some(("acme", "widgets")), "{path}");
+        }
+        for path in ["", "acme", "acme/a/b"] {
+            assert_eq!(repository(path), None, "{path}");
+        }
+    }
+}
