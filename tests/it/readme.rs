@@ -163,6 +163,8 @@ fn the_way_to_the_real_github_works() {
         ("my-org", "acme".to_owned()),
         ("/run/ghtokend/ghtokend.sock", socket.display().to_string()),
     ];
+    let git_host = text(&ready["api_url"]).replace("://", "\\nhost=");
+    replacements.push(("https\\nhost=github.com", git_host));
     let mut daemon = None;
     let script = blocks("sh real").into_iter().chain(blocks("sh socket")).collect::<Vec<_>>().join("\n");
     for line in script.lines() {
@@ -263,6 +265,16 @@ fn the_snippets_of_configuration_are_read() {
 }
 
 #[test]
+fn what_git_is_told_is_gits_language() {
+    let dir = tempfile::tempdir().unwrap();
+    for block in blocks("gitconfig") {
+        let file = dir.path().join("config");
+        std::fs::write(&file, &block).unwrap();
+        run(&mut shell("git config --file config credential.https://github.com.helper", dir.path()));
+    }
+}
+
+#[test]
 fn the_errors_are_those_that_the_server_can_answer() {
     let told: BTreeSet<(String, String)> = rows(section("Errors"), "Status")
         .into_iter()
@@ -326,8 +338,11 @@ fn links_and_paths_lead_somewhere() {
         let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
         heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
     };
-    let anchors: BTreeSet<_> =
-        README.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+    let anchors: BTreeSet<_> = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("##"))
+        .map(|heading| anchor(heading.trim_start_matches('#').trim()))
+        .collect();
     for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
         match link.strip_prefix('#') {
             Some(to) => assert!(anchors.contains(to), "{link}"),
