@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
 mod commands;
+mod deploy;
 mod endpoint;
 mod errors;
 mod fake_github;
@@ -16,6 +17,7 @@ mod git_server;
 mod keys;
 mod leak;
 mod program;
+mod readme;
 mod reject;
 mod settings;
 mod tidy;
