@@ -232,6 +232,7 @@ impl Store {
                 installation.repositories.insert(new.into());
             }
         }
+        self.world.rename_in_members(&owner, &old, new);
         self.moved.insert((owner.to_lowercase(), old.to_lowercase()), id);
         true
     }
@@ -254,6 +255,7 @@ impl Store {
                 installation.account = Some(new.into());
             }
         }
+        self.world.rename_member(old, new);
         for app in self.world.apps.iter_mut().filter(|app| app.owner.as_deref() == Some(old)) {
             app.owner = Some(new.into());
         }
