@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::world::{Account, World};
+use super::store::Store;
+use super::world::{Account, Installation, Repository, World};
 
 /// A user who belongs to an account: a member of an organisation, or a collaborator of another user.
 ///
@@ -25,6 +26,10 @@ impl Member {
     /// The user `user`, who sees everything that `account` has.
     pub fn new(account: &str, user: &str) -> Self {
         Self { account: account.into(), user: user.into(), repositories: None }
+    }
+
+    fn is(&self, account: &str, user: &str) -> bool {
+        self.account.eq_ignore_ascii_case(account) && self.user.eq_ignore_ascii_case(user)
     }
 }
 
@@ -69,5 +74,39 @@ impl World {
                 names.insert(new.into());
             }
         }
+    }
+}
+
+impl Store {
+    /// The user with this id.
+    pub(super) fn user(&self, id: u64) -> Option<&Account> {
+        self.world
+            .accounts
+            .iter()
+            .find(|account| matches!(account, Account::User { .. }) && account.id() == id)
+    }
+
+    /// The user with this login, in any case.
+    pub(super) fn user_named(&self, login: &str) -> Option<&Account> {
+        self.account(login).filter(|account| matches!(account, Account::User { .. }))
+    }
+
+    /// Whether `user` belongs to the account that `installation` is on.
+    pub(super) fn belongs(&self, user: &Account, installation: &Installation) -> bool {
+        let account = installation.account.as_deref().unwrap_or_default();
+        account.eq_ignore_ascii_case(user.name())
+            || self.world.members.iter().any(|member| member.is(account, user.name()))
+    }
+
+    /// Whether the user with the id `user` sees `repository`.
+    pub(super) fn sees(&self, user: u64, repository: &Repository) -> bool {
+        let Some(user) = self.user(user) else { return false };
+        let shared_with = |member: &Member| {
+            member.is(&repository.owner, user.name())
+                && member.repositories.as_ref().is_none_or(|names| names.contains(&repository.name))
+        };
+        !repository.private
+            || repository.owner.eq_ignore_ascii_case(user.name())
+            || self.world.members.iter().any(shared_with)
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
         installation: installation.id,
         permissions: grant.permissions,
         repositories: grant.repositories,
+        user: None,
         deadline: deadline(call),
         stateless,
     };
@@ -65,6 +66,13 @@ pub(super) fn expires_at(call: &Call<'_>) -> Option<String> {
         .unwrap_or_else(|| Some(iso(call.shared.clock.shown_second().saturating_add(lifetime(call.effects)))))
 }
 
+/// Whether a fault takes away what a request restricted a token to.
+pub(super) fn is_for_everything(effects: &[Effect]) -> bool {
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::WiderGrant { repositories: WiderRepositories::All, .. }))
+}
+
 /// The text that a fault gives to a token.
 pub(super) fn scripted_token(effects: &[Effect]) -> Option<&str> {
     effects.iter().find_map(|effect| match effect {
@@ -83,7 +91,7 @@ pub(super) fn revoke(call: &Call<'_>, store: &mut Store, _token: &Token) -> Outc
 
 /// What the body asks for.
 #[derive(Debug, Default)]
-struct Ask {
+pub(super) struct Ask {
     names: Vec<String>,
     ids: Vec<u64>,
     permissions: Option<Permissions>,
@@ -91,8 +99,8 @@ struct Ask {
 
 /// What is given.
 #[derive(Debug)]
-struct Grant {
-    permissions: Permissions,
+pub(super) struct Grant {
+    pub(super) permissions: Permissions,
     /// The repositories it is restricted to.
     repositories: Option<BTreeSet<u64>>,
     /// The repositories the answer lists: those of a restricted token.
@@ -134,7 +142,12 @@ impl Ask {
 }
 
 impl Grant {
-    fn of(ask: &Ask, call: &Call<'_>, store: &Store, installation: &Installation) -> Result<Self, Problem> {
+    pub(super) fn of(
+        ask: &Ask,
+        call: &Call<'_>,
+        store: &Store,
+        installation: &Installation,
+    ) -> Result<Self, Problem> {
         let repositories = granted_repositories(ask, store, installation)?;
         let permissions = granted_permissions(ask, installation)?;
         let mut grant = Self { permissions, listed: repositories.clone(), repositories };

@@ -11,6 +11,7 @@ mod commands;
 mod endpoint;
 mod errors;
 mod fake_github;
+mod fake_github_preview;
 mod keys;
 mod leak;
 mod program;
