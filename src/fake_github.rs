@@ -4,6 +4,8 @@
 //! it, or any other client. It keeps GitHub's clock, checks JWTs as GitHub does, in the same order with the same
 //! words, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
 //!
+//! It speaks two dialects over one world: today's API and, in `preview`, the "Integrations" preview of 2016.
+//!
 //! A request goes through `server`, which knows faults and holds, to `frame`, which knows credentials and headers,
 //! to a handler in the table of `routes`.
 //!
@@ -24,11 +26,13 @@ mod journal;
 mod jwt;
 mod keys;
 mod limits;
+mod members;
 mod meta;
 mod mint;
 mod options;
 mod page;
 mod payload;
+mod preview;
 mod random;
 mod render;
 mod repositories;
@@ -51,7 +55,9 @@ pub use fault::{Effect, Fault, WiderRepositories};
 pub use hold::Hold;
 pub use journal::{Counters, JournalEntry};
 pub use keys::AppKey;
+pub use members::Member;
 pub use options::{Mode, Options, RateLimits, Revocation, SuspendedWording, TokenFormat, Wording};
+pub use preview::{Flavour, Preview, Refusal};
 pub use shared::AppInfo;
 pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
 
@@ -77,6 +83,7 @@ impl FakeGithub {
         if options.versions.is_empty() {
             return Err(refusal("`versions` must name at least one API version"));
         }
+        options.preview.check().map_err(|why| refusal(format!("the preview cannot be spoken so: {why}")))?;
         let (apps, seed) = (options.world.apps.clone(), options.seed);
         let keys = tokio::task::spawn_blocking(move || KeyRing::new(&apps, seed)).await??;
         let api = server::bind(options.listen).await?;
@@ -217,6 +224,22 @@ impl FakeGithub {
     /// Removes a private key from an app. Whether there was such a one.
     pub fn remove_key(&self, app: &str, fingerprint: &str) -> bool {
         locked(&self.shared.store).keys.remove(app, fingerprint)
+    }
+
+    /// Makes a nonce, as when the user with the login `user` came from `installation` by the browser: the redirect
+    /// brings it to the app, which asks by it once who the user is. None if there is no such installation or user.
+    pub fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
+        self.shared.create_nonce(installation, user)
+    }
+
+    /// Retires the preview of 2016: its routes are not there any more. Tokens made by it go on.
+    pub fn retire_preview(&self) {
+        self.shared.retire_preview();
+    }
+
+    /// Brings the preview of 2016 back.
+    pub fn restore_preview(&self) {
+        self.shared.restore_preview();
     }
 
     /// Back to the start: world, keys, clock, faults, journal. Holds are released, tokens are dead.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::serve::runtime;
 use super::{EX_DATAERR, Failure};
-use crate::fake_github::{AppInfo, FakeGithub, Mode, Options, TokenFormat, World};
+use crate::fake_github::{AppInfo, FakeGithub, Flavour, Mode, Options, Preview, TokenFormat, World};
 use crate::shutdown::Signals;
 
 /// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails in every way you ask for.
@@ -21,7 +21,8 @@ use crate::shutdown::Signals;
 Once it is ready it prints one line of JSON: its URLs, the apps, and where the private key of each lies. Example:
   ghtokend fake-github --api 127.0.0.1:8080 --control 127.0.0.1:8081 --key-dir /tmp/keys
   curl http://127.0.0.1:8081/                    lists what can be asked of it: faults, clock, suspension, counters
-  curl -X POST http://127.0.0.1:8081/clock -d '{\"advance_seconds\":3600}'   lets every token expire")]
+  curl -X POST http://127.0.0.1:8081/clock -d '{\"advance_seconds\":3600}'   lets every token expire
+  curl -X POST http://127.0.0.1:8081/nonces -d '{\"installation\":1,\"user\":\"octocat\"}'   brings a user by the browser")]
 pub(super) struct Args {
     /// Where the API listens; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -41,6 +42,9 @@ pub(super) struct Args {
     /// What tokens look like
     #[arg(long, value_enum, default_value_t = Tokens::Stateless)]
     tokens: Tokens,
+    /// How to speak the "Integrations" preview of 2016, which is served beside today's API
+    #[arg(long, value_enum, default_value_t = PreviewForm::Y2016)]
+    preview: PreviewForm,
     /// Make tokens at least this long, in bytes
     #[arg(long, value_name = "BYTES")]
     token_length: Option<usize>,
@@ -72,6 +76,18 @@ enum Tokens {
     LegacyV1,
     /// Opaque or stateless at random
     Rollout,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PreviewForm {
+    /// As on its page in November 2016
+    #[value(name = "2016")]
+    Y2016,
+    /// As recorded in March 2017
+    #[value(name = "2017")]
+    Y2017,
+    /// Not at all, as GitHub today
+    Retired,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -111,6 +127,11 @@ fn options(args: Args) -> Result<Options, Failure> {
             Tokens::Stateless => TokenFormat::Stateless,
             Tokens::LegacyV1 => TokenFormat::LegacyV1,
             Tokens::Rollout => TokenFormat::Rollout,
+        },
+        preview: match args.preview {
+            PreviewForm::Y2016 => Preview { flavour: Flavour::Y2016, ..Preview::default() },
+            PreviewForm::Y2017 => Preview { flavour: Flavour::Y2017, ..Preview::default() },
+            PreviewForm::Retired => Preview { retired: true, ..Preview::default() },
         },
         token_length: args.token_length,
         seed: args.seed,

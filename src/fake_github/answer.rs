@@ -1,5 +1,6 @@
 //! What a handler says: an answer, or a problem in GitHub's form. The frame adds the headers every answer has.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::options::{Mode, Options};
@@ -30,6 +31,8 @@ pub(super) struct Problem {
     message: String,
     docs: Docs,
     headers: Vec<(String, String)>,
+    /// What is wrong with which field, in a `Validation Failed`.
+    errors: Vec<Value>,
 }
 
 /// Where the documentation of an error is.
@@ -44,6 +47,13 @@ pub(super) enum Docs {
 impl Answer {
     pub(super) fn json(status: u16, body: Value) -> Self {
         Self { status, headers: Vec::new(), content: Content::Json(body) }
+    }
+
+    /// JSON with its fields in the order in which `body` declares them.
+    pub(super) fn ordered(status: u16, body: &impl Serialize) -> Self {
+        // Only a map with keys that are not text cannot be written, and there is none.
+        let text = serde_json::to_string(body).unwrap_or_default();
+        Self::text(status, "application/json; charset=utf-8", text)
     }
 
     pub(super) fn no_content() -> Self {
@@ -70,7 +80,7 @@ impl Answer {
 
 impl Problem {
     pub(super) fn new(status: u16, message: impl Into<String>, docs: Docs) -> Self {
-        Self { status, message: message.into(), docs, headers: Vec::new() }
+        Self { status, message: message.into(), docs, headers: Vec::new(), errors: Vec::new() }
     }
 
     /// What GitHub says to whatever it cannot or will not show.
@@ -92,14 +102,37 @@ impl Problem {
         problem
     }
 
+    /// Names the field that is to blame, as in every `Validation Failed`.
+    pub(super) fn blaming(mut self, resource: &str, field: &str, code: &str) -> Self {
+        self.errors.push(json!({ "resource": resource, "field": field, "code": code }));
+        self
+    }
+
+    /// As it was said in 2016: without `status`, and with one page of documentation for all operations.
+    pub(super) fn into_preview_answer(self) -> Answer {
+        let page = match self.docs {
+            Docs::Root => "https://developer.github.com/v3",
+            Docs::Operation => "https://developer.github.com/v3/integrations/",
+        };
+        self.documented_at(page)
+    }
+
     /// `page` is the documentation of the operation asked for, such as `apps/apps#get-an-app`.
     pub(super) fn into_answer(self, options: &Options, page: &str) -> Answer {
-        let mut body = json!({
-            "message": self.message,
-            "documentation_url": documentation_url(options, self.docs, page),
-        });
-        if !options.legacy_errors {
-            body["status"] = json!(self.status.to_string());
+        let (status, url) = (self.status, documentation_url(options, self.docs, page));
+        let mut answer = self.documented_at(&url);
+        if let Content::Json(body) = &mut answer.content
+            && !options.legacy_errors
+        {
+            body["status"] = json!(status.to_string());
+        }
+        answer
+    }
+
+    fn documented_at(self, url: &str) -> Answer {
+        let mut body = json!({ "message": self.message, "documentation_url": url });
+        if !self.errors.is_empty() {
+            body["errors"] = json!(self.errors);
         }
         Answer { headers: self.headers, ..Answer::json(self.status, body) }
     }

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::fault::Effect;
+use super::preview::Dialect;
 use super::request::Request;
 
 /// What every handler is given.
@@ -11,6 +12,8 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     /// What the path has in the places of the template's `{…}`.
     pub(super) parameters: Vec<&'a str>,
+    /// The dialect to answer in.
+    pub(super) dialect: Dialect,
     /// The API version in force.
     pub(super) version: &'a str,
     /// The faults that change the answer.

@@ -82,6 +82,9 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/repositories/{owner}/{repo}/rename", r#"{"to": "gizmos"}"#, "Renames a repository; the old name redirects."),
     ("POST", "/accounts/{name}/rename", r#"{"to": "acme-inc"}"#, "Renames an account."),
     ("POST", "/tokens/revoke", r#"{"token": "ghs_…"}"#, "Revokes a token."),
+    ("POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#, "Makes the nonce that a user's browser would bring to the app."),
+    ("POST", "/preview/retire", "", "Answers the routes of the preview of 2016 with 404, as GitHub does since 2020."),
+    ("POST", "/preview/restore", "", "Answers them again."),
     ("GET", "/holds", "", "The holds, and how many requests each has held."),
     ("POST", "/holds", r#"{"method": "POST", "path": "/app/installations"}"#, "Holds answers back until released."),
     ("POST", "/holds/{id}/release", "", "Lets the held answers go."),
@@ -142,6 +145,9 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
         (_, template) if template.starts_with("/installations/") => {
             installation(shared, request, template, id(name)?)
         }
+        (_, template) if template.starts_with("/preview/") || template == "/nonces" => {
+            preview(shared, request, template)
+        }
         _ => machinery(shared, request, template, name),
     }
 }
@@ -169,6 +175,22 @@ fn installation(shared: &Shared, request: &Request, template: &str, id: u64) -> 
         _ => locked(&shared.store).delete_installation(id),
     };
     found(known, "no such installation, or it has no such repository")
+}
+
+/// Calls about the preview of 2016.
+fn preview(shared: &Shared, request: &Request, template: &str) -> Answer {
+    match template {
+        "/preview/retire" => shared.retire_preview(),
+        "/preview/restore" => shared.restore_preview(),
+        _ => {
+            let Redirect { installation, user } = body(request)?;
+            let nonce = shared.create_nonce(installation, &user);
+            return nonce
+                .map(|nonce| json!({ "nonce": nonce }))
+                .ok_or_else(|| missing("no such installation, or no such user"));
+        }
+    }
+    done()
 }
 
 /// Calls about the emulator itself: faults, the clock, holds.
@@ -249,6 +271,13 @@ struct Token {
 #[serde(deny_unknown_fields)]
 struct Name {
     name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redirect {
+    installation: u64,
+    user: String,
 }
 
 #[derive(Deserialize)]

@@ -145,7 +145,7 @@ pub enum WiderRepositories {
     /// Those asked for.
     #[default]
     Asked,
-    /// All that the installation has.
+    /// All that the installation has. A `user_id` of the preview of 2016 is ignored, and the answer shows it.
     All,
 }
 

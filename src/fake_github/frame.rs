@@ -10,9 +10,10 @@ use super::jwt;
 use super::limits::{Caller, Standing, primary_limit};
 use super::locked;
 use super::options::{Mode, Options, RateLimits, SuspendedWording};
+use super::preview::{self, Dialect};
 use super::random::HEX;
 use super::request::{Credential, Request};
-use super::routes::{Handler, Route, find};
+use super::routes::{Handler, Route, Spoken, find};
 use super::store::{Store, Token};
 
 /// A request on its way through.
@@ -21,6 +22,7 @@ pub(super) struct Frame<'a> {
     shared: &'a Shared,
     request: &'a Request,
     route: Option<(&'static Route, Vec<&'a str>)>,
+    dialect: Dialect,
     version: &'a str,
     /// Where the caller stands with the rate limit, on the routes that have one.
     standing: Option<Standing>,
@@ -36,9 +38,12 @@ pub(super) struct Finished {
 
 impl<'a> Frame<'a> {
     pub(super) fn new(shared: &'a Shared, request: &'a Request) -> Self {
+        let retired = shared.preview_is_retired();
         let route = request.path.as_deref().and_then(|path| find(&request.method, path));
+        let route = route.filter(|(route, _)| !(retired && route.spoken == Spoken::ByPreview));
+        let dialect = preview::dialect(route.as_ref().map(|(route, _)| route.spoken), request, retired);
         let version = shared.options.versions.first().map(String::as_str).unwrap_or_default();
-        Self { shared, request, route, version, standing: None }
+        Self { shared, request, route, dialect, version, standing: None }
     }
 
     /// The operation asked for, in words for counters.
@@ -50,7 +55,10 @@ impl<'a> Frame<'a> {
     pub(super) fn answer(&mut self, effects: &[Effect]) -> Answer {
         let answer = self.respond(effects).unwrap_or_else(|problem| {
             let docs = self.route.as_ref().map(|(route, _)| route.docs).unwrap_or_default();
-            problem.into_answer(&self.shared.options, docs)
+            match self.dialect {
+                Dialect::Modern => problem.into_answer(&self.shared.options, docs),
+                Dialect::Preview => problem.into_preview_answer(),
+            }
         });
         if answer.status == 401 && self.request.credential() != Credential::None {
             locked(&self.shared.limits).refused_login(self.shared.clock.now());
@@ -82,7 +90,9 @@ impl<'a> Frame<'a> {
         if request.header("User-Agent").is_none_or(str::is_empty) {
             return Ok(Answer::text(403, "text/html", NO_USER_AGENT));
         }
-        self.version = version(&shared.options, request, self.version)?;
+        if self.dialect == Dialect::Modern {
+            self.version = version(&shared.options, request, self.version)?;
+        }
         let (route, parameters) =
             self.route.clone().ok_or_else(|| Problem::new(404, "Not Found", Docs::Root))?;
         let in_flight = locked(&shared.journal).in_flight();
@@ -93,7 +103,11 @@ impl<'a> Frame<'a> {
         if request.body.is_none() {
             return Err(Problem::new(413, "Payload too large", Docs::Root));
         }
-        let call = Call { shared, request, parameters, version: self.version, effects };
+        if self.dialect == Dialect::Preview {
+            preview::gate(request, &shared.options.preview)?;
+        }
+        let (dialect, version) = (self.dialect, self.version);
+        let call = Call { shared, request, parameters, dialect, version, effects };
         let mut store = locked(&shared.store);
         match route.handler {
             Handler::Jwt(handle) => {
@@ -162,11 +176,13 @@ impl<'a> Frame<'a> {
         let mut headers = vec![
             ("Date", http_date(shared.clock.shown_second())),
             ("X-GitHub-Request-Id", request_id(shared)),
-            ("X-GitHub-Media-Type", media_type(self.request).to_owned()),
-            ("X-GitHub-Api-Version-Selected", self.version.to_owned()),
+            ("X-GitHub-Media-Type", preview::media_type(self.request, self.dialect).to_owned()),
             ("Cache-Control", cache.to_owned()),
             ("Vary", vary.to_owned()),
         ];
+        if self.dialect == Dialect::Modern {
+            headers.push(("X-GitHub-Api-Version-Selected", self.version.to_owned()));
+        }
         headers.extend(content_type.map(|content_type| ("Content-Type", content_type.to_owned())));
         headers
     }
@@ -256,16 +272,6 @@ fn suspended(options: &Options, owner: &str, at: &str) -> Problem {
         }
     };
     Problem::new(403, message, Docs::Root)
-}
-
-/// Today the name of the old preview in `Accept` does no harm and is echoed.
-fn media_type(request: &Request) -> &'static str {
-    let accept = request.header("Accept").unwrap_or_default();
-    if accept.contains("machine-man-preview") {
-        "github.v3; param=machine-man-preview; format=json"
-    } else {
-        "github.v3; format=json"
-    }
 }
 
 fn request_id(shared: &Shared) -> String {

@@ -45,7 +45,7 @@ pub struct Counters {
     /// Tokens minted, by installation.
     pub mints_by_installation: BTreeMap<u64, usize>,
     /// Tokens minted, by installation and what was asked for, for example
-    /// `1 permissions=contents:read repositories=widgets`.
+    /// `1 permissions=contents:read repositories=widgets`, or `1 user_id=42` by the preview of 2016.
     pub mints_by_scope: BTreeMap<String, usize>,
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Docs, Outcome, Problem};
 use super::call::Call;
-use super::clock::{SECOND, iso};
+use super::clock::{Millis, SECOND, iso};
 use super::fault::{Effect, WiderRepositories};
 use super::installations::own;
 use super::locked;
@@ -16,13 +16,9 @@ use super::{render, token};
 
 /// `POST /app/installations/{installation_id}/access_tokens`
 pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
-    let installation = own(call, store, app)?.clone();
-    if installation.suspended_at.is_some() {
-        return Err(Problem::new(403, "This installation has been suspended", Docs::Operation));
-    }
+    let installation = usable(own(call, store, app)?)?.clone();
     let ask = Ask::parse(call)?;
     let grant = Grant::of(&ask, call, store, &installation)?;
-    let now = call.shared.clock.now();
     let wish = call.request.header("X-GitHub-Stateless-S2S-Token");
     let (secret, stateless) = match scripted_token(call.effects) {
         Some(text) => (text.to_owned(), Stateless::No),
@@ -33,12 +29,56 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
         installation: installation.id,
         permissions: grant.permissions,
         repositories: grant.repositories,
-        deadline: now.saturating_add(lifetime(call.effects).saturating_mul(SECOND)),
+        user: None,
+        deadline: deadline(call),
         stateless,
     };
-    store.keep_token(secret, token, now);
-    locked(&call.shared.journal).minted(installation.id, &ask.scope());
+    issue(call, store, secret, token, &ask.scope());
     Ok(Answer::json(201, body))
+}
+
+/// `installation`, unless it is suspended.
+pub(super) fn usable(installation: &Installation) -> Result<&Installation, Problem> {
+    match installation.suspended_at {
+        Some(_) => Err(Problem::new(403, "This installation has been suspended", Docs::Operation)),
+        None => Ok(installation),
+    }
+}
+
+/// Makes `token` work, and counts it under `scope`.
+pub(super) fn issue(call: &Call<'_>, store: &mut Store, secret: String, token: Token, scope: &str) {
+    locked(&call.shared.journal).minted(token.installation, scope);
+    store.keep_token(secret, token, call.shared.clock.now());
+}
+
+/// When a token that is minted now stops working.
+pub(super) fn deadline(call: &Call<'_>) -> Millis {
+    call.shared.clock.now().saturating_add(lifetime(call.effects).saturating_mul(SECOND))
+}
+
+/// What a token that is minted now says of that, unless a fault takes it away.
+pub(super) fn expires_at(call: &Call<'_>) -> Option<String> {
+    let scripted = call.effects.iter().find_map(|effect| match effect {
+        Effect::ExpiresAt { value } => Some(value.clone()),
+        _ => None,
+    });
+    scripted
+        .unwrap_or_else(|| Some(iso(call.shared.clock.shown_second().saturating_add(lifetime(call.effects)))))
+}
+
+/// Whether a fault takes away what a request restricted a token to.
+pub(super) fn is_for_everything(effects: &[Effect]) -> bool {
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::WiderGrant { repositories: WiderRepositories::All, .. }))
+}
+
+/// The text that a fault gives to a token.
+pub(super) fn scripted_token(effects: &[Effect]) -> Option<&str> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Token { value } => Some(value.as_str()),
+        _ => None,
+    })
 }
 
 /// `DELETE /installation/token`
@@ -51,7 +91,7 @@ pub(super) fn revoke(call: &Call<'_>, store: &mut Store, _token: &Token) -> Outc
 
 /// What the body asks for.
 #[derive(Debug, Default)]
-struct Ask {
+pub(super) struct Ask {
     names: Vec<String>,
     ids: Vec<u64>,
     permissions: Option<Permissions>,
@@ -59,8 +99,8 @@ struct Ask {
 
 /// What is given.
 #[derive(Debug)]
-struct Grant {
-    permissions: Permissions,
+pub(super) struct Grant {
+    pub(super) permissions: Permissions,
     /// The repositories it is restricted to.
     repositories: Option<BTreeSet<u64>>,
     /// The repositories the answer lists: those of a restricted token.
@@ -102,7 +142,12 @@ impl Ask {
 }
 
 impl Grant {
-    fn of(ask: &Ask, call: &Call<'_>, store: &Store, installation: &Installation) -> Result<Self, Problem> {
+    pub(super) fn of(
+        ask: &Ask,
+        call: &Call<'_>,
+        store: &Store,
+        installation: &Installation,
+    ) -> Result<Self, Problem> {
         let repositories = granted_repositories(ask, store, installation)?;
         let permissions = granted_permissions(ask, installation)?;
         let mut grant = Self { permissions, listed: repositories.clone(), repositories };
@@ -168,12 +213,10 @@ fn granted_permissions(ask: &Ask, installation: &Installation) -> Result<Permiss
 }
 
 fn body(call: &Call<'_>, store: &Store, installation: &Installation, grant: &Grant, secret: &str) -> Value {
-    let expires_at = call.shared.clock.shown_second().saturating_add(lifetime(call.effects));
     let selection =
         if grant.repositories.is_some() { Selection::Selected } else { installation.repository_selection };
     let mut body = json!({
         "token": secret,
-        "expires_at": iso(expires_at),
         "permissions": grant.permissions,
         "repository_selection": selection,
     });
@@ -182,14 +225,8 @@ fn body(call: &Call<'_>, store: &Store, installation: &Installation, grant: &Gra
         let repositories = repositories.map(|own| render::repository(call.shared, store, own, call.version));
         body["repositories"] = repositories.collect();
     }
-    for effect in call.effects {
-        match effect {
-            Effect::ExpiresAt { value: Some(text) } => body["expires_at"] = json!(text),
-            Effect::ExpiresAt { value: None } => {
-                drop(body.as_object_mut().and_then(|body| body.remove("expires_at")))
-            }
-            _ => {}
-        }
+    if let Some(expires_at) = expires_at(call) {
+        body["expires_at"] = json!(expires_at);
     }
     body
 }
@@ -200,13 +237,6 @@ fn lifetime(effects: &[Effect]) -> i64 {
         _ => None,
     });
     scripted.unwrap_or(LIFETIME)
-}
-
-fn scripted_token(effects: &[Effect]) -> Option<&str> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Token { value } => Some(value.as_str()),
-        _ => None,
-    })
 }
 
 fn list<T>(

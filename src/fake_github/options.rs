@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
+use super::preview::Preview;
 use super::world::World;
 
 /// Everything that is decided at the start.
@@ -53,6 +54,8 @@ pub struct Options {
     pub stateless_revocation: Revocation,
     /// The largest `per_page`; more is taken as this. Default 100.
     pub per_page_max: usize,
+    /// How the "Integrations" preview of 2016, the other dialect, is spoken. Default: as on its only page.
+    pub preview: Preview,
     /// Error messages that GitHub's documents do not give.
     pub wording: Wording,
 }
@@ -157,6 +160,7 @@ impl Default for Options {
             suspended_wording: SuspendedWording::default(),
             stateless_revocation: Revocation::default(),
             per_page_max: 100,
+            preview: Preview::default(),
             wording: Wording::default(),
         }
     }
@@ -197,7 +201,7 @@ impl FromStr for TokenFormat {
 pub(super) const NEWEST_VERSION: &str = "2026-03-10";
 
 /// What `text` names, or which names there are.
-fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+pub(super) fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
 }
 

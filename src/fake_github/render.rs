@@ -59,14 +59,9 @@ pub(super) fn app(shared: &Shared, store: &Store, app: &App) -> Value {
 
 /// An installation.
 pub(super) fn installation(shared: &Shared, store: &Store, installation: &Installation) -> Value {
-    let (api, web, id) = (&shared.api_base, &shared.web_base, installation.id);
+    let (api, id) = (&shared.api_base, installation.id);
     let app = store.app(&installation.app);
     let owner = store.account_of(installation);
-    let settings = match owner {
-        Some(Account::Organization { login, .. }) => format!("{web}/organizations/{login}"),
-        Some(Account::Enterprise { slug, .. }) => format!("{web}/enterprises/{slug}"),
-        Some(Account::User { .. }) | None => web.clone(),
-    };
     let suspended_by = installation.suspended_at.as_ref().and(owner.filter(|owner| owner.login().is_some()));
     json!({
         "id": id, "client_id": app.map(|app| &app.client_id),
@@ -74,7 +69,7 @@ pub(super) fn installation(shared: &Shared, store: &Store, installation: &Instal
         "repository_selection": installation.repository_selection,
         "access_tokens_url": format!("{api}/app/installations/{id}/access_tokens"),
         "repositories_url": format!("{api}/installation/repositories"),
-        "html_url": format!("{settings}/settings/installations/{id}"),
+        "html_url": settings_url(shared, owner, id),
         "app_id": app.map(|app| app.id), "app_slug": app.map(|app| &app.slug),
         "target_id": owner.map_or(id, Account::id),
         "target_type": owner.map_or("Organization", Account::kind),
@@ -84,6 +79,17 @@ pub(super) fn installation(shared: &Shared, store: &Store, installation: &Instal
         "suspended_by": suspended_by.map(|owner| account(shared, owner)),
         "suspended_at": installation.suspended_at,
     })
+}
+
+/// Where `owner` changes what installation `id` may do.
+pub(super) fn settings_url(shared: &Shared, owner: Option<&Account>, id: u64) -> String {
+    let web = &shared.web_base;
+    let whose = match owner {
+        Some(Account::Organization { login, .. }) => format!("{web}/organizations/{login}"),
+        Some(Account::Enterprise { slug, .. }) => format!("{web}/enterprises/{slug}"),
+        Some(Account::User { .. }) | None => web.clone(),
+    };
+    format!("{whose}/settings/installations/{id}")
 }
 
 /// A repository in full, with the fields that API `version` has.

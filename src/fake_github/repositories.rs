@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Outcome, Problem};
 use super::call::Call;
 use super::page::Page;
+use super::preview::{self, Dialect};
 use super::render;
 use super::store::{Store, Token};
 use super::world::{Repository, Selection};
 
 /// `GET /installation/repositories`
 pub(super) fn list(call: &Call<'_>, store: &mut Store, token: &Token) -> Outcome {
+    if call.dialect == Dialect::Preview {
+        return preview::repositories(call, store, token);
+    }
     let all = store.reach_of(token);
     let page = Page::of(call, all.len());
     let items: Vec<Value> = page

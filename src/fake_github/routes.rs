@@ -4,7 +4,7 @@ use super::answer::Outcome;
 use super::call::Call;
 use super::store::{Store, Token};
 use super::world::App;
-use super::{apps, installations, meta, mint, repositories};
+use super::{apps, installations, meta, mint, preview, repositories};
 
 /// An operation of the API.
 #[derive(Debug)]
@@ -13,7 +13,19 @@ pub(super) struct Route {
     pub(super) template: &'static str,
     /// The page in the REST documentation, which errors point to.
     pub(super) docs: &'static str,
+    pub(super) spoken: Spoken,
     pub(super) handler: Handler,
+}
+
+/// Which of the two dialects an operation belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// Today's.
+    Today,
+    /// That of the preview of 2016.
+    ByPreview,
+    /// Either, as the request says.
+    InBoth,
 }
 
 /// What carries an operation out, by the credential it wants.
@@ -33,6 +45,7 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Option<(&'static Route, V
     let method = if method == "HEAD" { "GET" } else { method };
     ROUTES
         .iter()
+        .chain(preview::ROUTES)
         .filter(|route| route.method == method)
         .find_map(|route| parameters(route.template, path).map(|parameters| (route, parameters)))
 }
@@ -55,7 +68,7 @@ pub(super) fn parameters<'a>(template: &str, path: &'a str) -> Option<Vec<&'a st
 }
 
 const fn route(method: &'static str, template: &'static str, docs: &'static str, handler: Handler) -> Route {
-    Route { method, template, docs, handler }
+    Route { method, template, docs, spoken: Spoken::Today, handler }
 }
 
 use Handler::{Anyone, Jwt, Token as ByToken};
@@ -76,7 +89,7 @@ const ROUTES: &[Route] = &[
     route("GET", "/users/{username}/installation", "apps/apps#get-a-user-installation-for-the-authenticated-app", Jwt(installations::of_user)),
     route("GET", "/enterprises/{enterprise}/installation", "apps/apps#get-an-enterprise-installation-for-the-authenticated-app", Jwt(installations::of_enterprise)),
     route("GET", "/apps/{app_slug}", "apps/apps#get-an-app", Anyone(apps::by_slug)),
-    route("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list)),
+    Route { spoken: Spoken::InBoth, ..route("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list)) },
     route("DELETE", "/installation/token", "apps/installations#revoke-an-installation-access-token", ByToken(mint::revoke)),
     route("GET", "/repos/{owner}/{repo}", "repos/repos#get-a-repository", Anyone(repositories::get)),
     route("GET", "/repos/{owner}/{repo}/issues", "issues/issues#list-repository-issues", Anyone(repositories::issues)),

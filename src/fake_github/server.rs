@@ -146,7 +146,8 @@ fn replacement(shared: &Shared, request: &Request, effect: &Effect) -> Answer {
 
 /// The installation that the path names or the token is for.
 fn installation_of(shared: &Shared, request: &Request) -> Option<u64> {
-    let named = request.path.as_deref().and_then(|path| path.strip_prefix("/app/installations/"));
+    let path = request.path.as_deref().map(|path| path.strip_prefix("/app").unwrap_or(path));
+    let named = path.and_then(|path| path.strip_prefix("/installations/"));
     if let Some(id) = named.and_then(|rest| rest.split('/').next()) {
         return id.parse().ok();
     }

@@ -1,6 +1,7 @@
 //! What the listeners, the Rust interface and the control endpoint all work on.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) faults: Mutex<Faults>,
     pub(super) limits: Mutex<Limits>,
     pub(super) holds: Holds,
+    preview_retired: AtomicBool,
     /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
     pub(super) random: Random,
     /// The keys at the start, to come back to.
@@ -67,6 +69,7 @@ impl Shared {
             faults: Mutex::default(),
             limits: Mutex::default(),
             holds: Holds::default(),
+            preview_retired: AtomicBool::new(options.preview.retired),
             random: Random::new(options.seed),
             keys,
             options,
@@ -91,6 +94,25 @@ impl Shared {
         store.world.apps.iter().map(info).collect()
     }
 
+    /// Whether the preview of 2016 is answered with 404.
+    pub(super) fn preview_is_retired(&self) -> bool {
+        self.preview_retired.load(Ordering::SeqCst)
+    }
+
+    /// A new nonce for `user` of `installation`.
+    pub(super) fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
+        let lifetime = self.options.preview.nonce_lifetime;
+        locked(&self.store).add_nonce(installation, user, lifetime, self.clock.now())
+    }
+
+    pub(super) fn retire_preview(&self) {
+        self.preview_retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn restore_preview(&self) {
+        self.preview_retired.store(false, Ordering::SeqCst);
+    }
+
     /// Back to the start: world, keys, clock, faults, limits, journal. Holds are released, tokens are dead.
     pub(super) fn reset(&self) {
         *locked(&self.store) = Store::new(self.options.world.clone(), self.keys.clone(), self.options.seed);
@@ -98,6 +120,7 @@ impl Shared {
         locked(&self.faults).clear();
         locked(&self.journal).reset();
         self.clock.reset();
+        self.preview_retired.store(self.options.preview.retired, Ordering::SeqCst);
         self.holds.release_all();
     }
 }

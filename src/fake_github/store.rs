@@ -1,11 +1,13 @@
 //! The living world: what [`World`] said at the start, changed by requests and by whoever runs the emulator.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::clock::{Millis, iso};
 use super::keys::KeyRing;
 use super::options::Revocation;
-use super::random::Random;
+use super::preview::Nonces;
+use super::random::{HEX, Random};
 use super::world::{Account, App, Installation, Permissions, Repository, Selection, World};
 
 /// Everything that requests read and change.
@@ -14,6 +16,7 @@ pub(super) struct Store {
     pub(super) world: World,
     pub(super) keys: KeyRing,
     tokens: HashMap<String, Token>,
+    pub(super) nonces: Nonces,
     /// What tokens are made of.
     pub(super) random: Random,
     /// Former names of repositories, owner and name in lower case.
@@ -29,6 +32,8 @@ pub(super) struct Token {
     pub(super) permissions: Permissions,
     /// The repositories it is restricted to, by id.
     pub(super) repositories: Option<BTreeSet<u64>>,
+    /// The id of the user on whose behalf it acts, and without whom it sees nothing.
+    pub(super) user: Option<u64>,
     /// The first moment it does not work any more.
     pub(super) deadline: Millis,
     pub(super) stateless: Stateless,
@@ -47,6 +52,7 @@ impl Store {
             world,
             keys,
             tokens: HashMap::new(),
+            nonces: Nonces::default(),
             random: Random::new(seed),
             moved: HashMap::new(),
             sweep_at: SWEEP_AT,
@@ -115,6 +121,9 @@ impl Store {
         if let Some(only) = &token.repositories {
             repositories.retain(|repository| only.contains(&repository.id));
         }
+        if let Some(user) = token.user {
+            repositories.retain(|repository| self.sees(user, repository));
+        }
         repositories
     }
 
@@ -169,7 +178,24 @@ impl Store {
         self.world.installations.retain(|installation| installation.id != id);
         // Another installation may get the same id, but not these tokens.
         self.tokens.retain(|_, token| token.installation != id);
+        self.nonces.forget_installation(id);
         self.world.installations.len() < before
+    }
+
+    /// A new nonce, good for `lifetime` from `now`: `user` came by the browser from `installation`. None if there is
+    /// no such user or installation.
+    pub(super) fn add_nonce(
+        &mut self,
+        installation: u64,
+        user: &str,
+        lifetime: Duration,
+        now: Millis,
+    ) -> Option<String> {
+        let whose = (self.installation(installation)?.id, self.user_named(user)?.id());
+        let lifetime = Millis::try_from(lifetime.as_millis()).unwrap_or(Millis::MAX);
+        let text = self.random.text(HEX, 40);
+        self.nonces.keep(text.clone(), whose, now.saturating_add(lifetime), now);
+        Some(text)
     }
 
     /// Why `installation` cannot be added, in words.
@@ -232,6 +258,7 @@ impl Store {
                 installation.repositories.insert(new.into());
             }
         }
+        self.world.rename_in_members(&owner, &old, new);
         self.moved.insert((owner.to_lowercase(), old.to_lowercase()), id);
         true
     }
@@ -254,6 +281,7 @@ impl Store {
                 installation.account = Some(new.into());
             }
         }
+        self.world.rename_member(old, new);
         for app in self.world.apps.iter_mut().filter(|app| app.owner.as_deref() == Some(old)) {
             app.owner = Some(new.into());
         }

@@ -26,10 +26,14 @@ pub(super) fn new(
         TokenFormat::Opaque => {
             (format!("ghs_{}", random.text(ALPHANUMERIC, 36.max(shortest.saturating_sub(4)))), Stateless::No)
         }
-        TokenFormat::LegacyV1 => {
-            (format!("v1.{}", random.text(HEX, 40.max(shortest.saturating_sub(3)))), Stateless::No)
-        }
+        TokenFormat::LegacyV1 => (legacy(random, options), Stateless::No),
     }
+}
+
+/// A new token of the first format, the only one the preview of 2016 knew.
+pub(super) fn legacy(random: &Random, options: &Options) -> String {
+    let shortest = options.token_length.unwrap_or(0);
+    format!("v1.{}", random.text(HEX, 40.max(shortest.saturating_sub(3))))
 }
 
 const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

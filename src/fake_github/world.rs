@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::members::Member;
 use super::options::TokenFormat;
 
 /// Names of permissions with their levels, for example `contents` and `write`.
@@ -34,6 +35,8 @@ pub struct World {
     pub repositories: Vec<Repository>,
     /// Which app is installed on which account.
     pub installations: Vec<Installation>,
+    /// Which users belong to which account. Only the preview of 2016 asks. Default: none.
+    pub members: Vec<Member>,
 }
 
 /// A GitHub App.
@@ -144,7 +147,8 @@ pub enum Selection {
 }
 
 impl World {
-    /// One app, `demo`, on the organisation `acme`, the user `octocat` and the enterprise `acme-enterprise`.
+    /// One app, `demo`, on the organisation `acme`, the user `octocat` and the enterprise `acme-enterprise`. The
+    /// user `octocat` sees all of `acme`, `hubot` belongs to it and sees nothing private, `mona` is a stranger.
     pub fn demo() -> Self {
         let repository = |id, owner: &str, name: &str, private| Repository {
             id,
@@ -177,6 +181,8 @@ impl World {
                 Account::Organization { login: "acme".into(), id: 1 },
                 Account::User { login: "octocat".into(), id: 2 },
                 Account::Enterprise { slug: "acme-enterprise".into(), id: 3 },
+                Account::User { login: "hubot".into(), id: 4 },
+                Account::User { login: "mona".into(), id: 5 },
             ],
             repositories: vec![
                 repository(1, "acme", "widgets", false),
@@ -185,6 +191,10 @@ impl World {
                 repository(4, "octocat", "hello-world", false),
             ],
             installations: vec![organization, user, enterprise],
+            members: vec![
+                Member::new("acme", "octocat"),
+                Member { repositories: Some(BTreeSet::new()), ..Member::new("acme", "hubot") },
+            ],
         }
     }
 
@@ -221,6 +231,7 @@ impl World {
                 return Err(format!("repositories: no account has the login `{}`", repository.owner));
             }
         }
+        self.check_members()?;
         self.installations.iter().try_for_each(|installation| self.check_installation(installation))
     }
 

@@ -3,6 +3,7 @@
 use ghtokend::fake_github::{FakeGithub, Options, World as GithubWorld, permissions};
 use rustix::process::Signal;
 
+use crate::fake_github::send;
 use crate::program::{Daemon, borrowed, lines_of, program, run, variables_for};
 
 async fn github(options: Options) -> FakeGithub {
@@ -341,6 +342,21 @@ async fn check_tells_of_suspensions_missing_grants_and_a_wrong_clock() {
     let (code, report, _) = run(&["check"], &borrowed(&variables)).await;
     assert_eq!(code, 1);
     assert!(report.contains("app default has 3, all suspended"), "{report}");
+}
+
+#[tokio::test]
+async fn fake_github_speaks_the_preview_unless_it_is_retired() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().display().to_string();
+    let plain = [].as_slice();
+    for (flag, status) in [(plain, 415), (&["--preview", "2017"], 415), (&["--preview", "retired"], 404)] {
+        let arguments = [&["fake-github", "--key-dir", &keys], flag].concat();
+        let mut child = program(&arguments, &[]).spawn().unwrap();
+        let line = lines_of(&mut child).next_line().await.unwrap().unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let url = format!("{}/integration/installations", ready["api_url"].as_str().unwrap());
+        assert_eq!(send("GET", &url, &[], "").await.status, status, "{flag:?}");
+    }
 }
 
 #[tokio::test]

@@ -21,22 +21,22 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// What came back.
-struct Reply {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    text: String,
+pub struct Reply {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub text: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         self.json()["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(String::as_str).unwrap_or_default()
     }
 }
@@ -70,15 +70,15 @@ async fn try_send(
     Ok(Reply { status: head.status.as_u16(), headers: headers.collect(), text })
 }
 
-async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+pub async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     try_send(method, url, headers, body).await.unwrap()
 }
 
-async fn start(options: Options) -> FakeGithub {
+pub async fn start(options: Options) -> FakeGithub {
     FakeGithub::start(Options { seed: Some(1), ..options }).await.unwrap()
 }
 
-async fn demo() -> FakeGithub {
+pub async fn demo() -> FakeGithub {
     start(Options::default()).await
 }
 
@@ -87,40 +87,40 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-fn claims(iss: impl Into<Value>) -> Value {
+pub fn claims(iss: impl Into<Value>) -> Value {
     json!({"iss": iss.into(), "iat": now() - 60, "exp": now() + 540})
 }
 
-fn key(github: &FakeGithub) -> String {
+pub fn key(github: &FakeGithub) -> String {
     github.app("demo").unwrap().private_key_pem
 }
 
 /// RS256 by the key in `pem`.
-fn signed(pem: &str, claims: &Value) -> String {
+pub fn signed(pem: &str, claims: &Value) -> String {
     let der = pem::parse(pem).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &EncodingKey::from_rsa_der(der.contents()))
         .unwrap()
 }
 
-fn bearer(credential: &str) -> String {
+pub fn bearer(credential: &str) -> String {
     format!("Bearer {credential}")
 }
 
 /// A call with a good JWT of the app `demo`.
-async fn as_app(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
+pub async fn as_app(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
     let jwt = bearer(&signed(&key(github), &claims(1001)));
     send(method, &format!("{}{path}", github.api_url()), &[("authorization", &jwt)], body).await
 }
 
-async fn with_token(github: &FakeGithub, token: &str, method: &str, path: &str) -> Reply {
+pub async fn with_token(github: &FakeGithub, token: &str, method: &str, path: &str) -> Reply {
     send(method, &format!("{}{path}", github.api_url()), &[("authorization", &bearer(token))], "").await
 }
 
-async fn mint(github: &FakeGithub, installation: u64, body: &str) -> Reply {
+pub async fn mint(github: &FakeGithub, installation: u64, body: &str) -> Reply {
     as_app(github, "POST", &format!("/app/installations/{installation}/access_tokens"), body).await
 }
 
-async fn token(github: &FakeGithub, installation: u64) -> String {
+pub async fn token(github: &FakeGithub, installation: u64) -> String {
     let minted = mint(github, installation, "").await;
     assert_eq!(minted.status, 201, "{}", minted.text);
     minted.json()["token"].as_str().unwrap().to_owned()
@@ -141,7 +141,7 @@ async fn verdict(github: &FakeGithub, jwt: &str) -> String {
     }
 }
 
-const UNDECODABLE: &str = "A JSON web token could not be decoded";
+pub const UNDECODABLE: &str = "A JSON web token could not be decoded";
 const EXPIRED: &str = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires";
 const TOO_FAR: &str = "'Expiration time' claim ('exp') is too far in the future";
 const ISSUED_LATER: &str =
@@ -1459,7 +1459,7 @@ async fn an_app_may_have_no_key() {
 
 // The control endpoint
 
-async fn control(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
+pub async fn control(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
     send(method, &format!("{}{path}", github.control_url()), &[], body).await
 }
 

@@ -12,6 +12,7 @@ mod deploy;
 mod endpoint;
 mod errors;
 mod fake_github;
+mod fake_github_preview;
 mod git;
 mod git_server;
 mod keys;
