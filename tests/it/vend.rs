@@ -316,16 +316,21 @@ async fn a_404_that_github_does_not_confirm_drops_nothing() {
     );
 }
 
-#[tokio::test]
-async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone() {
-    let world = World::start().await;
-    world.token("/token?owner=acme").await;
+/// The app was removed from acme and installed there again, as number 77.
+fn reinstall(world: &World) {
     world.github.delete_installation(1);
     let anew = Installation {
         permissions: permissions("contents:read metadata:read"),
         ..Installation::new(77, "demo", "acme")
     };
     world.github.add_installation(anew).unwrap();
+}
+
+#[tokio::test]
+async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone() {
+    let world = World::start().await;
+    world.token("/token?owner=acme").await;
+    reinstall(&world);
     // Another scope, so that the token in hand does not serve.
     let reply = world.get("/token?owner=acme&permissions=contents:read").await;
     assert_eq!(reply.json()["installation_id"], 77, "{}", reply.text());
@@ -336,12 +341,7 @@ async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone
 async fn a_remembered_owner_is_looked_up_anew_once_on_a_422_about_repositories() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
-    world.github.delete_installation(1);
-    let anew = Installation {
-        permissions: permissions("contents:read metadata:read"),
-        ..Installation::new(77, "demo", "acme")
-    };
-    world.github.add_installation(anew).unwrap();
+    reinstall(&world);
     let no_such = "{\"message\":\"There is at least one repository that does not exist\"}";
     let refusal = || Effect::Status { status: 422, body: no_such.into(), headers: [].into() };
     world.github.fault(Fault::new(refusal()).on("POST", MINT_1));
