@@ -10,7 +10,7 @@ use ghtokend::settings::{Environment, Settings, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{Setup, World, get, send, send_unix};
+use crate::world::{Setup, World, get, send, send_unix, until};
 
 /// `GET /token` with these lines for headers. `None`: closed without an answer.
 async fn with_headers(world: &World, lines: &[&str]) -> Option<u16> {
@@ -214,12 +214,6 @@ async fn the_operations_listener_answers_any_host_and_has_no_token() {
     for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/token", 404), ("/status", 404)] {
         assert_eq!(send(free, &ask(path)).await.unwrap().status, status, "{path}");
     }
-}
-
-/// Asks again and again until it is so: for what a task in the background does.
-async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
-    let asking = async { while !so().await {} };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it never came about");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use ghtokend::fake_github::{
     Account, App, Effect, Fault, Installation, Mode, Options, TokenFormat, WiderRepositories, permissions,
 };
 
-use crate::world::{Setup, World, get};
+use crate::world::{Setup, World, get, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
 
@@ -195,7 +195,7 @@ async fn a_failed_renewal_never_takes_a_live_token_away_and_a_dead_one_is_never_
 async fn a_wrong_clock_neither_shortens_nor_lengthens_a_life() {
     for skew in [600, -600, 86_400] {
         let world = World::start().await;
-        world.get("/readyz").await;
+        until(|| async { world.get("/readyz").await.status == 200 }).await;
         world.github.skew(skew);
         // Refused with a JWT signed by the wrong clock, it is signed anew by GitHub's and sent once more.
         let token = world.token("/token").await;

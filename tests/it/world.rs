@@ -128,6 +128,12 @@ impl Drop for World {
     }
 }
 
+/// Asks again and again until it is so: for what a task in the background does.
+pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
+    let asking = async { while !so().await {} };
+    tokio::time::timeout(PATIENCE, asking).await.expect("it never came about");
+}
+
 /// An HTTP answer, as it came over the wire.
 #[derive(Debug, Clone)]
 pub struct Reply {
