@@ -2,12 +2,11 @@
 //!
 //! What holds here, whatever the callers and GitHub do:
 //! - a dead token is never handed out ([`freshness::assess`]);
-//! - for one key there is never more than one mint under way ([`flight`]), and no caller can cancel it;
+//! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
 //! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does.
 
 mod cache;
 mod directory;
-mod flight;
 pub mod freshness;
 mod readiness;
 mod rejection;
@@ -24,13 +23,13 @@ use tokio_util::task::TaskTracker;
 use cache::TokenCache;
 pub use cache::{Bodies, Entry};
 use directory::{Directory, Found, Source};
-use flight::Flights;
 use freshness::{Life, State, Windows, assess};
 use readiness::Readiness;
 use rejection::Obeyed;
 pub use rejection::Rejection;
 
 use crate::clock::Clock;
+use crate::flight::Flights;
 use crate::github::Github;
 pub use crate::github::{Failure, Kind};
 use crate::model::{AppName, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId};

@@ -14,7 +14,7 @@
 //!        ── Broker::vend ────── broker::directory       which installation is meant
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
-//!                          └─── broker::flight          one mint per key, in a task of its own
+//!                          └─── flight                  one mint per key, in a task of its own
 //!                                 └── github::Client ── github::apps     requests and answers          pure
 //!                                                   ├── github::jwt      proves that we are the app
 //!                                                   └── github::failure  what an error means           pure
@@ -26,8 +26,9 @@
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
-//! | [`broker`] | which token, and when to mint one | `github`, `telemetry` |
-//! | [`github`] | the way out to GitHub | – |
+//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `telemetry` |
+//! | [`github`] | the way out to GitHub | `flight` |
+//! | `flight` | one call per key at a time | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
 //! | [`settings`] | file, environment and flags, checked | – |
 //! | [`telemetry`] | log, audit, metrics | – |
@@ -56,6 +57,7 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "fake-github")]
 pub mod fake_github;
+mod flight;
 pub mod github;
 pub mod model;
 pub mod server;

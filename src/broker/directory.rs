@@ -8,8 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Error;
 use super::cache::Lru;
-use super::flight::Flights;
 use crate::clock::{BootTime, Clock};
+use crate::flight::Flights;
 use crate::github::{Failure, Github, Kind};
 use crate::model::{AppName, Installation, InstallationId, Selector};
 

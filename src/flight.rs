@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 /// Calls under way, by key. Each runs in a task of its own, so that no caller that goes away cancels it.
-pub(super) struct Flights<K, T> {
+pub(crate) struct Flights<K, T> {
     under_way: UnderWay<K, T>,
     tasks: TaskTracker,
 }
@@ -17,7 +17,7 @@ type UnderWay<K, T> = Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>;
 
 /// The task panicked: a defect of ours. The next call tries anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Crashed;
+pub(crate) struct Crashed;
 
 impl<K, T> Flights<K, T>
 where
@@ -25,12 +25,12 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// `tasks` lets whoever stops the daemon wait for what is under way.
-    pub(super) fn new(tasks: TaskTracker) -> Self {
+    pub(crate) fn new(tasks: TaskTracker) -> Self {
         Self { under_way: Arc::default(), tasks }
     }
 
     /// What the call for `key` brings: the one under way, else the one that `start` makes.
-    pub(super) async fn join<F>(&self, key: &K, start: impl FnOnce() -> F) -> Result<T, Crashed>
+    pub(crate) async fn join<F>(&self, key: &K, start: impl FnOnce() -> F) -> Result<T, Crashed>
     where
         F: Future<Output = T> + Send + 'static,
     {
