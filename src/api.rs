@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// `200` of `GET /token`. What GitHub did not say is left out.
 #[derive(Serialize)]
@@ -25,8 +26,8 @@ pub struct Token<'a> {
     /// Bare names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repositories: Option<Vec<&'a str>>,
-    /// The user on whose behalf the token acts: always there, and null while GitHub grants no such tokens.
-    pub on_behalf_of: Option<()>,
+    /// The user on whose behalf the token acts, as GitHub describes it: always there, and null for nobody.
+    pub on_behalf_of: Option<&'a RawValue>,
 }
 
 /// Every failure, wherever it comes from.
@@ -85,6 +86,8 @@ pub struct CachedToken {
     pub installation_id: u64,
     /// The account, if it is known.
     pub account: Option<String>,
+    /// The user on whose behalf it acts; null for nobody.
+    pub user_id: Option<u64>,
     /// What it is narrowed to, `*` for nothing.
     pub scope: String,
     /// `fresh`, `renewing`, `stale` or `dead`.

@@ -12,7 +12,7 @@ use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::github::key::{self, Key, KeyError};
-use crate::github::{BuildError, Client, Github, Reach};
+use crate::github::{BuildError, Github, Reach, Upstream};
 use crate::model::AppName;
 use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
 use crate::server::{self, ServedApp, Server};
@@ -50,15 +50,16 @@ pub fn load_keys(settings: &Settings) -> Result<BTreeMap<AppName, Vec<Key>>, Err
     settings.apps.iter().map(|(name, app)| Ok((name.clone(), load(app)?))).collect()
 }
 
-/// A client for the GitHub of `settings`.
-pub fn client(
+/// The GitHub of `settings`.
+pub fn upstream(
     settings: &Settings,
     keys: &BTreeMap<AppName, Vec<Key>>,
     clock: Arc<dyn Clock>,
-) -> Result<Client, Error> {
+) -> Result<Upstream, Error> {
     let github = &settings.github;
     let reach = Reach {
         api_url: github.api_url.clone(),
+        dialect: github.dialect,
         api_version: github.api_version.clone(),
         ca_file: github.ca_file.clone(),
         proxy: github.proxy.as_ref().map(|proxy| proxy.expose().clone()),
@@ -68,7 +69,7 @@ pub fn client(
     let newest = |name: &AppName| keys.get(name).and_then(|keys| keys.first()).cloned();
     let apps =
         settings.apps.iter().filter_map(|(name, app)| Some((name.clone(), (app.id.clone(), newest(name)?))));
-    Ok(Client::new(&reach, apps.collect(), clock)?)
+    Ok(Upstream::new(&reach, apps.collect(), clock)?)
 }
 
 /// Binds what `settings` name.
@@ -97,16 +98,16 @@ impl App {
         for key in keys.values().flatten() {
             key.self_test()?;
         }
-        let client = client(settings, keys, Arc::clone(&clock))?;
-        let github_clock = client.github_clock().clone();
+        let upstream = upstream(settings, keys, Arc::clone(&clock))?;
+        let github_clock = upstream.github_clock().clone();
         let apps = settings.apps.iter().map(|(name, app)| ServedApp {
             name: name.to_string(),
             id: app.id.clone(),
-            key_fingerprint: client.fingerprint(name).unwrap_or_default().to_owned(),
+            key_fingerprint: upstream.fingerprint(name).unwrap_or_default().to_owned(),
         });
         let apps = apps.collect();
         let metrics = Arc::new(Metrics::default());
-        let github: Arc<dyn Github> = Arc::new(client);
+        let github: Arc<dyn Github> = Arc::new(upstream);
         let broker = Broker::new(github, clock, Arc::clone(&metrics), broker_rules(settings));
         let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(settings));
         Ok(Self { broker, server, shutdown: settings.shutdown.clone() })

@@ -32,7 +32,9 @@ use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::github::Github;
 pub use crate::github::{Failure, Kind};
-use crate::model::{AppName, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId};
+use crate::model::{
+    AppName, Dialect, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId,
+};
 use crate::telemetry::metrics::Metrics;
 
 /// Vends tokens. One for the whole daemon.
@@ -143,9 +145,6 @@ pub enum Error {
     /// Several apps are configured and the request names none.
     #[error("{0}")]
     AppNeeded(String),
-    /// Today's GitHub mints no installation tokens on behalf of a user.
-    #[error("GitHub's Apps API mints no installation tokens on behalf of a user: leave user= out")]
-    UserTokensUnsupported,
     /// No app of this name is configured.
     #[error("{0}")]
     UnknownApp(String),
@@ -190,9 +189,7 @@ impl Broker {
     }
 
     async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
-        if request.user.is_some() {
-            return Err(Error::UserTokensUnsupported);
-        }
+        self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
         let (found, source) = self.0.directory.resolve(app, &request.selector).await?;
         let vended = self.token(request.key(app, &found), &found).await;
         match vended {
@@ -223,6 +220,11 @@ impl Broker {
                 Error::AppNeeded(format!("several apps are configured ({apps}): choose one with app=NAME"))
             }),
         }
+    }
+
+    /// Which of GitHub's two APIs is spoken.
+    pub fn dialect(&self) -> Dialect {
+        self.0.github.dialect()
     }
 
     /// All tokens in hand: which, and how good.

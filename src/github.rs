@@ -1,22 +1,33 @@
-//! The way out to GitHub: the only place that knows its HTTP API.
+//! The way out to GitHub: the only place that knows its HTTP API, in either of its two dialects.
 
 mod answer;
 mod apps;
 mod client;
 pub mod failure;
+mod integrations;
 mod jwt;
 pub mod key;
+mod listing;
+mod minted;
 mod request;
+mod upstream;
 
 use std::pin::Pin;
 
-pub use client::{BuildError, Client, Reach};
+pub use client::{BuildError, Reach};
 pub use failure::{Failure, Kind};
+pub use upstream::Upstream;
 
-use crate::model::{App, AppName, Installation, Minted, Selector, TokenKey};
+use crate::model::{App, AppName, Dialect, Installation, Minted, Scope, Selector, TokenKey, UserId};
 
-/// What the broker needs of GitHub, in words of the domain. [`Client`] is the one that talks HTTP.
+/// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
 pub trait Github: Send + Sync + 'static {
+    /// Which of its two APIs is spoken.
+    fn dialect(&self) -> Dialect;
+
+    /// Whether the dialect has words for a request; if not, what to ask for instead. Asks nobody.
+    fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure>;
+
     /// Asks for a token. Every call is a new token.
     fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted>;
 
@@ -27,8 +38,8 @@ pub trait Github: Send + Sync + 'static {
     /// The app's installations, page after page, until there are `enough` or no more.
     fn installations<'a>(&'a self, app: &'a AppName, enough: usize) -> Reply<'a, Vec<Installation>>;
 
-    /// Who GitHub takes us for: the cheapest proof that it accepts the app JWT.
-    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, App>;
+    /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT.
+    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
 }
 
 /// An answer that is under way.

@@ -15,7 +15,7 @@
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
 //!                          └─── flight                  one mint per key, in a task of its own
-//!                                 └── github::Client ── github::apps     requests and answers          pure
+//!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
 //!                                                   ├── github::jwt      proves that we are the app
 //!                                                   └── github::failure  what an error means           pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
@@ -27,7 +27,7 @@
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
 //! | [`broker`] | which token, and when to mint one | `github`, `flight`, `telemetry` |
-//! | [`github`] | the way out to GitHub | `flight` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight` |
 //! | `flight` | one call per key at a time | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
 //! | [`settings`] | file, environment and flags, checked | – |

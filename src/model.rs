@@ -1,13 +1,15 @@
 //! The words of the domain: what an installation, a scope, a token is. No I/O, no wire shapes.
 
+pub mod dialect;
 pub mod id;
 pub mod installation;
 pub mod scope;
 pub mod secret;
 pub mod token;
 
+pub use dialect::Dialect;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};
 pub use scope::{Level, Permission, Scope};
 pub use secret::{Secret, redact};
-pub use token::{Grant, InstallationToken, Minted, TokenKey};
+pub use token::{Grant, InstallationToken, Minted, OnBehalfOf, TokenKey};

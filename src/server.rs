@@ -188,7 +188,8 @@ impl Server {
         match operation {
             GitOperation::Get => {
                 let query = head.uri.query().unwrap_or_default();
-                let Some(request) = description.request(query, &head.headers)? else {
+                let dialect = self.broker.dialect();
+                let Some(request) = description.request(query, &head.headers, dialect)? else {
                     return Ok(git_credential::nothing());
                 };
                 match self.vend(request, caller).await {

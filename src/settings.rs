@@ -26,7 +26,7 @@ use self::layer::{Known, Layer};
 pub use self::sources::{Environment, Flag, Sources};
 pub use self::url::Proxy;
 use self::values::Values;
-use crate::model::{AppName, InstallationId, Secret};
+use crate::model::{AppName, Dialect, InstallationId, Secret};
 
 /// Everything the daemon can be told, checked and in domain types.
 #[derive(Debug, Clone)]
@@ -106,6 +106,8 @@ pub struct Github {
     pub api_url: Url,
     /// Base of the web and git host; derived from `api_url` by default.
     pub web_url: Url,
+    /// Which of GitHub's two APIs to speak; [`Dialect::Apps`] by default.
+    pub dialect: Dialect,
     /// Value of `X-GitHub-Api-Version`, or `None` to send none; `2022-11-28` by default.
     pub api_version: Option<String>,
     /// PEM file with further root certificates; none by default.

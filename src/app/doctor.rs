@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{client, load_keys};
+use super::{load_keys, upstream};
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
-use crate::github::{Client, Github as _};
+use crate::github::{Github as _, Upstream};
 use crate::model::{App, AppName, Installation};
 use crate::settings::{self, Settings};
 
@@ -56,14 +56,14 @@ pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding>
     for (name, keys) in &keys {
         findings.extend(keys.iter().map(|key| of_key(name, key)));
     }
-    let client = match client(settings, &keys, clock) {
-        Ok(client) => client,
+    let upstream = match upstream(settings, &keys, clock) {
+        Ok(upstream) => upstream,
         Err(error) => return with(findings, broken("github", error.to_string())),
     };
     for (name, app) in &settings.apps {
-        findings.extend(of_app(&client, name, app).await);
+        findings.extend(of_app(&upstream, name, app).await);
     }
-    findings.extend(of_clock(client.github_clock()));
+    findings.extend(of_clock(upstream.github_clock()));
     findings
 }
 
@@ -83,29 +83,30 @@ fn of_key(name: &AppName, key: &Key) -> Finding {
     }
 }
 
-async fn of_app(client: &Client, name: &AppName, settings: &settings::App) -> Vec<Finding> {
-    let app = match client.who_am_i(name).await {
+async fn of_app(upstream: &Upstream, name: &AppName, settings: &settings::App) -> Vec<Finding> {
+    let app = match upstream.who_am_i(name).await {
         Ok(app) => app,
         Err(failure) => return vec![broken("app", format!("app {name}: {failure}"))],
     };
-    let accepted =
-        good("app", format!("app {name}: GitHub accepts it as \"{}\" (app id {})", app.name, app.id));
-    let installations = match client.installations(name, usize::MAX).await {
+    let known = app.as_ref().map(|app| format!(" as \"{}\" (app id {})", app.name, app.id));
+    let accepted = good("app", format!("app {name}: GitHub accepts it{}", known.unwrap_or_default()));
+    let installations = match upstream.installations(name, usize::MAX).await {
         Ok(installations) => installations,
         Err(failure) => return vec![accepted, broken("installations", format!("app {name}: {failure}"))],
     };
-    let mut findings = vec![accepted, count(name, &app, &installations)];
-    findings.extend(installations.iter().map(|installation| of_installation(name, &app, installation)));
+    let mut findings = vec![accepted, count(name, app.as_ref(), &installations)];
+    findings
+        .extend(installations.iter().map(|installation| of_installation(name, app.as_ref(), installation)));
     findings.extend(of_default(name, settings, &installations));
     findings
 }
 
-fn count(name: &AppName, app: &App, installations: &[Installation]) -> Finding {
+fn count(name: &AppName, app: Option<&App>, installations: &[Installation]) -> Finding {
     let usable = installations.iter().filter(|installation| !installation.suspended).count();
     match (installations.len(), usable) {
         (0, _) => {
-            let page =
-                app.slug.as_ref().map(|slug| format!(" from its page, …/apps/{slug}")).unwrap_or_default();
+            let slug = app.and_then(|app| app.slug.as_ref());
+            let page = slug.map(|slug| format!(" from its page, …/apps/{slug}")).unwrap_or_default();
             broken(
                 "installations",
                 format!("app {name} is not installed anywhere: install it on an account{page}"),
@@ -119,13 +120,16 @@ fn count(name: &AppName, app: &App, installations: &[Installation]) -> Finding {
     }
 }
 
-fn of_installation(name: &AppName, app: &App, installation: &Installation) -> Finding {
+fn of_installation(name: &AppName, app: Option<&App>, installation: &Installation) -> Finding {
     let account = installation.account.as_deref().unwrap_or("(an account that GitHub does not name)");
     let list = |permissions: &mut dyn Iterator<Item = (&String, &String)>| {
         permissions.map(|(name, level)| format!("{name}:{level}")).collect::<Vec<_>>().join(" ")
     };
-    let granted = list(&mut installation.permissions.iter());
-    let seen = format!("app {name}: {} on {account}: {granted}", installation.id);
+    let granted = match list(&mut installation.permissions.iter()) {
+        granted if granted.is_empty() => granted,
+        granted => format!(": {granted}"),
+    };
+    let seen = format!("app {name}: {} on {account}{granted}", installation.id);
     if installation.suspended {
         return doubtful(
             "installation",
@@ -134,8 +138,8 @@ fn of_installation(name: &AppName, app: &App, installation: &Installation) -> Fi
     }
     let pending = list(
         &mut app
-            .permissions
-            .iter()
+            .into_iter()
+            .flat_map(|app| &app.permissions)
             .filter(|(name, level)| installation.permissions.get(*name) != Some(*level)),
     );
     if pending.is_empty() {

@@ -168,7 +168,12 @@ mod tests {
 
     fn entry_of(lifetime: Duration, json: usize) -> Arc<Entry> {
         let secret = Secret::from("t".to_owned());
-        let token = InstallationToken { secret, expires_at: String::new(), grant: Grant::default() };
+        let token = InstallationToken {
+            secret,
+            expires_at: String::new(),
+            grant: Grant::default(),
+            on_behalf_of: None,
+        };
         let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
         let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };
         Arc::new(Entry { token, account: None, life, bodies, hash: TokenHash::new([0; 32]), rejected: false })

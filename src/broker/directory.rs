@@ -11,7 +11,7 @@ use super::cache::Lru;
 use crate::clock::{BootTime, Clock};
 use crate::flight::Flights;
 use crate::github::{Failure, Github, Kind};
-use crate::model::{AppName, Installation, InstallationId, Selector};
+use crate::model::{AppName, Dialect, Installation, InstallationId, Selector};
 
 /// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
 pub(super) struct Directory {
@@ -85,7 +85,10 @@ impl Directory {
             let (github, (app, selector)) = (Arc::clone(&self.github), question.clone());
             async move {
                 let installation = match selector {
-                    Selector::Default => only_one(&app, github.installations(&app, SEVERAL).await),
+                    Selector::Default => {
+                        let list = github.installations(&app, SEVERAL).await.map_err(Error::Github)?;
+                        only_one(&app, list, github.dialect())
+                    }
                     _ => github
                         .look_up(&app, &selector)
                         .await
@@ -99,8 +102,7 @@ impl Directory {
 }
 
 /// The app's only installation: the one that a request means which names none.
-fn only_one(app: &AppName, list: Result<Vec<Installation>, Failure>) -> Result<Installation, Error> {
-    let list = list.map_err(Error::Github)?;
+fn only_one(app: &AppName, list: Vec<Installation>, dialect: Dialect) -> Result<Installation, Error> {
     if list.is_empty() {
         let message = format!("app {app} is not installed anywhere: install it on an account first");
         return Err(Error::UnknownInstallation(message));
@@ -111,9 +113,12 @@ fn only_one(app: &AppName, list: Result<Vec<Installation>, Failure>) -> Result<I
     let named: Vec<_> = list.iter().filter_map(|installation| installation.account.as_deref()).collect();
     let more = if named.len() > NAMED { ", …" } else { "" };
     let names = named.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let ways = match dialect {
+        Dialect::Apps => "owner=LOGIN, repo=OWNER/NAME, enterprise=SLUG or installation=ID",
+        Dialect::Integrations => "owner=LOGIN or installation=ID",
+    };
     let message = format!(
-        "app {app} has several installations ({names}{more}): choose with owner=LOGIN, repo=OWNER/NAME, \
-         enterprise=SLUG or installation=ID, or configure app.installation"
+        "app {app} has several installations ({names}{more}): choose with {ways}, or configure app.installation"
     );
     Err(Error::SelectorNeeded(message))
 }

@@ -8,7 +8,8 @@ use reqwest::header::{DATE, HeaderMap, LINK, RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind, classify};
+use super::request::on_origin_of;
 use crate::model::redact;
 
 /// Status, the headers that matter, and the body.
@@ -43,6 +44,21 @@ impl Answer {
             reset: text("x-ratelimit-reset"),
             request_id: text("x-github-request-id").map(|id| plain(&redact(&id))),
             body,
+        }
+    }
+
+    /// This answer, if it has the status of success that is documented.
+    pub(crate) fn expect(&self, status: u16) -> Result<&Self, Failure> {
+        match self.status {
+            ok if ok == status => Ok(self),
+            200..=299 => Err(Failure::new(
+                Kind::BadAnswer,
+                format!(
+                    "{} answered {} where {status} is documented: check github.api_url",
+                    self.what, self.status
+                ),
+            )),
+            _ => Err(classify(self)),
         }
     }
 
@@ -110,10 +126,8 @@ impl Answer {
             })
         });
         let Some(next) = next else { return Ok(None) };
-        match base.join(next) {
-            Ok(url) if url.origin() == base.origin() => Ok(Some(url)),
-            _ => Err(Failure::bad_answer(self, "its next page is not on the host of github.api_url")),
-        }
+        let foreign = || Failure::bad_answer(self, "its next page is not on the host of github.api_url");
+        on_origin_of(base, next).map(Some).ok_or_else(foreign)
     }
 
     #[cfg(test)]

@@ -4,20 +4,27 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind, classify};
+use super::failure::{Failure, Kind};
+use super::minted;
 use super::request::Request;
 use crate::model::{
-    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Secret, Selector,
+    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Selector, UserId,
 };
 
 /// The media type of every call.
 pub(crate) const ACCEPT: &str = "application/vnd.github+json";
+
+/// Tokens can be narrowed here in all ways there are; users have tokens of another kind.
+pub(crate) fn can_serve(user: Option<UserId>) -> Result<(), Failure> {
+    let message = "GitHub's Apps API mints no installation tokens on behalf of a user: leave user= out";
+    user.map_or(Ok(()), |_| Err(Failure::new(Kind::UserTokensUnsupported, message)))
+}
 
 pub(crate) fn app(base: &Url) -> Request {
     Request::get("asking GitHub who the app is", base, &["app"])
@@ -36,7 +43,7 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
         let what = "every GitHub knows its apps: github.api_url is not the base of its API";
         return Err(Failure::bad_answer(answer, what));
     }
-    let Wire { id, name, slug, permissions } = expect(answer, 200)?.json()?;
+    let Wire { id, name, slug, permissions } = answer.expect(200)?.json()?;
     Ok(App { id, name, slug, permissions })
 }
 
@@ -48,7 +55,7 @@ pub(crate) fn installations(base: &Url) -> Request {
 }
 
 pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Installation>, Failure> {
-    let page: Vec<WireInstallation> = expect(answer, 200)?.json()?;
+    let page: Vec<WireInstallation> = answer.expect(200)?.json()?;
     page.into_iter().map(|installation| installation.read(answer)).collect()
 }
 
@@ -66,7 +73,7 @@ pub(crate) fn look_up(base: &Url, selector: &Selector) -> Option<Request> {
 }
 
 pub(crate) fn read_installation(answer: &Answer) -> Result<Installation, Failure> {
-    expect(answer, 200)?.json::<WireInstallation>()?.read(answer)
+    answer.expect(200)?.json::<WireInstallation>()?.read(answer)
 }
 
 pub(crate) fn mint(base: &Url, installation: InstallationId, scope: &Scope) -> Request {
@@ -91,15 +98,12 @@ pub(crate) fn mint(base: &Url, installation: InstallationId, scope: &Scope) -> R
             .map(|list| list.iter().map(|(name, level)| (name.as_str(), level.as_str())).collect()),
     };
     let path = ["app", "installations", &installation.to_string(), "access_tokens"];
-    let mut request = Request::get("minting a token", base, &path);
-    request.method = Method::POST;
-    request.body = serde_json::to_vec(&body).ok();
-    request
+    let body = serde_json::to_vec(&body).ok();
+    Request { method: Method::POST, body, ..Request::get("minting a token", base, &path) }
 }
 
-/// The token and the moment of its expiry. Neither length nor shape of the token is looked at beyond what keeps it
-/// from breaking a header.
-pub(crate) fn read_mint(answer: &Answer) -> Result<(InstallationToken, Timestamp), Failure> {
+/// The token that was asked for with `scope`, and the moment of its expiry. One that may do more is refused.
+pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationToken, Timestamp), Failure> {
     #[derive(Deserialize)]
     struct Wire {
         token: String,
@@ -113,15 +117,7 @@ pub(crate) fn read_mint(answer: &Answer) -> Result<(InstallationToken, Timestamp
         id: u64,
         name: String,
     }
-    let wire: Wire = expect(answer, 201)?.json()?;
-    let secret = Secret::from(wire.token);
-    if !(1..=LONGEST_TOKEN).contains(&secret.expose().len())
-        || !secret.expose().bytes().all(|b| b.is_ascii_graphic())
-    {
-        return Err(Failure::bad_answer(answer, "its token is empty, over 8 KiB, or not plain ASCII"));
-    }
-    let expires = wire.expires_at.parse::<Timestamp>();
-    let expires = expires.map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))?;
+    let wire: Wire = answer.expect(201)?.json()?;
     let known = |repository: Repository| {
         let id = RepositoryId::new(repository.id);
         Ok((id.ok_or_else(|| Failure::bad_answer(answer, "a repository has the id 0"))?, repository.name))
@@ -132,21 +128,12 @@ pub(crate) fn read_mint(answer: &Answer) -> Result<(InstallationToken, Timestamp
         repository_selection: wire.repository_selection,
         repositories,
     };
-    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant }, expires))
-}
-
-/// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
-pub(crate) fn lifetime(
-    answer: &Answer,
-    expires: Timestamp,
-    now: Timestamp,
-) -> Result<std::time::Duration, Failure> {
-    let lifetime = expires.duration_since(now);
-    if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&lifetime) {
-        let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
-        return Err(Failure::bad_answer(answer, &what));
+    if let Some(excess) = scope.exceeded_by(&grant) {
+        return Err(Failure::bad_answer(answer, &format!("{excess}, which was not asked for")));
     }
-    std::time::Duration::try_from(lifetime).map_err(|_| Failure::bad_answer(answer, "its token has expired"))
+    let expires = minted::expiry(answer, &wire.expires_at)?;
+    let secret = minted::secret(answer, wire.token)?;
+    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of: None }, expires))
 }
 
 #[derive(Deserialize)]
@@ -177,25 +164,6 @@ impl WireInstallation {
     }
 }
 
-fn expect(answer: &Answer, status: u16) -> Result<&Answer, Failure> {
-    match answer.status {
-        ok if ok == status => Ok(answer),
-        200..=299 => Err(Failure::new(
-            Kind::BadAnswer,
-            format!(
-                "{} answered {} where {status} is documented: check github.api_url",
-                answer.what, answer.status
-            ),
-        )),
-        _ => Err(classify(answer)),
-    }
-}
-
-/// GitHub's stateless tokens are some 520 bytes long; nothing says that they stay so.
-const LONGEST_TOKEN: usize = 8 * 1024;
-const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(2);
-const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -215,43 +183,6 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_would_break_a_header_or_a_buffer_are_refused() {
-        for (token, ok) in [("ghs_x", true), ("", false), ("a b", false), ("a\\nb", false), ("ä", false)] {
-            let body = format!("{{\"token\":\"{token}\",\"expires_at\":\"2026-11-22T10:00:00Z\"}}");
-            assert_eq!(read_mint(&answer(201, &body)).is_ok(), ok, "{token:?}");
-        }
-        let long = |n| format!("{{\"token\":\"{}\",\"expires_at\":\"2026-11-22T10:00:00Z\"}}", "x".repeat(n));
-        assert!(read_mint(&answer(201, &long(8192))).is_ok());
-        assert!(read_mint(&answer(201, &long(8193))).is_err());
-    }
-
-    #[test]
-    fn expiry_may_come_with_fractions_and_offsets() {
-        let read = |at: &str| {
-            let body = format!("{{\"token\":\"t\",\"expires_at\":\"{at}\"}}");
-            read_mint(&answer(201, &body)).map(|(_, expires)| expires)
-        };
-        let expected = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
-        for at in ["2026-11-22T10:00:00Z", "2026-11-22T12:00:00+02:00", "2026-11-22T10:00:00.000Z"] {
-            assert_eq!(read(at), Ok(expected), "{at}");
-        }
-        for at in ["", "soon", "1795341600", "2026-11-22"] {
-            assert!(read(at).is_err(), "{at}");
-        }
-    }
-
-    #[test]
-    fn only_lifetimes_from_two_seconds_to_a_day_are_believed() {
-        let now = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
-        for (seconds, ok) in
-            [(-1, false), (0, false), (1, false), (2, true), (3600, true), (86_400, true), (86_401, false)]
-        {
-            let expires = now + SignedDuration::from_secs(seconds);
-            assert_eq!(lifetime(&answer(201, ""), expires, now).is_ok(), ok, "{seconds}");
-        }
-    }
-
-    #[test]
     fn an_enterprise_is_named_by_its_slug_and_a_lost_account_by_nothing() {
         let read = |account: &str| {
             let body = format!("{{\"id\":1,\"account\":{account},\"suspended_at\":null}}");
@@ -266,7 +197,7 @@ mod tests {
         #[test]
         fn readers_never_panic(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let answer = Answer { status, body: body.into(), ..Answer::empty("x") };
-            let _ = (read_app(&answer), read_installations(&answer), read_installation(&answer), read_mint(&answer));
+            let _ = (read_app(&answer), read_installations(&answer), read_installation(&answer), read_mint(&answer, &Scope::default()));
         }
     }
 }

@@ -15,16 +15,15 @@ use super::failure::{Failure, Kind, unanswered};
 use super::jwt::{AppJwt, Signed};
 use super::key::Key;
 use super::request::Request;
-use super::{Github, Reply, apps};
+use super::{apps, integrations};
 use crate::clock::{Clock, GithubClock};
-use crate::model::{App, AppName, Installation, Minted, Secret, Selector, TokenKey};
+use crate::model::{AppName, Dialect, Secret};
 
-/// Talks to one GitHub, for all configured apps.
-pub struct Client {
+/// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
+pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     apps: BTreeMap<AppName, AppJwt>,
-    clock: Arc<dyn Clock>,
     github_clock: GithubClock,
 }
 
@@ -33,7 +32,9 @@ pub struct Client {
 pub struct Reach {
     /// Base of the REST API.
     pub api_url: Url,
-    /// Value of `X-GitHub-Api-Version`, or `None` to send none.
+    /// Which of its APIs to speak.
+    pub dialect: Dialect,
+    /// Value of `X-GitHub-Api-Version`, or `None` to send none. The preview has no versions, and is sent none.
     pub api_version: Option<String>,
     /// PEM file with further root certificates.
     pub ca_file: Option<PathBuf>,
@@ -71,29 +72,34 @@ pub enum BuildError {
 
 impl Client {
     /// A client for `apps`, each with its id and the key that signs for it.
-    pub fn new(
+    pub(crate) fn new(
         reach: &Reach,
         apps: BTreeMap<AppName, (String, Key)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
         let apps = apps.into_iter().map(|(name, (id, key))| (name, AppJwt::new(&id, key))).collect();
-        let github_clock = GithubClock::new(clock.clone());
-        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, clock, github_clock })
+        let github_clock = GithubClock::new(clock);
+        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, github_clock })
+    }
+
+    /// Base of the REST API.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
     }
 
     /// GitHub's clock, as this client learns it from every answer.
-    pub fn github_clock(&self) -> &GithubClock {
+    pub(crate) fn github_clock(&self) -> &GithubClock {
         &self.github_clock
     }
 
     /// The fingerprint of the key that signs for `app`, as GitHub's settings page shows it.
-    pub fn fingerprint(&self, app: &AppName) -> Option<&str> {
+    pub(crate) fn fingerprint(&self, app: &AppName) -> Option<&str> {
         self.apps.get(app).map(|jwt| jwt.key().fingerprint())
     }
 
     /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is
     /// signed and sent once more.
-    async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
         let signed = self.jwt(app)?;
         let answer = self.send(&request, &signed.jwt).await?;
         if answer.status != 401 || signed.is_usable(self.github_clock.now()) {
@@ -138,71 +144,39 @@ impl Client {
         Ok(answer)
     }
 
-    async fn mint(&self, key: &TokenKey) -> Result<Minted, Failure> {
-        if key.user.is_some() {
-            let message = "today's GitHub mints no tokens on behalf of a user: leave user= out";
-            return Err(Failure::new(Kind::ScopeRefused, message));
-        }
-        let sent = self.clock.boot();
-        let answer = self.call(&key.app, apps::mint(&self.base, key.installation, &key.scope)).await?;
-        let (token, expires) = apps::read_mint(&answer)?;
-        let now = answer.date.unwrap_or_else(|| self.github_clock.now());
-        let lifetime = apps::lifetime(&answer, expires, now)?;
-        match key.scope.exceeded_by(&token.grant) {
-            None => Ok(Minted { token, sent, lifetime }),
-            Some(excess) => Err(Failure::bad_answer(&answer, &format!("{excess}, which was not asked for"))),
-        }
-    }
-
-    async fn installations(&self, app: &AppName, enough: usize) -> Result<Vec<Installation>, Failure> {
-        let mut request = apps::installations(&self.base);
+    /// What `read` finds on the page of `first` and on those after it, until it is `enough` or there are no more.
+    pub(crate) async fn pages<T>(
+        &self,
+        app: &AppName,
+        first: Request,
+        read: fn(&Answer) -> Result<Vec<T>, Failure>,
+        enough: usize,
+    ) -> Result<Vec<T>, Failure> {
+        let what = first.what;
+        let mut request = first;
         let mut found = Vec::new();
         for _ in 0..MOST_PAGES {
             let url = request.url.clone();
             let answer = self.call(app, request).await?;
-            found.extend(apps::read_installations(&answer)?);
+            found.extend(read(&answer)?);
             match answer.next_page(&self.base)? {
-                Some(next) if found.len() < enough && next != url => {
-                    request = Request { url: next, ..apps::installations(&self.base) };
-                }
+                Some(next) if found.len() < enough && next != url => request = Request::to(next, what),
                 _ => return Ok(found),
             }
         }
-        Err(Failure::new(
-            Kind::BadAnswer,
-            format!("listing the app's installations did not end after {MOST_PAGES} pages"),
-        ))
-    }
-}
-
-impl Github for Client {
-    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
-        Box::pin(self.mint(key))
-    }
-
-    fn look_up<'a>(&'a self, app: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
-        Box::pin(async move {
-            let request = apps::look_up(&self.base, selector);
-            let request =
-                request.ok_or_else(|| Failure::new(Kind::NotFound, "nothing names an installation"))?;
-            apps::read_installation(&self.call(app, request).await?)
-        })
-    }
-
-    fn installations<'a>(&'a self, app: &'a AppName, enough: usize) -> Reply<'a, Vec<Installation>> {
-        Box::pin(self.installations(app, enough))
-    }
-
-    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, App> {
-        Box::pin(async move { apps::read_app(&self.call(app, apps::app(&self.base)).await?) })
+        Err(Failure::new(Kind::BadAnswer, format!("{what} did not end after {MOST_PAGES} pages")))
     }
 }
 
 fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
     let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(apps::ACCEPT));
+    let (accept, version) = match reach.dialect {
+        Dialect::Apps => (apps::ACCEPT, reach.api_version.as_deref()),
+        Dialect::Integrations => (integrations::ACCEPT, None),
+    };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
-    if let Some(version) = &reach.api_version {
+    if let Some(version) = version {
         let version = HeaderValue::from_str(version).map_err(|_| BuildError::Version)?;
         headers.insert("x-github-api-version", version);
     }

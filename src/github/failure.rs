@@ -30,6 +30,12 @@ pub enum Kind {
     Moved,
     /// The installation cannot grant what was asked.
     ScopeRefused,
+    /// The user is not one on whose behalf this installation may act.
+    UserRefused,
+    /// The dialect has no words for what was asked. GitHub was not asked.
+    Unsupported,
+    /// The dialect has no tokens on behalf of users. GitHub was not asked.
+    UserTokensUnsupported,
     /// GitHub wants fewer calls.
     RateLimited,
     /// An answer that is not trusted: malformed, too long, or wider than what was asked.
@@ -49,6 +55,9 @@ impl Kind {
             Self::NotFound => "not_found",
             Self::Moved => "moved",
             Self::ScopeRefused => "scope_refused",
+            Self::UserRefused => "user_refused",
+            Self::Unsupported => "unsupported",
+            Self::UserTokensUnsupported => "user_tokens_unsupported",
             Self::RateLimited => "rate_limited",
             Self::BadAnswer => "bad_answer",
             Self::Unavailable => "unavailable",
@@ -75,8 +84,12 @@ impl Failure {
 /// Statuses come first, texts decide only where GitHub uses one status for several things:
 /// <https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api>.
 pub(crate) fn classify(answer: &Answer) -> Failure {
+    as_kind(kind_of(answer, &answer.message()), answer)
+}
+
+/// The failure of a class that a caller has found out by what it asked for.
+pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
     let said = answer.message();
-    let kind = kind_of(answer, &said);
     let advice = match kind {
         Kind::AppRejected if answer.status == 401 => {
             "check app.id, the private key and the machine's clock with `ghtokend check`"
@@ -95,6 +108,8 @@ pub(crate) fn classify(answer: &Answer) -> Failure {
         Kind::ScopeRefused => "ask for less, or have an owner accept more permissions for the app",
         Kind::RateLimited => "wait as long as Retry-After says",
         Kind::BadAnswer => "check github.api_url and github.api_version",
+        Kind::UserRefused => "check that user= is the number of a user who belongs to the account",
+        Kind::Unsupported | Kind::UserTokensUnsupported => "ask for what this GitHub can do",
         Kind::Unavailable | Kind::TimedOut => "it is likely to pass: try again",
     };
     let message = format!("{} answered {}{said}: {advice}{}", answer.what, answer.status, trace(answer));

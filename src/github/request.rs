@@ -22,4 +22,17 @@ impl Request {
         }
         Self { what, method: Method::GET, url, body: None }
     }
+
+    /// A `GET` of what GitHub has linked to.
+    pub(crate) fn to(url: Url, what: &'static str) -> Self {
+        Self { what, method: Method::GET, url, body: None }
+    }
+}
+
+/// `link`, a URL that GitHub has told us, if it leads to where `base` is: whatever follows it carries the app JWT.
+pub(crate) fn on_origin_of(base: &Url, link: &str) -> Option<Url> {
+    let url = base.join(link).ok()?;
+    // A name in it would become a credential beside the app JWT.
+    let plain = url.username().is_empty() && url.password().is_none();
+    (plain && url.origin() == base.origin()).then_some(url)
 }

@@ -40,6 +40,17 @@ pub struct InstallationToken {
     pub expires_at: String,
     /// What it may do.
     pub grant: Grant,
+    /// The user on whose behalf it acts, if any.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// The user on whose behalf a token acts, as GitHub described that user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnBehalfOf {
+    /// GitHub's number for the user.
+    pub user: UserId,
+    /// GitHub's object, byte for byte: JSON that has been read once and is passed on unread.
+    pub json: String,
 }
 
 /// The extent of a token, as far as GitHub said. A member that GitHub left out is `None`.

@@ -8,7 +8,7 @@ use url::Url;
 use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
 use super::token;
 use crate::broker::{TokenRequest, Vended};
-use crate::model::{Scope, Secret, Selector};
+use crate::model::{Dialect, RepositoryName, Scope, Secret, Selector};
 
 /// What git says about the credential it wants, or wants to be rid of.
 #[derive(Debug, Default)]
@@ -65,20 +65,29 @@ impl Description {
 
     /// What git wants, narrowed by the query as in `GET /token`: the repository of `path` unless the query chooses.
     /// `None`: git asks for something that can be no repository.
-    pub(super) fn request(&self, query: &str, headers: &HeaderMap) -> Result<Option<TokenRequest>, Refusal> {
+    ///
+    /// git cannot choose: where the dialect knows no narrowing, it is the plain token of the repository's owner.
+    pub(super) fn request(
+        &self,
+        query: &str,
+        headers: &HeaderMap,
+        dialect: Dialect,
+    ) -> Result<Option<TokenRequest>, Refusal> {
         let mut request = token::read(query, headers)?;
         let Some(path) = &self.path else { return Ok(Some(request)) };
         if request.selector != Selector::Default || request.scope.names_repositories() {
             return Ok(Some(request));
         }
         let Some((owner, name)) = repository(path) else { return Ok(None) };
-        let (Ok(owner), Ok(name)) = (owner.parse(), name.parse()) else { return Ok(None) };
-        let scope = Scope {
-            repositories: Some([std::clone::Clone::clone(&name)].into()),
-            ..(*request.scope).clone()
-        };
-        request.selector = Selector::Repository(owner, name);
-        request.scope = scope.into();
+        let (Ok(owner), Ok(name)) = (owner.parse(), name.parse::<RepositoryName>()) else { return Ok(None) };
+        match dialect {
+            Dialect::Apps => {
+                let repositories = Some([name.clone()].into());
+                request.selector = Selector::Repository(owner, name);
+                request.scope = Scope { repositories, ..(*request.scope).clone() }.into();
+            }
+            Dialect::Integrations => request.selector = Selector::Owner(owner),
+        }
         Ok(Some(request))
     }
 

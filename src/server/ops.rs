@@ -54,6 +54,7 @@ pub(super) fn status(server: &Server) -> Reply {
         app: held.key.app.to_string(),
         installation_id: held.key.installation.get(),
         account: held.entry.account.clone(),
+        user_id: held.key.user.map(|user| user.get()),
         scope: held.key.scope.to_string(),
         state: held.state.as_str().to_owned(),
         expires_at: held.entry.token.expires_at.clone(),

@@ -71,9 +71,6 @@ impl From<broker::Error> for Refusal {
                 Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
             }
             Error::UnknownApp(_) => Self::new(StatusCode::NOT_FOUND, "unknown_app", message),
-            Error::UserTokensUnsupported => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported", message)
-            }
             Error::Crashed => {
                 Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
             }
@@ -93,6 +90,15 @@ impl From<broker::Error> for Refusal {
                     Kind::NotFound => Self::new(StatusCode::NOT_FOUND, "unknown_installation", message),
                     Kind::ScopeRefused => {
                         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", message)
+                    }
+                    Kind::UserRefused => {
+                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_not_authorized", message)
+                    }
+                    Kind::Unsupported => {
+                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_upstream", message)
+                    }
+                    Kind::UserTokensUnsupported => {
+                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported", message)
                     }
                     Kind::RateLimited => {
                         Self::later(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message, wait)

@@ -71,7 +71,8 @@ pub fn render(installation: InstallationId, account: Option<&str>, token: &Insta
         permissions: grant.permissions.as_ref(),
         repository_selection: grant.repository_selection.as_deref(),
         repositories: repositories.as_ref().map(|names| names.iter().map(String::as_str).collect()),
-        on_behalf_of: None,
+        // GitHub's own object was read once: it is JSON.
+        on_behalf_of: token.on_behalf_of.as_ref().and_then(|who| serde_json::from_str(&who.json).ok()),
     };
     let mut json = serde_json::to_vec(&body).unwrap_or_default();
     json.push(b'\n');

@@ -49,6 +49,7 @@ fn github(file: &mut File, settings: &Settings) {
     file.section("github");
     file.key("api_url", text(github.api_url.as_str().trim_end_matches('/')));
     file.key("web_url", text(github.web_url.as_str().trim_end_matches('/')));
+    file.key("dialect", text(github.dialect.as_str()));
     file.key("api_version", text(github.api_version.as_deref().unwrap_or_default()));
     file.key("ca_file", path(&github.ca_file));
     file.key("proxy", text(&github.proxy.as_ref().map_or_else(String::new, ToString::to_string)));

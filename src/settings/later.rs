@@ -5,10 +5,6 @@ use super::error::Error;
 use super::values::Values;
 
 pub(super) fn refuse(values: &Values) -> Result<(), Error> {
-    let dialect = values.get("github.dialect");
-    if dialect.word(&[("apps", false), ("integrations", true)])? {
-        return Err(dialect.error("\"integrations\" is not spoken by this version: only \"apps\" is"));
-    }
     let secret = values.get("webhook.secret_file");
     if secret.non_empty()?.is_some() {
         return Err(secret.error("webhooks are not served by this version: leave it empty"));

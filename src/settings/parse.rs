@@ -7,6 +7,7 @@ use super::error::{Error, quote};
 use super::url::{api, base, proxy, web_of};
 use super::values::{Item, MOST, Values};
 use super::{Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, later};
+use crate::model::Dialect;
 
 pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Settings, Error> {
     later::refuse(values)?;
@@ -100,6 +101,8 @@ fn github(values: &Values) -> Result<Github, Error> {
     Ok(Github {
         api_url,
         web_url,
+        dialect: get("dialect")
+            .word(&[Dialect::Apps, Dialect::Integrations].map(|dialect| (dialect.as_str(), dialect)))?,
         api_version: api_version(get("api_version"))?,
         ca_file: get("ca_file").path()?,
         proxy: proxy(get("proxy"))?,

@@ -11,7 +11,7 @@ use ghtokend::broker::{self, Broker};
 use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use ghtokend::github::{Failure, Github, Kind, Reply as GithubReply};
-use ghtokend::model::{App, AppName, Installation, Minted, Selector, TokenKey};
+use ghtokend::model::{App, AppName, Dialect, Installation, Minted, Scope, Selector, TokenKey, UserId};
 use ghtokend::server::listen::{Listeners, bind_tcp};
 use ghtokend::server::{self, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
@@ -438,6 +438,14 @@ struct PanicsOnce {
 }
 
 impl Github for PanicsOnce {
+    fn dialect(&self) -> Dialect {
+        Dialect::Apps
+    }
+
+    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
         Box::pin(async {
             assert!(self.panicked.swap(true, std::sync::atomic::Ordering::SeqCst), "a defect");
@@ -453,7 +461,7 @@ impl Github for PanicsOnce {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
+    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
         Box::pin(async { Err(Failure::new(Kind::NotFound, "nobody")) })
     }
 }
@@ -462,6 +470,14 @@ impl Github for PanicsOnce {
 struct NeverAnswers;
 
 impl Github for NeverAnswers {
+    fn dialect(&self) -> Dialect {
+        Dialect::Apps
+    }
+
+    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
         Box::pin(std::future::pending())
     }
@@ -474,7 +490,7 @@ impl Github for NeverAnswers {
         Box::pin(std::future::pending())
     }
 
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
+    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
         Box::pin(std::future::pending())
     }
 }

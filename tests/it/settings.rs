@@ -124,9 +124,8 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("a named app without a key", "", &[("GHTOKEND_APPS__ONE__ID", "1")], "GHTOKEND_APPS__ONE__ID: no private key for this app: set apps.one.private_key_file"),
     ("a default that is none", "[apps.one]\nid = 1\nprivate_key_file = 'a'\ndefault = 'sure'\n", &[], "g.toml:4:11: apps.one.default: \"sure\" is not true or false"),
     ("default without a name", "[app]\ndefault = true\n", &[], "g.toml:2:1: app.default is not a known key; the nearest one is app.id"),
-    // What this version does not do.
-    ("the preview", "[github]\ndialect = 'integrations'\n", &[], "g.toml:2:11: github.dialect: \"integrations\" is not spoken by this version: only \"apps\" is"),
     ("no dialect", "[github]\ndialect = 'graphql'\n", &[], "g.toml:2:11: github.dialect: \"graphql\" is not one of apps, integrations"),
+    // What this version does not do.
     ("webhooks", "[webhook]\nsecret_file = '/run/MARKER'\n", &[], "g.toml:2:15: webhook.secret_file: webhooks are not served by this version: leave it empty"),
     ("revoking", "", &[("GHTOKEND_SHUTDOWN__REVOKE", "true")], "GHTOKEND_SHUTDOWN__REVOKE: tokens are not revoked at exit by this version: leave it false"),
     ("prefetch", "\n[[prefetch]]\nowner = 'acme'\n", &[], "g.toml:2:1: [[prefetch]] is not done by this version: remove the entries; the first request mints"),
@@ -161,6 +160,7 @@ max_connections = 1024
 [github]
 api_url = "https://api.github.com"
 web_url = "https://github.com"
+dialect = "apps"
 api_version = "2022-11-28"
 ca_file = ""
 proxy = ""
@@ -206,6 +206,7 @@ fn the_effective_configuration_can_be_used_as_a_file() {
         max_connections = 0x10
         [github]
         api_url = "https://GHES.example.com:8443/api/v3/"
+        dialect = "integrations"
         api_version = ""
         proxy = "http://proxy.example.com:3128"
         connect_timeout = "1h 30m"
@@ -232,6 +233,7 @@ fn the_effective_configuration_can_be_used_as_a_file() {
         "max_connections = 16",
         r#"api_url = "https://ghes.example.com:8443/api/v3""#,
         r#"web_url = "https://ghes.example.com:8443""#,
+        r#"dialect = "integrations""#,
         r#"connect_timeout = "1h30m""#,
         r#"request_timeout = "500ms""#,
         r#"settle = "2s""#,

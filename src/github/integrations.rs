@@ -1,0 +1,348 @@
+//! Dialect `integrations`: the preview of 2016, for servers that speak it. Builds requests and reads answers; does no
+//! I/O.
+//!
+//! <https://web.archive.org/web/20161114184934/https://developer.github.com/v3/integrations/>
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::answer::Answer;
+use super::failure::{Failure, Kind, as_kind};
+use super::minted;
+use super::request::{Request, on_origin_of};
+use crate::model::{
+    Grant, Installation, InstallationId, InstallationToken, OnBehalfOf, Scope, Selector, UserId,
+};
+
+/// The media type of every call: without it the preview is not there.
+pub(crate) const ACCEPT: &str = "application/vnd.github.machine-man-preview+json";
+
+/// An installation as the list has it, with the place where its tokens are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub installation: Installation,
+    /// As GitHub wrote it.
+    access_tokens_url: Option<String>,
+}
+
+impl Listed {
+    pub(crate) fn is(&self, selector: &Selector) -> bool {
+        match selector {
+            Selector::Id(id) => self.installation.id == *id,
+            Selector::Owner(login) => {
+                let account = self.installation.account.as_deref();
+                account.is_some_and(|account| account.eq_ignore_ascii_case(login.as_str()))
+            }
+            Selector::Default | Selector::Repository(..) | Selector::Enterprise(_) => false,
+        }
+    }
+}
+
+/// What cannot be said in this dialect is refused: another token than the one that was asked for would be a guess, or
+/// wider.
+pub(crate) fn can_serve(selector: &Selector, scope: &Scope) -> Result<(), Failure> {
+    let what = match selector {
+        Selector::Repository(..) => {
+            "narrows no token to a repository: ask with owner=LOGIN, for all that the app may do there"
+        }
+        Selector::Enterprise(_) => "knows no enterprises: choose with owner=LOGIN or installation=ID",
+        Selector::Default | Selector::Id(_) | Selector::Owner(_) if *scope != Scope::default() => {
+            "narrows no tokens: leave repositories, repository_ids and permissions out, for all that the app may do"
+        }
+        Selector::Default | Selector::Id(_) | Selector::Owner(_) => return Ok(()),
+    };
+    Err(Failure::new(Kind::Unsupported, format!("GitHub's Integrations API {what}")))
+}
+
+/// One page of the installations, the first of as many as there are.
+pub(crate) fn installations(base: &Url) -> Request {
+    let mut request =
+        Request::get("listing the app's installations", base, &["integration", "installations"]);
+    // Not on the page, but clients of the time sent it. Who does not know it is asked for more pages.
+    request.url.set_query(Some("per_page=100"));
+    request
+}
+
+pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Listed>, Failure> {
+    #[derive(Deserialize)]
+    struct Wire {
+        id: Id,
+        account: Option<Account>,
+        access_tokens_url: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Account {
+        login: Option<String>,
+    }
+    if answer.status == 404 {
+        // Not "no installations", which would throw out the tokens of all of them.
+        let what =
+            "this GitHub does not speak the preview: check github.api_url, and that github.dialect is meant";
+        return Err(Failure::bad_answer(answer, what));
+    }
+    let read = |wire: Wire| {
+        let id = wire.id.number().and_then(InstallationId::new);
+        let installation = Installation {
+            id: id
+                .ok_or_else(|| Failure::bad_answer(answer, "an installation's id is not a number above 0"))?,
+            account: wire.account.and_then(|account| account.login),
+            // Nothing is said about either.
+            permissions: [].into(),
+            suspended: false,
+        };
+        Ok(Listed { installation, access_tokens_url: wire.access_tokens_url })
+    };
+    answer.expect(200)?.json::<Vec<Wire>>()?.into_iter().map(read).collect()
+}
+
+/// The request for a token goes where GitHub says, unless that is elsewhere: it carries the app JWT.
+pub(crate) fn mint(base: &Url, listed: &Listed, user: Option<UserId>) -> Result<Request, Failure> {
+    #[derive(Serialize)]
+    struct Body {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_id: Option<String>,
+    }
+    let url = listed.access_tokens_url.as_deref().and_then(|link| on_origin_of(base, link));
+    let url = url.ok_or_else(|| {
+        let id = listed.installation.id;
+        let message = format!(
+            "the access_tokens_url of installation {id} is missing or not on the host of github.api_url, and the \
+             app JWT is sent nowhere else: check github.api_url"
+        );
+        Failure::new(Kind::BadAnswer, message)
+    })?;
+    let body = Body { user_id: user.map(|user| user.to_string()) };
+    let body = serde_json::to_vec(&body).ok();
+    Ok(Request { method: Method::POST, body, ..Request::to(url, "minting a token") })
+}
+
+/// The token that was asked for on behalf of `user`, or of nobody, and the moment of its expiry. One that is somebody
+/// else's is refused.
+pub(crate) fn read_mint(
+    answer: &Answer,
+    user: Option<UserId>,
+) -> Result<(InstallationToken, Timestamp), Failure> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        token: String,
+        expires_at: String,
+        /// Null without a user, and absent since 2017.
+        #[serde(borrow)]
+        on_behalf_of: Option<&'a RawValue>,
+    }
+    if answer.status == 422 && user.is_some() {
+        // Nothing else was asked for that could be refused.
+        return Err(as_kind(Kind::UserRefused, answer));
+    }
+    let wire: Wire<'_> = answer.expect(201)?.json()?;
+    let on_behalf_of = wire.on_behalf_of.map(|json| read_user(answer, json)).transpose()?;
+    if on_behalf_of.as_ref().map(|who| who.user) != user {
+        let what = match user {
+            Some(_) => "its token is not on behalf of the user that was asked for",
+            None => "its token is on behalf of a user, and none was asked for",
+        };
+        return Err(Failure::bad_answer(answer, what));
+    }
+    let expires = minted::expiry(answer, &wire.expires_at)?;
+    let secret = minted::secret(answer, wire.token)?;
+    let grant = Grant::default();
+    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of }, expires))
+}
+
+fn read_user(answer: &Answer, json: &RawValue) -> Result<OnBehalfOf, Failure> {
+    #[derive(Deserialize)]
+    struct Wire {
+        id: Id,
+    }
+    // A list with one item would pass for it.
+    let object = json.get().starts_with('{').then(|| serde_json::from_str::<Wire>(json.get()).ok()).flatten();
+    let user = object.and_then(|wire| wire.id.number()).and_then(UserId::new);
+    let user = user.ok_or_else(|| Failure::bad_answer(answer, "its on_behalf_of is no user with an id"))?;
+    Ok(OnBehalfOf { user, json: json.get().to_owned() })
+}
+
+/// The preview writes ids as numbers where it answers and as strings where it is asked: either is understood.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(u64),
+    Text(String),
+}
+
+impl Id {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => {
+                text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.to_owned().into(), ..Answer::empty("x") }
+    }
+
+    fn base() -> Url {
+        "https://ghe.example/api/v3".parse().unwrap()
+    }
+
+    fn listed(id: &str, login: &str, url: &str) -> Vec<Listed> {
+        let body = format!(
+            "[{{\"id\":{id},\"account\":{{\"login\":{login:?},\"id\":1}},\"access_tokens_url\":{url:?},\"x\":[]}}]"
+        );
+        read_installations(&answer(200, &body)).unwrap()
+    }
+
+    /// The two answers of the preview's page, shortened.
+    const PLAIN: &str =
+        r#"{"token":"v1.1f699f1069f60xxx","expires_at":"2016-07-11T22:14:10Z","on_behalf_of":null}"#;
+    const OF_2017: &str = r#"{"token":"v1.1f699f1069f60xxx","expires_at":"2017-03-06T23:17:47Z"}"#;
+
+    fn on_behalf_of(json: &str) -> String {
+        PLAIN.replace("null", json)
+    }
+
+    fn user(id: u64) -> Option<UserId> {
+        UserId::new(id)
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_the_list_says() {
+        let [listed] = &listed("1", "github", "https://ghe.example/api/v3/installations/1/access_tokens")[..]
+        else {
+            panic!("one installation");
+        };
+        let body = |user| {
+            let request = mint(&base(), listed, user).unwrap();
+            assert_eq!(request.url.as_str(), "https://ghe.example/api/v3/installations/1/access_tokens");
+            String::from_utf8(request.body.unwrap()).unwrap()
+        };
+        assert_eq!((body(None), body(user(42))), ("{}".into(), "{\"user_id\":\"42\"}".into()));
+    }
+
+    #[test]
+    fn the_app_jwt_is_sent_to_no_other_origin() {
+        for foreign in [
+            "https://evil.example/installations/1/access_tokens",
+            "http://ghe.example/installations/1/access_tokens",
+            "https://ghe.example:8443/installations/1/access_tokens",
+            "//evil.example/x",
+            "https://name@ghe.example/x",
+            "https://name:word@ghe.example/x",
+            "https://ghe.example@evil.example/x",
+            "javascript:x",
+            "https://",
+        ] {
+            let failure = mint(&base(), &listed("1", "github", foreign)[0], None).err().unwrap();
+            assert_eq!(failure.kind, Kind::BadAnswer, "{foreign}");
+        }
+        let silent = read_installations(&answer(200, "[{\"id\":1}]")).unwrap();
+        assert!(mint(&base(), &silent[0], None).is_err());
+    }
+
+    #[test]
+    fn an_installation_is_found_by_id_and_by_owner_in_any_case() {
+        for id in ["7", "\"7\""] {
+            let list = listed(id, "OctoCat", "x");
+            let owner = Selector::Owner("octocat".parse().unwrap());
+            let by_id = |id| Selector::Id(InstallationId::new(id).unwrap());
+            assert!(list[0].is(&owner) && list[0].is(&by_id(7)) && !list[0].is(&by_id(8)), "{id}");
+        }
+        for id in ["0", "\"\"", "\"+7\"", "-1", "1.5", "null", "\"18446744073709551616\""] {
+            let body = format!("[{{\"id\":{id}}}]");
+            assert!(read_installations(&answer(200, &body)).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_there_is_no_empty_list() {
+        let failure = read_installations(&answer(404, "{\"message\":\"Not Found\"}")).unwrap_err();
+        assert_eq!(failure.kind, Kind::BadAnswer, "{failure}");
+    }
+
+    #[test]
+    fn a_plain_token_says_so_or_says_nothing() {
+        for body in [PLAIN, OF_2017] {
+            let (token, _) = read_mint(&answer(201, body), None).unwrap();
+            assert_eq!(token.on_behalf_of, None);
+            // A plain token may do more than one on behalf of a user.
+            let failure = read_mint(&answer(201, body), user(42)).unwrap_err();
+            assert_eq!(failure.kind, Kind::BadAnswer, "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_users_token_has_the_user_as_github_wrote_it() {
+        for json in
+            [r#"{"login":"octocat","id":42,  "x":{"id":7}}"#, r#"{"id":"42","site_admin":false,"big":1e400}"#]
+        {
+            let body = on_behalf_of(json);
+            let (token, _) = read_mint(&answer(201, &body), user(42)).unwrap();
+            assert_eq!(token.on_behalf_of.unwrap().json, json);
+            for other in [user(7), None] {
+                let failure = read_mint(&answer(201, &body), other).unwrap_err();
+                assert_eq!(failure.kind, Kind::BadAnswer, "{failure}");
+            }
+        }
+        for json in ["42", "[42]", "{}", "{\"id\":null}", "{\"id\":0}", "{\"id\":\"x\"}", "\"octocat\"", "{"]
+        {
+            assert!(read_mint(&answer(201, &on_behalf_of(json)), user(42)).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_422_is_the_users_only_if_one_was_asked_for() {
+        let refused = answer(422, "{\"message\":\"Validation Failed\"}");
+        assert_eq!(read_mint(&refused, user(42)).unwrap_err().kind, Kind::UserRefused);
+        assert_eq!(read_mint(&refused, None).unwrap_err().kind, Kind::ScopeRefused);
+    }
+
+    #[test]
+    fn what_this_dialect_cannot_say_is_refused() {
+        let narrowed = Scope { permissions: Some([].into()), ..Scope::default() };
+        let repository = Selector::Repository("acme".parse().unwrap(), "widgets".parse().unwrap());
+        let enterprise = Selector::Enterprise("acme".parse().unwrap());
+        for (selector, scope) in [
+            (&Selector::Default, &narrowed),
+            (&repository, &Scope::default()),
+            (&enterprise, &Scope::default()),
+        ] {
+            assert_eq!(can_serve(selector, scope).unwrap_err().kind, Kind::Unsupported, "{selector:?}");
+        }
+        assert!(can_serve(&Selector::Default, &Scope::default()).is_ok());
+    }
+
+    fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = proptest::collection::vec(any::<u8>(), 0..200);
+        let token = "\\PC{0,20}".prop_map(|text| {
+            format!("{{\"token\":{text:?},\"expires_at\":{text:?},\"on_behalf_of\":{{\"id\":{text:?}}}}}")
+                .into()
+        });
+        let list = "[0-9a-z\":{},]{0,40}".prop_map(|text| format!("[{{\"id\":{text}}}]").into());
+        prop_oneof![bytes, token, list]
+    }
+
+    proptest! {
+        #[test]
+        fn readers_never_panic(status in 100u16..600, body in nearly_json(), id in any::<u64>()) {
+            for status in [status, 200, 201] {
+                let answer = Answer { status, body: body.clone().into(), ..Answer::empty("x") };
+                let _ = (read_mint(&answer, user(id)), read_mint(&answer, None));
+                for listed in read_installations(&answer).unwrap_or_default() {
+                    let _ = mint(&base(), &listed, None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What both dialects demand of a token that has just been minted. Neither its length nor its shape is looked at beyond
+//! what keeps it from breaking a header.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answer::Answer;
+use super::failure::Failure;
+use crate::model::Secret;
+
+/// The token itself, if a header can carry it.
+pub(crate) fn secret(answer: &Answer, token: String) -> Result<Secret, Failure> {
+    let secret = Secret::from(token);
+    let text = secret.expose();
+    if (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(secret);
+    }
+    Err(Failure::bad_answer(answer, "its token is empty, over 8 KiB, or not plain ASCII"))
+}
+
+/// The end of its life.
+pub(crate) fn expiry(answer: &Answer, expires_at: &str) -> Result<Timestamp, Failure> {
+    expires_at.parse().map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))
+}
+
+/// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
+pub(crate) fn lifetime(answer: &Answer, expires: Timestamp, now: Timestamp) -> Result<Duration, Failure> {
+    let lifetime = expires.duration_since(now);
+    if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&lifetime) {
+        let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
+        return Err(Failure::bad_answer(answer, &what));
+    }
+    Duration::try_from(lifetime).map_err(|_| Failure::bad_answer(answer, "its token has expired"))
+}
+
+/// GitHub's stateless tokens are some 520 bytes long; nothing says that they stay so.
+const LONGEST_TOKEN: usize = 8 * 1024;
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        Answer { status: 201, ..Answer::empty("minting a token") }
+    }
+
+    #[test]
+    fn tokens_that_would_break_a_header_or_a_buffer_are_refused() {
+        for (token, ok) in [("ghs_x", true), ("", false), ("a b", false), ("a\nb", false), ("ä", false)] {
+            assert_eq!(secret(&answer(), token.to_owned()).is_ok(), ok, "{token:?}");
+        }
+        assert!(secret(&answer(), "x".repeat(8192)).is_ok());
+        assert!(secret(&answer(), "x".repeat(8193)).is_err());
+    }
+
+    #[test]
+    fn expiry_may_come_with_fractions_and_offsets() {
+        let read = |at: &str| expiry(&answer(), at);
+        let expected = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
+        for at in ["2026-11-22T10:00:00Z", "2026-11-22T12:00:00+02:00", "2026-11-22T10:00:00.000Z"] {
+            assert_eq!(read(at), Ok(expected), "{at}");
+        }
+        for at in ["", "soon", "1795341600", "2026-11-22"] {
+            assert!(read(at).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn only_lifetimes_from_two_seconds_to_a_day_are_believed() {
+        let now = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
+        for (seconds, ok) in
+            [(-1, false), (0, false), (1, false), (2, true), (3600, true), (86_400, true), (86_401, false)]
+        {
+            let expires = now + SignedDuration::from_secs(seconds);
+            assert_eq!(lifetime(&answer(), expires, now).is_ok(), ok, "{seconds}");
+        }
+    }
+}
