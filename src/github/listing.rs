@@ -108,3 +108,67 @@ impl Lists {
 
 /// Accounts are rarely renamed; when one is, and its old name taken by another, this bounds the mistake.
 const KEPT_FOR: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// A list without installations, read and counted.
+    async fn counted(reads: Arc<AtomicUsize>) -> Result<Vec<Listed>, Failure> {
+        reads.fetch_add(1, Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+
+    fn listing() -> (Listing, Arc<ManualClock>) {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        (Listing::new(clock.clone()), clock)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_when_there_is_none_when_it_is_old_and_when_it_lacks_something() {
+        let (listing, clock) = listing();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let ask = async |there: Option<()>| {
+            let read = || counted(Arc::clone(&reads));
+            listing.find(&AppName::default(), |_| there, read).await.unwrap();
+            reads.load(Ordering::SeqCst)
+        };
+        assert_eq!((ask(None).await, ask(Some(())).await, ask(None).await), (1, 1, 2));
+        clock.advance(KEPT_FOR - Duration::from_secs(1));
+        assert_eq!(ask(Some(())).await, 2);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((ask(Some(())).await, ask(Some(())).await), (3, 3));
+        listing.forget(&AppName::default());
+        assert_eq!(ask(Some(())).await, 4);
+    }
+
+    #[tokio::test]
+    async fn who_comes_just_after_a_read_has_landed_is_served_by_it() {
+        let (listing, _) = listing();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let app = AppName::default();
+        let read = async |seen| listing.read(&app, seen, || counted(Arc::clone(&reads))).await.unwrap();
+        // Both looked before there was a list, and the second joined when the first was done.
+        let first = read(None).await;
+        assert!(Arc::ptr_eq(&read(None).await, &first));
+        // Both found the same list wanting.
+        let second = read(Some(Arc::clone(&first))).await;
+        assert!(Arc::ptr_eq(&read(Some(first)).await, &second));
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_a_failure_and_the_next_one_is_tried() {
+        let (listing, _) = listing();
+        let app = AppName::default();
+        let panics = listing.find(&app, |_| Some(()), || async { panic!("a defect") }).await;
+        assert_eq!(panics.unwrap_err().kind, Kind::BadAnswer);
+        let reads = Arc::new(AtomicUsize::new(0));
+        assert_eq!(listing.find(&app, |_| Some(()), || counted(reads)).await, Ok(Some(())));
+    }
+}
