@@ -18,7 +18,9 @@ pub use client::{BuildError, Reach};
 pub use failure::{Failure, Kind};
 pub use upstream::Upstream;
 
-use crate::model::{App, AppName, Dialect, Installation, Minted, Scope, Selector, TokenKey, UserId};
+use crate::model::{
+    App, AppName, Dialect, Identity, Installation, Minted, Scope, Secret, Selector, TokenKey, UserId,
+};
 
 /// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
 pub trait Github: Send + Sync + 'static {
@@ -40,6 +42,10 @@ pub trait Github: Send + Sync + 'static {
 
     /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT.
     fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
+
+    /// Who the user is that came by with `nonce`. Every call spends a nonce, also one whose answer is lost: it must not
+    /// be repeated, shared or remembered, and is not repeated here.
+    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity>;
 }
 
 /// An answer that is under way.

@@ -6,10 +6,12 @@ pub mod installation;
 pub mod scope;
 pub mod secret;
 pub mod token;
+pub mod user;
 
 pub use dialect::Dialect;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};
 pub use scope::{Level, Permission, Scope};
 pub use secret::{Secret, redact};
-pub use token::{Grant, InstallationToken, Minted, OnBehalfOf, TokenKey};
+pub use token::{Grant, InstallationToken, Minted, TokenKey};
+pub use user::{Identity, User};

@@ -26,6 +26,12 @@ pub(crate) fn can_serve(user: Option<UserId>) -> Result<(), Failure> {
     user.map_or(Ok(()), |_| Err(Failure::new(Kind::UserTokensUnsupported, message)))
 }
 
+/// Users sign in by OAuth here.
+pub(crate) fn cannot_identify() -> Failure {
+    let message = "GitHub's Apps API knows no nonces: sign the user in with GitHub's web or device flow";
+    Failure::new(Kind::Unsupported, message)
+}
+
 pub(crate) fn app(base: &Url) -> Request {
     Request::get("asking GitHub who the app is", base, &["app"])
 }

@@ -109,6 +109,11 @@ impl Client {
         self.send(&request, &self.jwt(app)?.jwt).await
     }
 
+    /// The answer to `request`, which is sent at most once, whatever comes of it.
+    pub(crate) async fn call_once(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+        self.send(&request, &self.jwt(app)?.jwt).await
+    }
+
     fn jwt(&self, app: &AppName) -> Result<Signed, Failure> {
         let signed = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
         signed.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))

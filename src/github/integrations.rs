@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind, as_kind};
+use super::failure::{Failure, Kind, as_kind, classify};
 use super::minted;
 use super::request::{Request, on_origin_of};
 use crate::model::{
-    Grant, Installation, InstallationId, InstallationToken, OnBehalfOf, Scope, Selector, UserId,
+    Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, Selector, User, UserId,
 };
 
 /// The media type of every call: without it the preview is not there.
@@ -138,8 +138,8 @@ pub(crate) fn read_mint(
         return Err(as_kind(Kind::UserRefused, answer));
     }
     let wire: Wire<'_> = answer.expect(201)?.json()?;
-    let on_behalf_of = wire.on_behalf_of.map(|json| read_user(answer, json)).transpose()?;
-    if on_behalf_of.as_ref().map(|who| who.user) != user {
+    let on_behalf_of = wire.on_behalf_of.map(|json| read_user(answer, "on_behalf_of", json)).transpose()?;
+    if on_behalf_of.as_ref().map(|who| who.id) != user {
         let what = match user {
             Some(_) => "its token is not on behalf of the user that was asked for",
             None => "its token is on behalf of a user, and none was asked for",
@@ -152,16 +152,60 @@ pub(crate) fn read_mint(
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of }, expires))
 }
 
-fn read_user(answer: &Answer, json: &RawValue) -> Result<OnBehalfOf, Failure> {
+/// Asks who the user is that came by with `nonce`.
+pub(crate) fn identify(base: &Url, nonce: &Secret) -> Request {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        nonce: &'a str,
+    }
+    let body = serde_json::to_vec(&Body { nonce: nonce.expose() }).ok();
+    let path = ["integration", "identity", "user"];
+    Request { method: Method::POST, body, ..Request::get("asking who the user is", base, &path) }
+}
+
+pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        user: &'a RawValue,
+        repositories_url: String,
+    }
+    match answer.status {
+        // The page leaves the status of success blank.
+        200..=299 => {
+            let Wire { user, repositories_url } = answer.json()?;
+            Ok(Identity { user: read_user(answer, "user", user)?, repositories_url })
+        }
+        404 | 422 => {
+            let what = "the nonce is unknown, used or expired, or this GitHub does not speak the preview";
+            let kind = classify(answer).kind;
+            Err(Failure::new(kind, format!("{} answered {}: {what}", answer.what, answer.status)))
+        }
+        _ => Err(classify(answer)),
+    }
+}
+
+/// The failure of an identity call: whatever else may be done about it, the same call cannot be made again.
+pub(crate) fn with_spent_nonce(failure: Failure, nonce: &Secret) -> Failure {
+    // GitHub's words are quoted in it, and they may quote ours.
+    let said = match nonce.expose() {
+        "" => failure.message,
+        nonce => failure.message.replace(nonce, "[redacted]"),
+    };
+    let message = format!("{said}; the nonce may be spent: send the user to GitHub again for a new one");
+    Failure { message, ..failure }
+}
+
+fn read_user(answer: &Answer, member: &str, json: &RawValue) -> Result<User, Failure> {
     #[derive(Deserialize)]
     struct Wire {
         id: Id,
     }
     // A list with one item would pass for it.
     let object = json.get().starts_with('{').then(|| serde_json::from_str::<Wire>(json.get()).ok()).flatten();
-    let user = object.and_then(|wire| wire.id.number()).and_then(UserId::new);
-    let user = user.ok_or_else(|| Failure::bad_answer(answer, "its on_behalf_of is no user with an id"))?;
-    Ok(OnBehalfOf { user, json: json.get().to_owned() })
+    let id = object.and_then(|wire| wire.id.number()).and_then(UserId::new);
+    let id = id.ok_or_else(|| Failure::bad_answer(answer, &format!("its {member} is no user with an id")))?;
+    Ok(User { id, json: json.get().to_owned() })
 }
 
 /// The preview writes ids as numbers where it answers and as strings where it is asked: either is understood.
@@ -323,6 +367,41 @@ mod tests {
         assert!(can_serve(&Selector::Default, &Scope::default()).is_ok());
     }
 
+    #[test]
+    fn a_nonce_is_in_the_request_and_in_no_error() {
+        let nonce = Secret::from("abc\"123".to_owned());
+        let request = identify(&base(), &nonce);
+        assert_eq!(request.url.as_str(), "https://ghe.example/api/v3/integration/identity/user");
+        assert_eq!(request.body.as_deref(), Some(&b"{\"nonce\":\"abc\\\"123\"}"[..]));
+        for status in [200, 401, 403, 404, 422, 429, 500] {
+            let said = format!("{{\"message\":{:?}}}", "no nonce abc\"123 here");
+            let failure = with_spent_nonce(read_identity(&answer(status, &said)).unwrap_err(), &nonce);
+            assert!(!failure.message.contains("abc"), "{failure}");
+            assert!(
+                failure.message.contains("the nonce may be spent: send the user to GitHub again"),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_identity_is_read_whatever_success_is_called() {
+        let body = r#"{"user":{"login":"octocat","id":1},"repositories_url":"https://x/r?user_id=1"}"#;
+        for status in [200, 201, 203] {
+            let identity = read_identity(&answer(status, body)).unwrap();
+            assert_eq!(identity.user.json, r#"{"login":"octocat","id":1}"#);
+            assert_eq!(
+                (Some(identity.user.id), &*identity.repositories_url),
+                (user(1), "https://x/r?user_id=1")
+            );
+        }
+        for body in
+            ["{}", r#"{"user":null,"repositories_url":""}"#, r#"{"user":{"id":0},"repositories_url":""}"#]
+        {
+            assert_eq!(read_identity(&answer(200, body)).unwrap_err().kind, Kind::BadAnswer, "{body}");
+        }
+    }
+
     fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..200);
         let token = "\\PC{0,20}".prop_map(|text| {
@@ -338,7 +417,7 @@ mod tests {
         fn readers_never_panic(status in 100u16..600, body in nearly_json(), id in any::<u64>()) {
             for status in [status, 200, 201] {
                 let answer = Answer { status, body: body.clone().into(), ..Answer::empty("x") };
-                let _ = (read_mint(&answer, user(id)), read_mint(&answer, None));
+                let _ = (read_mint(&answer, user(id)), read_mint(&answer, None), read_identity(&answer));
                 for listed in read_installations(&answer).unwrap_or_default() {
                     let _ = mint(&base(), &listed, None);
                 }

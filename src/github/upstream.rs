@@ -16,7 +16,8 @@ use super::request::Request;
 use super::{Github, Reply, apps, integrations, minted};
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
-    App, AppName, Dialect, Installation, InstallationToken, Minted, Scope, Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, InstallationToken, Minted, Scope, Secret, Selector,
+    TokenKey, UserId,
 };
 
 /// One GitHub, for all configured apps.
@@ -131,6 +132,16 @@ impl Upstream {
         }
     }
 
+    async fn identify(&self, app: &AppName, nonce: &Secret) -> Result<Identity, Failure> {
+        if self.dialect == Dialect::Apps {
+            return Err(apps::cannot_identify());
+        }
+        let request = integrations::identify(self.client.base(), nonce);
+        let answer = self.client.call_once(app, request).await;
+        let identity = answer.and_then(|answer| integrations::read_identity(&answer));
+        identity.map_err(|failure| integrations::with_spent_nonce(failure, nonce))
+    }
+
     /// The installation in the list that `selector` names.
     async fn listed(&self, app: &AppName, selector: &Selector) -> Result<Listed, Failure> {
         let named = |list: &[Listed]| list.iter().find(|listed| listed.is(selector)).cloned();
@@ -180,5 +191,9 @@ impl Github for Upstream {
 
     fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>> {
         Box::pin(self.who_am_i(app))
+    }
+
+    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity> {
+        Box::pin(self.identify(app, nonce))
     }
 }

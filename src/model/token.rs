@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppName, InstallationId, RepositoryId, Scope, Secret, UserId};
+use super::{AppName, InstallationId, RepositoryId, Scope, Secret, User, UserId};
 use crate::clock::BootTime;
 
 /// Which token: everything that makes one token differ from another. The key of the cache.
@@ -41,16 +41,7 @@ pub struct InstallationToken {
     /// What it may do.
     pub grant: Grant,
     /// The user on whose behalf it acts, if any.
-    pub on_behalf_of: Option<OnBehalfOf>,
-}
-
-/// The user on whose behalf a token acts, as GitHub described that user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnBehalfOf {
-    /// GitHub's number for the user.
-    pub user: UserId,
-    /// GitHub's object, byte for byte: JSON that has been read once and is passed on unread.
-    pub json: String,
+    pub on_behalf_of: Option<User>,
 }
 
 /// The extent of a token, as far as GitHub said. A member that GitHub left out is `None`.

@@ -11,7 +11,9 @@ use ghtokend::broker::{self, Broker};
 use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use ghtokend::github::{Failure, Github, Kind, Reply as GithubReply};
-use ghtokend::model::{App, AppName, Dialect, Installation, Minted, Scope, Selector, TokenKey, UserId};
+use ghtokend::model::{
+    App, AppName, Dialect, Identity, Installation, Minted, Scope, Secret, Selector, TokenKey, UserId,
+};
 use ghtokend::server::listen::{Listeners, bind_tcp};
 use ghtokend::server::{self, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
@@ -464,6 +466,10 @@ impl Github for PanicsOnce {
     fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
         Box::pin(async { Err(Failure::new(Kind::NotFound, "nobody")) })
     }
+
+    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> GithubReply<'a, Identity> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// A GitHub that takes every question and answers none.
@@ -491,6 +497,10 @@ impl Github for NeverAnswers {
     }
 
     fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> GithubReply<'a, Identity> {
         Box::pin(std::future::pending())
     }
 }

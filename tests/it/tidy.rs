@@ -48,6 +48,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),
     ("src/github/client.rs", "the app JWT goes into its header"),
+    ("src/github/integrations.rs", "a nonce goes into its request, and out of its errors"),
     ("src/github/minted.rs", "a token's bytes are checked"),
     ("src/model/secret.rs", "here it is defined"),
     ("src/server/git_credential.rs", "the token goes into its answer"),

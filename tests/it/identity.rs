@@ -1,0 +1,105 @@
+//! Who a user is, asked of the preview by a nonce: once, whatever comes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ghtokend::app;
+use ghtokend::clock::SystemClock;
+use ghtokend::fake_github::{Effect, FakeGithub, Fault, Options, Preview};
+use ghtokend::github::{Failure, Github as _, Kind, Upstream};
+use ghtokend::model::{AppName, Identity, Secret};
+use ghtokend::settings::{Environment, Settings, Sources};
+
+use crate::program::variables_for;
+
+const IDENTITY: &str = "/integration/identity/user";
+
+async fn emulator(preview: Preview) -> FakeGithub {
+    FakeGithub::start(Options { preview, seed: Some(1), ..Options::default() }).await.unwrap()
+}
+
+fn upstream(github: &FakeGithub, dialect: &str) -> Upstream {
+    let mut variables = variables_for(github);
+    variables.push(("GHTOKEND_GITHUB__DIALECT", dialect.to_owned()));
+    variables.push(("GHTOKEND_GITHUB__REQUEST_TIMEOUT", "500ms".to_owned()));
+    let environment = Environment::from_iter(variables);
+    let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap();
+    let keys = app::load_keys(&settings).unwrap();
+    app::upstream(&settings, &keys, Arc::new(SystemClock)).unwrap()
+}
+
+async fn identify(upstream: &Upstream, nonce: &str) -> Result<Identity, Failure> {
+    upstream.identify(&AppName::default(), &Secret::from(nonce.to_owned())).await
+}
+
+#[tokio::test]
+async fn a_nonce_tells_who_the_user_is_once() {
+    for identity_status in [200, 201] {
+        let github = emulator(Preview { identity_status, ..Preview::default() }).await;
+        let upstream = upstream(&github, "integrations");
+        let nonce = github.create_nonce(1, "octocat").unwrap();
+        let identity = identify(&upstream, &nonce).await.unwrap();
+        let user: serde_json::Value = serde_json::from_str(&identity.user.json).unwrap();
+        assert_eq!((identity.user.id.get(), &user["login"]), (2, &"octocat".into()));
+        assert_eq!(user.as_object().unwrap().len(), 17, "as GitHub gave it");
+        let repositories = format!("{}/installation/repositories?user_id=2", github.api_url());
+        assert_eq!(identity.repositories_url, repositories);
+        // Nothing is remembered: the second call is made, and the nonce is used.
+        let again = identify(&upstream, &nonce).await.unwrap_err();
+        assert_eq!(again.kind, Kind::NotFound);
+        assert!(again.message.contains("send the user to GitHub again for a new one"), "{again}");
+        assert_eq!(github.count("POST", IDENTITY), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_is_never_sent_twice() {
+    for (effect, kind) in [
+        (Effect::ResetBefore, Kind::Unavailable),
+        (Effect::ResetAfter, Kind::Unavailable),
+        (Effect::Html { status: 503 }, Kind::Unavailable),
+        (Effect::SecondaryLimit { status: 403, retry_after: Some(1) }, Kind::RateLimited),
+        (Effect::TruncatedBody, Kind::BadAnswer),
+        (Effect::Stall, Kind::TimedOut),
+        (Effect::Redirect { location: IDENTITY.to_owned(), status: 307 }, Kind::Moved),
+    ] {
+        let github = emulator(Preview::default()).await;
+        let upstream = upstream(&github, "integrations");
+        let nonce = github.create_nonce(1, "octocat").unwrap();
+        github.fault(Fault::new(effect.clone()).on("POST", IDENTITY).times(1));
+        let failure = identify(&upstream, &nonce).await.unwrap_err();
+        assert_eq!(failure.kind, kind, "{effect:?}: {failure}");
+        assert!(failure.message.contains("the nonce may be spent"), "{failure}");
+        assert!(!failure.message.contains(&nonce), "{failure}");
+        assert_eq!(github.count("POST", IDENTITY), 1, "{effect:?}");
+    }
+    // Not even where a wrong clock was to blame, and a mint would be tried anew.
+    let github = emulator(Preview::default()).await;
+    github.skew(3600);
+    let nonce = github.create_nonce(1, "octocat").unwrap();
+    let failure = identify(&upstream(&github, "integrations"), &nonce).await.unwrap_err();
+    assert_eq!((failure.kind, github.count("POST", IDENTITY)), (Kind::AppRejected, 1));
+}
+
+#[tokio::test]
+async fn a_nonce_that_expired_or_is_nobodys_is_said_to_be_that() {
+    // Shorter than what the app JWT bears.
+    let nonce_lifetime = Duration::from_secs(20);
+    let github = emulator(Preview { nonce_lifetime, ..Preview::default() }).await;
+    let upstream = upstream(&github, "integrations");
+    let nonce = github.create_nonce(1, "octocat").unwrap();
+    github.advance(nonce_lifetime);
+    for nonce in [nonce.as_str(), "abc123", ""] {
+        let failure = identify(&upstream, nonce).await.unwrap_err();
+        assert!(failure.message.contains("the nonce is unknown, used or expired"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn todays_dialect_knows_no_nonces_and_asks_nobody() {
+    let github = emulator(Preview::default()).await;
+    let failure = identify(&upstream(&github, "apps"), "abc123").await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Unsupported);
+    assert!(!failure.message.contains("spent"), "{failure}");
+    assert_eq!(github.counters().requests, 0);
+}
