@@ -33,7 +33,7 @@ use crate::flight::Flights;
 use crate::github::Github;
 pub use crate::github::{Failure, Kind};
 use crate::model::{
-    AppName, Dialect, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId,
+    AppName, Dialect, Identity, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -252,6 +252,13 @@ impl Broker {
             self.0.tokens.reject((*key).clone(), hash);
         }
         rejection
+    }
+
+    /// Who came by with `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.
+    pub async fn identify(&self, app: Option<&AppName>, nonce: &Secret) -> Result<Identity, Error> {
+        let app = self.app(app)?;
+        let identity = self.0.github.identify(app, nonce).await;
+        identity.map_err(|failure| Error::Github(failure).about(app))
     }
 
     /// How many tokens are in hand.

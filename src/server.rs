@@ -1,6 +1,7 @@
 //! The local endpoint. A request passes `listen`, `route`, `guard`, then its handler; an answer comes back as a value.
 
 mod git_credential;
+mod github_api;
 mod guard;
 pub mod listen;
 mod ops;
@@ -147,6 +148,12 @@ impl Server {
             }
             Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&read(body).await?)?))),
             Endpoint::Git(operation) => self.git(operation, head, read(body).await?, caller).await,
+            Endpoint::Identity => {
+                let app = github_api::app(&head.headers, &self.apps)?;
+                let nonce = github_api::read_nonce(&read(body).await?)?;
+                let identity = self.broker.identify(app.as_ref(), &nonce).await;
+                github_api::identity(&identity.map_err(github_api::no_identity)?)
+            }
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),

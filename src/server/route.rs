@@ -10,6 +10,7 @@ pub(super) enum Endpoint {
     Token,
     Reject,
     Git(GitOperation),
+    Identity,
     Healthz,
     Readyz,
     Metrics,
@@ -41,6 +42,7 @@ impl Endpoint {
             Self::Token => "token",
             Self::Reject => "reject",
             Self::Git(_) => "git_credential",
+            Self::Identity => "identity",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
@@ -50,12 +52,12 @@ impl Endpoint {
 
     /// Whether a request must say who its client is.
     pub(super) const fn needs_client(self) -> bool {
-        matches!(self, Self::Token | Self::Reject | Self::Git(_))
+        matches!(self, Self::Token | Self::Reject | Self::Git(_) | Self::Identity)
     }
 
     /// Whether it takes a body, and is asked with `POST`.
     pub(super) const fn takes_body(self) -> bool {
-        matches!(self, Self::Reject | Self::Git(_))
+        matches!(self, Self::Reject | Self::Git(_) | Self::Identity)
     }
 }
 
@@ -68,13 +70,18 @@ pub(super) fn route(surface: Surface, method: &Method, path: &str) -> Result<End
         (Surface::Tokens, "/token") => Endpoint::Token,
         (Surface::Tokens, "/token/reject") => Endpoint::Reject,
         (Surface::Tokens, "/status") => Endpoint::Status,
+        // GitHub Enterprise Servers have their API below a prefix, which their clients may insist on.
+        (Surface::Tokens, "/integration/identity/user" | "/api/v3/integration/identity/user") => {
+            Endpoint::Identity
+        }
         (Surface::Tokens, path) => match path.strip_prefix("/git-credential/") {
             Some("get") => Endpoint::Git(GitOperation::Get),
             Some("erase") => Endpoint::Git(GitOperation::Erase),
             Some(other) if is_word(other) => Endpoint::Git(GitOperation::Other),
             _ => {
                 return Err(not_found(
-                    "/token, /token/reject, /git-credential/get, store and erase, /status, /healthz, /readyz and /metrics",
+                    "/token, /token/reject, /git-credential/get, store and erase, /integration/identity/user, /status, \
+                     /healthz, /readyz and /metrics; the rest of GitHub's API is at GitHub",
                 ));
             }
         },

@@ -199,7 +199,7 @@ fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, Ref
     parse(name, item)
 }
 
-fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, Refusal> {
+pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, Refusal> {
     let Some(value) = headers.get("ghtokend-app") else { return Ok(None) };
     let name = value.to_str().unwrap_or_default().parse();
     name.map(Some).map_err(|error| Refusal::invalid(format!("header Ghtokend-App: {error}")))

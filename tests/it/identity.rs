@@ -11,6 +11,7 @@ use ghtokend::model::{AppName, Identity, Secret};
 use ghtokend::settings::{Environment, Settings, Sources};
 
 use crate::program::variables_for;
+use crate::world::{Reply, Setup, World, send};
 
 const IDENTITY: &str = "/integration/identity/user";
 
@@ -102,4 +103,77 @@ async fn todays_dialect_knows_no_nonces_and_asks_nobody() {
     assert_eq!(failure.kind, Kind::Unsupported);
     assert!(!failure.message.contains("spent"), "{failure}");
     assert_eq!(github.counters().requests, 0);
+}
+
+/// A daemon before a GitHub of this dialect.
+async fn world(dialect: &str) -> World {
+    let environment = vec![("GHTOKEND_GITHUB__DIALECT", dialect.to_owned())];
+    World::with(Setup { environment, ..Setup::default() }).await
+}
+
+async fn post(world: &World, path: &str, body: &str) -> Reply {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    send(world.address, &request).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_daemon_answers_the_identity_call_of_the_page() {
+    for path in [IDENTITY, "/api/v3/integration/identity/user"] {
+        let world = world("integrations").await;
+        let nonce = world.github.create_nonce(1, "octocat").unwrap();
+        let reply = post(&world, path, &format!("{{\"nonce\":\"{nonce}\"}}")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let body = reply.json();
+        assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["repositories_url", "user"]);
+        assert_eq!(
+            (&body["user"]["login"], body["user"].as_object().unwrap().len()),
+            (&"octocat".into(), 17)
+        );
+        assert!(body["repositories_url"].as_str().unwrap().ends_with("/installation/repositories?user_id=2"));
+        let used = post(&world, path, &format!("{{\"nonce\":\"{nonce}\"}}")).await;
+        assert_eq!((used.status, used.code().as_str()), (404, "not_found"));
+        assert!(used.message().contains("send the user to GitHub again") && !used.text().contains(&nonce));
+        assert_eq!(world.github.count("POST", IDENTITY), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_a_nonce_is_a_422_that_costs_nothing() {
+    let world = world("integrations").await;
+    for body in ["", "{}", "[]", "nonsense", "{\"nonce\":1}", "{\"nonce\":null}", "{\"nonce\":\"\"}"] {
+        let reply = post(&world, IDENTITY, body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (422, "invalid_request"), "{body}");
+        assert!(
+            reply.message().starts_with("Validation Failed: the body is {\"nonce\":"),
+            "{}",
+            reply.message()
+        );
+    }
+    assert_eq!(world.github.count("POST", IDENTITY), 0);
+    let get = world.get(IDENTITY).await;
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_not_asked_for_again() {
+    let world = world("integrations").await;
+    let nonce = world.github.create_nonce(1, "octocat").unwrap();
+    world.github.fault(Fault::new(Effect::ResetAfter).on("POST", IDENTITY));
+    let reply = post(&world, IDENTITY, &format!("{{\"nonce\":\"{nonce}\"}}")).await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
+    assert_eq!(reply.json()["retryable"], false);
+    assert!(reply.message().contains("the nonce may be spent"), "{}", reply.message());
+    assert_eq!(world.github.count("POST", IDENTITY), 1);
+}
+
+#[tokio::test]
+async fn todays_github_cannot_tell_and_is_not_asked() {
+    let world = world("apps").await;
+    let reply = post(&world, IDENTITY, "{\"nonce\":\"abc123\"}").await;
+    assert_eq!((reply.status, reply.code().as_str()), (422, "unsupported_upstream"));
+    assert_eq!(world.github.count("POST", IDENTITY), 0);
 }
