@@ -7,7 +7,7 @@ use ghtokend::fake_github::{
     Account, App, Effect, Fault, Installation, Mode, Options, TokenFormat, WiderRepositories, permissions,
 };
 
-use crate::world::{Setup, World, get, until};
+use crate::world::{Setup, World, get, send, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
 
@@ -494,6 +494,16 @@ async fn the_same_installation_id_in_two_apps_never_mixes() {
     let other = world.get("/token?app=other&owner=acme").await.json();
     assert_eq!((&demo["installation_id"], &other["installation_id"]), (&1.into(), &50.into()));
     assert_eq!(world.get("/token?owner=acme").await.json()["token"], demo["token"], "demo is the default");
+    let by_header = |query: &str, name: &str| {
+        let line = format!("GET /token?owner=acme{query} HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t");
+        let request = format!("{line}\r\nGhtokend-App: {name}\r\nConnection: close\r\n\r\n");
+        let address = world.address;
+        async move { send(address, &request).await.unwrap() }
+    };
+    assert_eq!(by_header("", "other").await.json()["token"], other["token"]);
+    assert_eq!(by_header("&app=other", "other").await.json()["token"], other["token"]);
+    assert_eq!(by_header("&app=demo", "other").await.code(), "invalid_request");
+    assert_eq!(by_header("", "nobody").await.code(), "unknown_app");
     let stranger = world.get("/token?app=other&installation=1").await;
     assert_eq!((stranger.status, stranger.code().as_str()), (404, "unknown_installation"));
     assert_eq!(world.mints(), 3);
