@@ -201,7 +201,10 @@ impl Server {
                 };
                 match self.vend(request, caller).await {
                     Ok(vended) => Ok(git_credential::answer(&vended)),
-                    Err(refusal) if refusal.code == "unknown_installation" => Ok(git_credential::nothing()),
+                    Err(refusal) if refusal.code == "unknown_installation" => {
+                        caller.record(&refusal);
+                        Ok(git_credential::nothing())
+                    }
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -224,8 +227,12 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn record(&self, refusal: &Refusal) {
         audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code);
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        self.record(refusal);
         reply::refused(refusal, self.format, self.asker.request_id)
     }
 }
