@@ -241,14 +241,16 @@ impl Broker {
 
     /// A caller says that a token no longer works. Obeyed with restraint: see [`Rejection`].
     pub fn reject(&self, hash: TokenHash) -> Rejection {
+        let in_service = |entry: &Entry| !entry.rejected && self.state(entry) != State::Dead;
         let held =
-            self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash && !entry.rejected);
+            self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash && in_service(entry));
         let Some((key, entry)) = held else { return Rejection::Unknown };
         let now = self.0.clock.boot();
         let settle = entry.life.settles_after(self.0.settle);
         let mut obeyed = self.0.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
         let rejection = obeyed.judge(&key, entry.life.age(now), settle, now);
         if rejection == Rejection::Evicted {
+            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller rejected a token");
             self.0.tokens.reject((*key).clone(), hash);
         }
         rejection

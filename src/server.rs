@@ -188,6 +188,9 @@ impl Server {
         body: Bytes,
         caller: Caller<'_>,
     ) -> Result<Reply, Refusal> {
+        if operation == GitOperation::Other {
+            return Ok(git_credential::nothing());
+        }
         let description = git_credential::Description::read(body)?;
         if !description.is_for(&self.rules.web_url) {
             return Ok(git_credential::nothing());

@@ -71,6 +71,10 @@ impl Directory {
             return Ok((found, Source::Remembered));
         }
         let found = self.ask(&question).await?;
+        if self.github.dialect() == Dialect::Integrations {
+            // There the list is what is remembered: to remember its answers too would only make them older.
+            return Ok((found, Source::Remembered));
+        }
         self.known.put(question, (Arc::clone(&found), self.clock.boot()));
         Ok((found, Source::Asked))
     }

@@ -34,12 +34,15 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.endpoint.client()?;
     let target = args.wanted.target("/token");
     let (token, web_url) = block_on(async {
+        let status = client.get("/status", "application/json").await.map_err(Failure::unreachable)?;
+        if !status.status.is_success() {
+            return Err(Failure::answered(&status));
+        }
+        let status: api::Status = serde_json::from_slice(&status.body)?;
         let token = client.get(&target, "text/plain").await.map_err(Failure::unreachable)?;
         if !token.status.is_success() {
             return Err(Failure::answered(&token));
         }
-        let status = client.get("/status", "application/json").await.map_err(Failure::unreachable)?;
-        let status: api::Status = serde_json::from_slice(&status.body)?;
         let token = Secret::from(String::from_utf8_lossy(&token.body).trim_end().to_owned());
         Ok((token, status.web_url))
     })?;
@@ -47,6 +50,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         args.command.split_first().ok_or_else(|| Failure::usage("exec needs a command after --"))?;
     let mut command = Command::new(program);
     command.args(arguments).env("GH_TOKEN", token.expose()).env("GITHUB_TOKEN", token.expose());
+    // What is inherited must not send the token to another host, nor another token along with it.
+    command.env_remove("GH_HOST").env_remove("GH_ENTERPRISE_TOKEN").env_remove("GITHUB_ENTERPRISE_TOKEN");
     if let Some(host) = enterprise_host(&web_url) {
         command.env("GH_ENTERPRISE_TOKEN", token.expose()).env("GH_HOST", host);
     }

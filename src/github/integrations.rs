@@ -186,14 +186,19 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
 }
 
 /// The failure of an identity call: whatever else may be done about it, the same call cannot be made again.
-pub(crate) fn with_spent_nonce(failure: Failure, nonce: &Secret) -> Failure {
-    // GitHub's words are quoted in it, and they may quote ours.
-    let said = match nonce.expose() {
-        "" => failure.message,
-        nonce => failure.message.replace(nonce, "[redacted]"),
+pub(crate) fn with_spent_nonce(failure: &Failure) -> Failure {
+    // None of GitHub's words are quoted: they may quote the nonce, and their advice is to try again.
+    let what = match failure.kind {
+        Kind::NotFound | Kind::ScopeRefused => "says that the nonce is unknown, used or expired",
+        Kind::RateLimited => "limits the app",
+        Kind::AppRejected => "does not accept the app (see `ghtokend check`)",
+        Kind::TimedOut => "did not answer in time",
+        Kind::Unavailable => "is not there, or broke off",
+        _ => "gave an answer that is not trusted",
     };
-    let message = format!("{said}; the nonce may be spent: send the user to GitHub again for a new one");
-    Failure { message, ..failure }
+    let message =
+        format!("GitHub {what}; the nonce may be spent: send the user to GitHub again for a new one");
+    Failure::new(failure.kind, message)
 }
 
 fn read_user(answer: &Answer, member: &str, json: &RawValue) -> Result<User, Failure> {
@@ -375,7 +380,7 @@ mod tests {
         assert_eq!(request.body.as_deref(), Some(&b"{\"nonce\":\"abc\\\"123\"}"[..]));
         for status in [200, 401, 403, 404, 422, 429, 500] {
             let said = format!("{{\"message\":{:?}}}", "no nonce abc\"123 here");
-            let failure = with_spent_nonce(read_identity(&answer(status, &said)).unwrap_err(), &nonce);
+            let failure = with_spent_nonce(&read_identity(&answer(status, &said)).unwrap_err());
             assert!(!failure.message.contains("abc"), "{failure}");
             assert!(
                 failure.message.contains("the nonce may be spent: send the user to GitHub again"),

@@ -139,7 +139,7 @@ impl Upstream {
         let request = integrations::identify(self.client.base(), nonce);
         let answer = self.client.call_once(app, request).await;
         let identity = answer.and_then(|answer| integrations::read_identity(&answer));
-        identity.map_err(|failure| integrations::with_spent_nonce(failure, nonce))
+        identity.map_err(|failure| integrations::with_spent_nonce(&failure))
     }
 
     /// The installation in the list that `selector` names.

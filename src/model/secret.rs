@@ -33,11 +33,9 @@ impl fmt::Debug for Secret {
 /// such as an upstream's error message, before it is quoted.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let in_token = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if text.contains("PRIVATE KEY-----") {
-        return Cow::Borrowed(REDACTED);
-    }
+    let text = without_keys(text);
     if !text.split(|c| !in_token(c)).any(looks_secret) {
-        return Cow::Borrowed(text);
+        return text;
     }
     let mut redacted = String::with_capacity(text.len());
     for piece in text.split_inclusive(|c| !in_token(c)) {
@@ -48,13 +46,37 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(redacted)
 }
 
-/// Whether a word has a prefix that only GitHub's tokens and JWTs have. Tokens contain dots and dashes since 2026, so
+/// `text` without the private keys in it. Only the key goes, and not the line that it stands in: else whoever puts the
+/// words into a header could take a line off the record.
+fn without_keys(text: &str) -> Cow<'_, str> {
+    let (mut kept, mut rest) = (String::new(), text);
+    while let Some((before, key)) = rest.split_once("-----BEGIN ") {
+        let Some((_, body)) = key.split_once("PRIVATE KEY-----") else { break };
+        kept.push_str(before);
+        kept.push_str(REDACTED);
+        rest = after_key(body);
+    }
+    if kept.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(kept + rest) }
+}
+
+/// What comes after the key that `body` begins with. One without its end goes on for as long as base64 does.
+fn after_key(body: &str) -> &str {
+    let whole = body.split_once("-----END ").filter(|(key, _)| !key.contains('"'));
+    let after = match whole.and_then(|(_, end)| end.split_once("-----")) {
+        Some((_, after)) => after,
+        None => body.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "+/=\\\r\n ".contains(c)),
+    };
+    if after.is_empty() && body.ends_with('\n') { "\n" } else { after }
+}
+
+/// Whether a word holds a prefix that only GitHub's tokens and JWTs have, wherever an escape may have put it. Tokens contain dots and dashes since 2026, so
 /// no pattern on their tail would be right:
 /// <https://github.blog/changelog/2026-05-15-github-app-installation-tokens-per-request-override-header/>.
 fn looks_secret(word: &str) -> bool {
-    let token = GITHUB_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && word.len() >= SHORTEST;
+    let holds = |prefix: &str| word.find(prefix).filter(|at| word.len() - at >= SHORTEST);
+    let token = GITHUB_PREFIXES.iter().any(|prefix| holds(prefix).is_some());
     let v1 = word.starts_with("v1.") && word.len() >= SHORTEST;
-    let jwt = word.starts_with("eyJ") && word.len() >= SHORTEST && word.contains('.');
+    let jwt = holds("eyJ").is_some_and(|at| word[at..].contains('.'));
     token || v1 || jwt
 }
 
@@ -79,7 +101,16 @@ mod tests {
             (&format!("/{stateless}/y"), "/[redacted]/y"),
             ("v1.1f699f1069f60abcdef0123456789", "[redacted]"),
             ("Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln!", "Bearer [redacted]!"),
+            ("\\nghs_0123456789abcdef0123456789abcdef0123", "\\[redacted]"),
+            ("%2Fghs_0123456789abcdef0123456789abcdef0123", "%[redacted]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nMIIE", "[redacted]"),
+            ("a -----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY----- b\n", "a [redacted] b\n"),
+            (
+                "{\"client\":\"-----BEGIN PRIVATE KEY-----\",\"x\":1}\n",
+                "{\"client\":\"[redacted]\",\"x\":1}\n",
+            ),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\n", "[redacted]\n"),
+            ("{\"client\":\"PRIVATE KEY-----\"}\n", "{\"client\":\"PRIVATE KEY-----\"}\n"),
             // What only looks a little like one.
             ("acme/gha_runner and acme/ghs_tools", "acme/gha_runner and acme/ghs_tools"),
             (

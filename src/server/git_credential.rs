@@ -8,7 +8,7 @@ use url::Url;
 use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
 use super::token;
 use crate::broker::{TokenRequest, Vended};
-use crate::model::{Dialect, RepositoryName, Scope, Secret, Selector};
+use crate::model::{Dialect, Login, RepositoryName, Scope, Secret, Selector};
 
 /// What git says about the credential it wants, or wants to be rid of.
 #[derive(Debug, Default)]
@@ -26,19 +26,25 @@ impl Description {
         let text = std::str::from_utf8(&body).ok().filter(|text| !text.contains(['\r', '\0']));
         let text =
             text.ok_or_else(|| Refusal::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
+        let (lines, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        if !rest.trim_start_matches('\n').is_empty() {
+            return Err(Refusal::invalid(
+                "there is more after the empty line that ends git's lines: refused",
+            ));
+        }
         let mut description = Self::default();
-        for line in text.split('\n').take_while(|line| !line.is_empty()) {
+        for line in lines.split('\n').filter(|line| !line.is_empty()) {
             let malformed =
                 || Refusal::invalid("a line is not of the form key=value, as git's credential helpers get");
             let (key, value) =
                 line.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(malformed)?;
             match key {
-                "protocol" => description.protocol = Some(value.to_owned()),
-                "host" => description.host = Some(value.to_owned()),
-                "path" => description.path = Some(value.to_owned()),
-                "password" => description.password = Some(Secret::from(value.to_owned())),
-                _ => {}
-            }
+                "protocol" => once(key, value, &mut description.protocol),
+                "host" => once(key, value, &mut description.host),
+                "path" => once(key, value, &mut description.path),
+                "password" => once(key, value, &mut description.password),
+                _ => Ok(()),
+            }?;
         }
         Ok(description)
     }
@@ -48,8 +54,8 @@ impl Description {
         let (Some(protocol), Some(host)) = (&self.protocol, &self.host) else { return false };
         let (name, port) = match host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => match port.parse() {
-                Ok(port) => (name, Some(port)),
-                Err(_) => return false,
+                Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, Some(number)),
+                _ => return false,
             },
             _ => (host.as_str(), None),
         };
@@ -63,8 +69,8 @@ impl Description {
             && web_url.port_or_known_default() == Some(port.unwrap_or(default_port))
     }
 
-    /// What git wants, narrowed by the query as in `GET /token`: the repository of `path` unless the query chooses.
-    /// `None`: git asks for something that can be no repository.
+    /// What git wants: what the query asks for as in `GET /token`, narrowed to the repository of `path` unless the query
+    /// names repositories itself. `None`: git asks for something that can be no repository, or not one of that owner.
     ///
     /// git cannot choose: where the dialect knows no narrowing, it is the plain token of the repository's owner.
     pub(super) fn request(
@@ -74,19 +80,23 @@ impl Description {
         dialect: Dialect,
     ) -> Result<Option<TokenRequest>, Refusal> {
         let mut request = token::read(query, headers)?;
-        let Some(path) = &self.path else { return Ok(Some(request)) };
-        if request.selector != Selector::Default || request.scope.names_repositories() {
+        let path = self.path.as_deref().filter(|path| !path.is_empty());
+        let Some(path) = path.filter(|_| !request.scope.names_repositories()) else {
             return Ok(Some(request));
-        }
+        };
         let Some((owner, name)) = repository(path) else { return Ok(None) };
-        let (Ok(owner), Ok(name)) = (owner.parse(), name.parse::<RepositoryName>()) else { return Ok(None) };
-        match dialect {
-            Dialect::Apps => {
-                let repositories = Some([name.clone()].into());
-                request.selector = Selector::Repository(owner, name);
-                request.scope = Scope { repositories, ..(*request.scope).clone() }.into();
-            }
-            Dialect::Integrations => request.selector = Selector::Owner(owner),
+        let (Ok(owner), Ok(name)) = (owner.parse::<Login>(), name.parse::<RepositoryName>()) else {
+            return Ok(None);
+        };
+        request.selector = match request.selector {
+            Selector::Owner(other) if other != owner => return Ok(None),
+            Selector::Default if dialect == Dialect::Apps => Selector::Repository(owner, name.clone()),
+            Selector::Default => Selector::Owner(owner),
+            chosen => chosen,
+        };
+        if dialect == Dialect::Apps {
+            let repositories = Some([name].into());
+            request.scope = Scope { repositories, ..(*request.scope).clone() }.into();
         }
         Ok(Some(request))
     }
@@ -94,6 +104,14 @@ impl Description {
     /// The token that git wants to be rid of.
     pub(super) fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
+    }
+}
+
+/// Takes an attribute that may be there once: by a line break in a URL, one host could pass for another (CVE-2020-5260).
+fn once<T: From<String>>(key: &str, value: &str, slot: &mut Option<T>) -> Result<(), Refusal> {
+    match slot.replace(T::from(value.to_owned())) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::invalid(format!("{key} is there twice: refused"))),
     }
 }
 
@@ -144,6 +162,7 @@ mod tests {
             (&github, "https", "github.com:8443", false),
             (&github, "https", "github.com:", false),
             (&github, "https", "github.com:x", false),
+            (&github, "https", "github.com:+443", false),
             (&github, "http", "github.com", false),
             (&github, "http", "github.com:443", false),
             (&github, "ssh", "github.com", false),
@@ -165,16 +184,20 @@ mod tests {
 
     #[test]
     fn lines_that_could_smuggle_are_refused() {
-        for bad in ["host=github.com\r\n", "host=git\0hub.com\n", "nonsense\n", "=x\n", "host\n"] {
+        for bad in [
+            "protocol=https\nhost=evil\nhost=github.com\n",
+            "protocol=https\nhost=github.com\n\n.evil\npath=acme/widgets\n",
+            "host=github.com\r\n",
+            "host=git\0hub.com\n",
+            "nonsense\n",
+            "=x\n",
+            "host\n",
+        ] {
             assert!(Description::read(bad.to_owned().into()).is_err(), "{bad:?}");
         }
         assert!(Description::read(Bytes::from_static(b"host=\xff\n")).is_err());
-        let ended = about("protocol=https\nhost=github.com\n\nhost=evil\n");
-        assert_eq!(ended.host.as_deref(), Some("github.com"), "a blank line ends the description");
-        assert!(
-            about("capability[]=authtype\nwwwauth[]=Basic realm=x\nhost=a=b\n").host.as_deref()
-                == Some("a=b")
-        );
+        let unknown = about("capability[]=authtype\nwwwauth[]=a\nwwwauth[]=b\nhost=a=b\n\n\n");
+        assert_eq!(unknown.host.as_deref(), Some("a=b"));
     }
 
     #[test]

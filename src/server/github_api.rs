@@ -8,7 +8,7 @@ use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::reply::{Format, NO_STORE, Refusal, Reply, json_object, ok};
 use super::{ServedApp, token};
 use crate::broker::{self, Kind};
 use crate::model::{AppName, Identity, Secret};
@@ -19,9 +19,12 @@ pub(super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<Option<AppN
     if let Some(named) = token::header_app(headers)? {
         return Ok(Some(named));
     }
-    let issuer = issuer(headers);
-    let meant = issuer.and_then(|issuer| apps.iter().find(|app| app.id == issuer));
-    Ok(meant.and_then(|app| app.name.parse().ok()))
+    let Some(issuer) = issuer(headers).filter(|_| apps.len() > 1) else { return Ok(None) };
+    let meant = apps.iter().find(|app| app.id == issuer).and_then(|app| app.name.parse().ok());
+    meant.map(Some).ok_or_else(|| {
+        let message = "the JWT's iss is the id of no configured app: name the app in the header Ghtokend-App";
+        Refusal::new(StatusCode::NOT_FOUND, "unknown_app", message)
+    })
 }
 
 fn issuer(headers: &HeaderMap) -> Option<String> {
@@ -45,8 +48,8 @@ pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, Refusal> {
         nonce: String,
     }
     // The error's own text may quote the body, and the body holds the nonce.
-    match serde_json::from_slice::<Body>(body) {
-        Ok(Body { nonce }) if !nonce.is_empty() => Ok(Secret::from(nonce)),
+    match json_object::<Body>(body) {
+        Some(Body { nonce }) if !nonce.is_empty() => Ok(Secret::from(nonce)),
         _ => {
             let message =
                 "Validation Failed: the body is {\"nonce\":\"…\"}, the nonce that GitHub sent the user with";
@@ -79,7 +82,7 @@ pub(super) fn no_identity(error: broker::Error) -> Refusal {
         true => Refusal::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
         false => error.into(),
     };
-    Refusal { retryable: false, ..refusal }
+    Refusal { retryable: false, retry_after: None, ..refusal }
 }
 
 #[cfg(test)]
@@ -100,7 +103,10 @@ mod tests {
         if let Some(name) = app_header {
             headers.insert("ghtokend-app", HeaderValue::from_str(name).unwrap());
         }
-        app(&headers, &apps()).unwrap().map(|app| app.to_string())
+        match app(&headers, &apps()) {
+            Ok(app) => app.map(|app| app.to_string()),
+            Err(refusal) => Some(refusal.code.to_owned()),
+        }
     }
 
     fn jwt(claims: &str) -> String {
@@ -113,7 +119,7 @@ mod tests {
             (r#"{"iss":"Iv23liRelease"}"#, Some("release")),
             (r#"{"iss":1001}"#, Some("triage")),
             (r#"{"iss":"1001"}"#, Some("triage")),
-            (r#"{"iss":4242}"#, None),
+            (r#"{"iss":4242}"#, Some("unknown_app")),
             (r#"{"iss":null}"#, None),
             ("nonsense", None),
         ] {
@@ -121,6 +127,12 @@ mod tests {
             assert_eq!(meant(&authorization, None).as_deref(), expected, "{claims}");
             assert_eq!(meant(&authorization, Some("triage")).as_deref(), Some("triage"));
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            AUTHORIZATION,
+            HeaderValue::from_str(&format!("Bearer {}", jwt(r#"{"iss":4242}"#))).unwrap(),
+        );
+        assert_eq!(app(&headers, &apps()[..1]), Ok(None), "with one app there is nothing to choose");
         for authorization in ["", "Bearer", "Bearer x", "Bearer a.b", "Basic eDp5"] {
             assert_eq!(meant(authorization, None), None, "{authorization}");
         }

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 
-use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
+use super::reply::{Format, Refusal, Reply, json_object, ok, whole_seconds};
 use crate::broker::{Rejection, TokenHash};
 use crate::model::Secret;
 
@@ -19,7 +19,7 @@ pub(super) fn read(body: &[u8]) -> Result<TokenHash, Refusal> {
         token_sha256: Option<String>,
     }
     // The error's own text may quote the body, and the body holds a token.
-    let body: Body = serde_json::from_slice(body).map_err(|_| Refusal::invalid(SHAPE))?;
+    let body: Body = json_object(body).ok_or_else(|| Refusal::invalid(SHAPE))?;
     match (body.token.map(Secret::from), body.token_sha256) {
         (Some(token), None) => Ok(TokenHash::of(&token)),
         (None, Some(hash)) => {

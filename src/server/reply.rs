@@ -153,6 +153,11 @@ pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Re
     reply
 }
 
+/// A body that is a JSON object of the shape `T`. serde takes an array for a struct too; no caller means one.
+pub(super) fn json_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
 /// A wait, rounded up to the seconds that `Retry-After` has; never "at once".
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)

@@ -98,7 +98,7 @@ pub(super) fn route(surface: Surface, method: &Method, path: &str) -> Result<End
 
 /// What git could call an operation.
 fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 fn not_found(there: &str) -> Refusal {

@@ -200,7 +200,11 @@ fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, Ref
 }
 
 pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, Refusal> {
-    let Some(value) = headers.get("ghtokend-app") else { return Ok(None) };
+    let mut values = headers.get_all("ghtokend-app").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::invalid("header Ghtokend-App is there twice: send it once"));
+    }
     let name = value.to_str().unwrap_or_default().parse();
     name.map(Some).map_err(|error| Refusal::invalid(format!("header Ghtokend-App: {error}")))
 }

@@ -181,18 +181,24 @@ async fn the_log_and_the_audit_file_have_a_line_for_each_hand_out_and_refusal() 
     let daemon = Daemon::serve(&[], &borrowed(&variables)).await;
     run(&["token", "--url", &daemon.url, "--owner", "acme", "--permissions", "contents:read"], &[]).await;
     run(&["token", "--url", &daemon.url, "--owner", "nobody"], &[]).await;
+    // A caller cannot talk its line off the record.
+    let address = daemon.url.trim_start_matches("http://").parse().unwrap();
+    let request =
+        "GET /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: -----BEGIN PRIVATE KEY-----\r\n";
+    crate::world::send(address, &format!("{request}Connection: close\r\n\r\n")).await.unwrap();
     daemon.signal(Signal::TERM);
     let (_, log) = daemon.ended().await;
     assert!(!log.contains("hashed_token"), "the audit goes to its file alone: {log}");
     let lines = std::fs::read_to_string(&audit).unwrap();
     let lines: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [vended, refused] = lines.as_slice() else { panic!("{lines:?}") };
+    let [vended, refused, unnamed] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!((&vended["message"], &vended["client"]), (&"vended".into(), &"ghtokend-cli".into()));
     assert_eq!((&vended["installation"], &vended["cache"]), (&1.into(), &"minted".into()));
     assert_eq!(vended["scope"], "permissions=contents:read");
     assert_eq!(vended["hashed_token"].as_str().map(str::len), Some(44));
     assert_eq!((&refused["message"], &refused["code"]), (&"refused".into(), &"unknown_installation".into()));
+    assert!(unnamed["request_id"].is_string() && unnamed["code"].is_string(), "{unnamed}");
     assert!(refused["request_id"].is_string() && refused["timestamp"].is_string());
 }
 

@@ -56,6 +56,22 @@ async fn a_credential_has_name_token_and_expiry_and_is_narrowed_to_the_path() {
 }
 
 #[tokio::test]
+async fn a_path_narrows_whatever_else_chose_the_installation() {
+    let world = world().await;
+    let at = |path: &str| format!("protocol=https\nhost=git.example:8443\npath={path}\n");
+    for query in ["owner=acme", "owner=ACME", "installation=1"] {
+        let (_, credential) = ask(&world, &format!("get?{query}"), &at("acme/widgets.git")).await;
+        let narrowed = world.token(&format!("/token?{query}&repositories=widgets")).await;
+        assert!(credential.contains(&format!("password={narrowed}\n")), "{query}");
+    }
+    assert_eq!(ask(&world, "get?owner=acme", &at("octocat/hello-world")).await, (200, String::new()));
+    let (_, chosen) = ask(&world, "get?owner=acme&repositories=gadgets", &at("acme/widgets.git")).await;
+    assert!(chosen.contains(&world.token("/token?owner=acme&repositories=gadgets").await));
+    let (_, whole) = ask(&world, "get", &at("")).await;
+    assert!(whole.contains(&world.token("/token").await), "an empty path is none");
+}
+
+#[tokio::test]
 async fn what_is_not_ours_is_left_to_gits_next_helper_and_costs_no_mint() {
     let world = world().await;
     let ours = "protocol=https\nhost=git.example:8443\n";
@@ -76,11 +92,17 @@ async fn what_is_not_ours_is_left_to_gits_next_helper_and_costs_no_mint() {
     ] {
         assert_eq!(ask(&world, "get", lines).await, (200, String::new()), "{lines:?}");
     }
-    for lines in ["protocol=https\r\nhost=git.example:8443\n", "host=git.example\0:8443\n", "nonsense\n"] {
+    for lines in [
+        "protocol=https\nhost=evil.example\nhost=git.example:8443\npath=acme/widgets\n",
+        "protocol=https\nhost=git.example:8443\n\n.evil.example\npath=acme/widgets\n",
+        "protocol=https\r\nhost=git.example:8443\n",
+        "host=git.example\0:8443\n",
+        "nonsense\n",
+    ] {
         let (status, body) = ask(&world, "get", lines).await;
         assert!(status == 400 && body.contains("invalid_request"), "{lines:?}: {body}");
     }
-    for operation in ["store", "capability"] {
+    for operation in ["store", "capability", "Whatever_2"] {
         assert_eq!(ask(&world, operation, ours).await, (200, String::new()));
     }
     assert_eq!(world.mints(), 0);
@@ -311,12 +333,12 @@ async fn exec_gives_a_command_its_token_and_takes_its_exit_code_and_signals() {
     let (code, _, stderr) =
         run(&["exec", "--url", &daemon.url, "--owner", "acme", "--", "/no/such/command"], &[]).await;
     assert!(code == 127 && stderr.contains("/no/such/command"), "{stderr}");
-    let mut child = program(
-        &["exec", "--url", &daemon.url, "--owner", "acme", "--", "/bin/sh", "-c", "echo up; read x"],
-        &[],
-    );
+    let script = "trap 'exit 9' TERM; echo up; read x";
+    let mut child =
+        program(&["exec", "--url", &daemon.url, "--owner", "acme", "--", "/bin/sh", "-c", script], &[]);
     let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
     crate::program::lines_of(&mut child).next_line().await.unwrap();
-    child.start_kill().unwrap();
-    assert_eq!(child.wait().await.unwrap().code(), None, "the signal reaches the command itself");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(9), "the signal reaches the command itself");
 }

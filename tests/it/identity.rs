@@ -144,7 +144,9 @@ async fn the_daemon_answers_the_identity_call_of_the_page() {
 #[tokio::test]
 async fn a_body_without_a_nonce_is_a_422_that_costs_nothing() {
     let world = world("integrations").await;
-    for body in ["", "{}", "[]", "nonsense", "{\"nonce\":1}", "{\"nonce\":null}", "{\"nonce\":\"\"}"] {
+    for body in
+        ["", "{}", "[]", "nonsense", "[\"abc\"]", "{\"nonce\":1}", "{\"nonce\":null}", "{\"nonce\":\"\"}"]
+    {
         let reply = post(&world, IDENTITY, body).await;
         assert_eq!((reply.status, reply.code().as_str()), (422, "invalid_request"), "{body}");
         assert!(
@@ -165,7 +167,8 @@ async fn a_lost_answer_is_not_asked_for_again() {
     world.github.fault(Fault::new(Effect::ResetAfter).on("POST", IDENTITY));
     let reply = post(&world, IDENTITY, &format!("{{\"nonce\":\"{nonce}\"}}")).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
-    assert_eq!(reply.json()["retryable"], false);
+    assert_eq!((&reply.json()["retryable"], reply.header("retry-after")), (&false.into(), None));
+    assert!(!reply.message().contains("try again"), "{}", reply.message());
     assert!(reply.message().contains("the nonce may be spent"), "{}", reply.message());
     assert_eq!(world.github.count("POST", IDENTITY), 1);
 }

@@ -595,3 +595,16 @@ proptest! {
         runtime.block_on(every_token_stays_with_its_user(steps));
     }
 }
+
+#[tokio::test]
+async fn a_list_that_was_read_since_is_believed_over_what_was_found_before() {
+    let world = usual().await;
+    world.token("/token?owner=acme").await;
+    assert!(world.github.rename_account("acme", "renamed"));
+    // Not in the list in hand, which is therefore read again, and now knows of the new name.
+    assert_eq!(world.get("/token?owner=nobody").await.status, 404);
+    let mints = world.mints();
+    let reply = world.get(&format!("/token?owner=acme&user={OCTOCAT}")).await;
+    assert_eq!((reply.status, world.mints()), (404, mints), "{}", reply.text());
+    assert_eq!(world.get("/token?owner=renamed").await.status, 200);
+}

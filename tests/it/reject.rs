@@ -70,6 +70,14 @@ async fn a_new_token_is_kept_until_github_can_be_taken_to_know_it() {
 }
 
 #[tokio::test]
+async fn a_dead_token_is_no_longer_in_service_and_uses_nothing_up() {
+    let world = World::start().await;
+    let token = world.token("/token").await;
+    world.advance(Duration::from_secs(3600));
+    assert_eq!(outcome(&reject(&world, &token).await), is("unknown"));
+}
+
+#[tokio::test]
 async fn a_thousand_callers_with_the_same_dead_token_cause_one_mint() {
     let world = World::start().await;
     let token = world.token("/token").await;
@@ -132,6 +140,7 @@ async fn what_is_no_rejection_says_what_one_is_and_quotes_nothing() {
         "{\"tokens\":\"ghs_secret\"}",
         "{\"token_sha256\":\"c2hvcnQ=\"}",
         "[]",
+        "[\"ghs_secret\",null]",
     ] {
         let reply = post(world.address, body).await;
         assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_request"), "{body}");
