@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::fault::Effect;
-use super::preview::Dialect;
+use super::preview::gate::Dialect;
 use super::request::Request;
 
 /// What every handler is given.

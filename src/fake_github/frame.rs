@@ -10,7 +10,7 @@ use super::jwt;
 use super::limits::{Caller, Standing, primary_limit};
 use super::locked;
 use super::options::{Mode, Options, RateLimits, SuspendedWording};
-use super::preview::{self, Dialect};
+use super::preview::gate::{self, Dialect};
 use super::random::HEX;
 use super::request::{Credential, Request};
 use super::routes::{Handler, Route, Spoken, find};
@@ -41,7 +41,7 @@ impl<'a> Frame<'a> {
         let retired = shared.preview_is_retired();
         let route = request.path.as_deref().and_then(|path| find(&request.method, path));
         let route = route.filter(|(route, _)| !(retired && route.spoken == Spoken::ByPreview));
-        let dialect = preview::dialect(route.as_ref().map(|(route, _)| route.spoken), request, retired);
+        let dialect = gate::dialect(route.as_ref().map(|(route, _)| route.spoken), request, retired);
         let version = shared.options.versions.first().map(String::as_str).unwrap_or_default();
         Self { shared, request, route, dialect, version, standing: None }
     }
@@ -104,7 +104,7 @@ impl<'a> Frame<'a> {
             return Err(Problem::new(413, "Payload too large", Docs::Root));
         }
         if self.dialect == Dialect::Preview {
-            preview::gate(request, &shared.options.preview)?;
+            gate::gate(request, &shared.options.preview)?;
         }
         let (dialect, version) = (self.dialect, self.version);
         let call = Call { shared, request, parameters, dialect, version, effects };
@@ -176,7 +176,7 @@ impl<'a> Frame<'a> {
         let mut headers = vec![
             ("Date", http_date(shared.clock.shown_second())),
             ("X-GitHub-Request-Id", request_id(shared)),
-            ("X-GitHub-Media-Type", preview::media_type(self.request, self.dialect).to_owned()),
+            ("X-GitHub-Media-Type", gate::media_type(self.request, self.dialect).to_owned()),
             ("Cache-Control", cache.to_owned()),
             ("Vary", vary.to_owned()),
         ];

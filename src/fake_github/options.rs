@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
-use super::preview::Preview;
+use super::preview::options::Preview;
 use super::world::World;
 
 /// Everything that is decided at the start.

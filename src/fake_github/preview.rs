@@ -4,18 +4,16 @@
 //! on behalf of one, and a nonce from the browser tells who one is. World, tokens, clock, faults, journal and
 //! counters are the same ones. GitHub switched it off in 2020; here it is answered until it is retired.
 
-mod gate;
+pub(super) mod gate;
 mod identity;
 mod installations;
-mod nonces;
-mod options;
+pub(super) mod nonces;
+pub(super) mod options;
 mod render;
 mod repositories;
 mod tokens;
 mod users;
 
-pub(super) use gate::{Dialect, dialect, gate, media_type};
-pub(super) use nonces::Nonces;
 pub use options::{Flavour, Preview, Refusal};
 pub(super) use repositories::list as repositories;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::{Millis, iso};
 use super::keys::KeyRing;
 use super::options::Revocation;
-use super::preview::Nonces;
+use super::preview::nonces::Nonces;
 use super::random::{HEX, Random};
 use super::world::{Account, App, Installation, Permissions, Repository, Selection, World};
 
