@@ -313,6 +313,19 @@ async fn our_command_fails_with_one_line_and_nothing_on_stdout() {
 }
 
 #[tokio::test]
+async fn exec_lets_no_inherited_host_or_token_through() {
+    let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+    let mut environment = variables_for(&github);
+    environment.push(("GHTOKEND_GITHUB__WEB_URL", "https://github.com".to_owned()));
+    let daemon = Daemon::serve(&[], &borrowed(&environment)).await;
+    let inherited =
+        [("GH_HOST", "evil.example"), ("GH_ENTERPRISE_TOKEN", "old"), ("GITHUB_ENTERPRISE_TOKEN", "old")];
+    let script = "echo [$GH_HOST$GH_ENTERPRISE_TOKEN$GITHUB_ENTERPRISE_TOKEN]";
+    let arguments = ["exec", "--url", &daemon.url, "--owner", "acme", "--", "/bin/sh", "-c", script];
+    assert_eq!(run(&arguments, &inherited).await.1, "[]\n");
+}
+
+#[tokio::test]
 async fn exec_gives_a_command_its_token_and_takes_its_exit_code_and_signals() {
     let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
     let environment = variables_for(&github);
