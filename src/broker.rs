@@ -7,7 +7,9 @@
 
 mod cache;
 mod directory;
+mod error;
 pub mod freshness;
+mod hash;
 mod readiness;
 mod rejection;
 
@@ -16,14 +18,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use cache::TokenCache;
 pub use cache::{Bodies, Entry};
 use directory::{Directory, Found, Source};
+pub use error::Error;
 use freshness::{Life, State, Windows, assess};
+pub use hash::TokenHash;
 use readiness::Readiness;
 use rejection::Obeyed;
 pub use rejection::Rejection;
@@ -31,9 +34,10 @@ pub use rejection::Rejection;
 use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::github::Github;
-pub use crate::github::{Failure, Kind};
+pub use crate::github::{Failure, InstallationPage, Kind, Page};
 use crate::model::{
-    AppName, Dialect, Identity, InstallationId, InstallationToken, Scope, Secret, Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, Scope, Secret,
+    Selector, TokenKey, UserId,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -93,6 +97,18 @@ pub struct TokenRequest {
     pub scope: Arc<Scope>,
     /// On whose behalf.
     pub user: Option<UserId>,
+    /// How old it may be.
+    pub age: Age,
+}
+
+/// How old a token may be, beyond that it has to be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// As old as may be: its caller asks again for every use.
+    Any,
+    /// Minted within the last minute, or a sixtieth of a shorter life: its caller keeps it without a look at its
+    /// expiry, as Octokit does for 59 minutes.
+    JustMinted,
 }
 
 /// A token for a caller.
@@ -130,34 +146,6 @@ pub enum Origin {
     Minted,
 }
 
-/// Why there is no token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// GitHub did not hand one out.
-    #[error(transparent)]
-    Github(#[from] Failure),
-    /// GitHub has no such installation for this app.
-    #[error("{0}")]
-    UnknownInstallation(String),
-    /// The app has several installations and the request names none.
-    #[error("{0}")]
-    SelectorNeeded(String),
-    /// Several apps are configured and the request names none.
-    #[error("{0}")]
-    AppNeeded(String),
-    /// No app of this name is configured.
-    #[error("{0}")]
-    UnknownApp(String),
-    /// The mint's task panicked.
-    #[error(
-        "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
-    )]
-    Crashed,
-    /// The daemon is about to exit and mints no more.
-    #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
-    ShuttingDown,
-}
-
 impl Broker {
     /// A broker with nothing in hand.
     pub fn new(github: Arc<dyn Github>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, rules: Rules) -> Self {
@@ -191,7 +179,7 @@ impl Broker {
     async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
         self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
         let (found, source) = self.0.directory.resolve(app, &request.selector).await?;
-        let vended = self.token(request.key(app, &found), &found).await;
+        let vended = self.token(request.key(app, &found), &found, request.age).await;
         match vended {
             Err(error)
                 if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
@@ -201,7 +189,7 @@ impl Broker {
                 if now_found.id == found.id {
                     return Err(error);
                 }
-                self.token(request.key(app, &now_found), &now_found).await
+                self.token(request.key(app, &now_found), &now_found, request.age).await
             }
             vended => vended,
         }
@@ -263,6 +251,48 @@ impl Broker {
         identity.map_err(|failure| Error::Github(failure).about(app))
     }
 
+    /// The app, in GitHub's words.
+    pub async fn describe_app(&self, app: Option<&AppName>) -> Result<App, Error> {
+        let app = self.app(app)?;
+        let described = self.0.github.describe_app(app).await;
+        described.map_err(|failure| Error::Github(failure).about(app))
+    }
+
+    /// A page of the app's installations, in GitHub's words.
+    pub async fn installation_page(
+        &self,
+        app: Option<&AppName>,
+        page: Page,
+    ) -> Result<InstallationPage, Error> {
+        let app = self.app(app)?;
+        let found = self.0.github.installation_page(app, page).await;
+        found.map_err(|failure| Error::Github(failure).about(app))
+    }
+
+    /// The installation that `selector` names, in GitHub's words.
+    pub async fn describe(&self, app: Option<&AppName>, selector: &Selector) -> Result<Installation, Error> {
+        let app = self.app(app)?;
+        let found = self.0.github.look_up(app, selector).await;
+        found.map_err(|failure| directory::explain(app, selector, failure).about(app))
+    }
+
+    /// Ends the life of a token, at GitHub and here. One that is dead already is no failure.
+    pub async fn revoke(&self, token: &Secret) -> Result<(), Error> {
+        let hash = TokenHash::of(token);
+        let held = self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash);
+        if let Some((key, _)) = &held {
+            // Whoever asks from now on waits for another one. If this one lives on after all, it is there in need.
+            self.0.tokens.reject((**key).clone(), hash);
+        }
+        let revoked = self.0.github.revoke(token).await;
+        let lives_on = revoked.as_ref().is_err_and(|failure| failure.kind != Kind::Unsupported);
+        if let Some((key, _)) = held.filter(|_| !lives_on) {
+            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller gave a token back");
+            self.0.tokens.drop((*key).clone(), hash);
+        }
+        Ok(revoked?)
+    }
+
     /// How many tokens are in hand.
     pub fn entry_count(&self) -> u64 {
         self.0.tokens.len()
@@ -293,20 +323,24 @@ impl Broker {
         self.0.tasks.wait().await;
     }
 
-    async fn token(&self, key: TokenKey, found: &Found) -> Result<Vended, Error> {
-        let in_hand = self.in_hand(&key);
-        if let Some((entry, state @ (State::Fresh | State::Renewing))) = in_hand {
+    async fn token(&self, key: TokenKey, found: &Found, age: Age) -> Result<Vended, Error> {
+        let may_be_old = |entry: &Entry| age == Age::Any || entry.life.has_just_begun(self.0.clock.boot());
+        if let Some((entry, state @ (State::Fresh | State::Renewing))) = self.in_hand(&key)
+            && may_be_old(&entry)
+        {
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
         }
         match self.mint(&key, found).await {
             Ok(entry) => match self.state(&entry) {
-                State::Dead => Err(dead_on_arrival()),
+                State::Dead => Err(Error::dead_on_arrival()),
                 state => Ok(Vended { key, entry, state, origin: Origin::Minted }),
             },
             // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
             Err(error) => match self.in_hand(&key) {
-                Some((entry, state)) => Ok(Vended { key, entry, state, origin: Origin::Cached }),
-                None => Err(error),
+                Some((entry, state)) if may_be_old(&entry) => {
+                    Ok(Vended { key, entry, state, origin: Origin::Cached })
+                }
+                _ => Err(error),
             },
         }
     }
@@ -339,7 +373,9 @@ impl Broker {
 
     /// Runs in a task of its own, once at a time for each key.
     async fn minted(&self, key: TokenKey, account: Option<String>) -> Minting {
-        if let Some((entry, State::Fresh)) = self.in_hand(&key) {
+        if let Some((entry, State::Fresh)) = self.in_hand(&key)
+            && entry.life.has_just_begun(self.0.clock.boot())
+        {
             // The mint before this one landed between our caller's look into the cache and its joining.
             return Ok(entry);
         }
@@ -384,38 +420,6 @@ impl Broker {
     }
 }
 
-/// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.
-fn dead_on_arrival() -> Error {
-    let message =
-        "minting a token took longer than the token lives: try again, and see why GitHub is that slow";
-    Error::Github(Failure::new(Kind::TimedOut, message))
-}
-
-/// The SHA-256 of a token. Shows as base64, which is how GitHub's audit log names a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// A hash that somebody else has made.
-    pub const fn new(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
-    /// The hash of `token`.
-    pub fn of(token: &Secret) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest.as_ref());
-        Self(hash)
-    }
-}
-
-impl fmt::Display for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base64::engine::general_purpose::STANDARD.encode(self.0))
-    }
-}
-
 impl TokenRequest {
     fn key(&self, app: &AppName, found: &Found) -> TokenKey {
         TokenKey { app: app.clone(), installation: found.id, user: self.user, scope: Arc::clone(&self.scope) }
@@ -427,24 +431,5 @@ impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.selector, self.scope)?;
         self.user.map_or(Ok(()), |user| write!(f, " user={user}"))
-    }
-}
-
-impl Error {
-    /// The same, naming the app where the app is what is wrong: there may be several.
-    fn about(self, app: &AppName) -> Self {
-        match self {
-            Self::Github(failure) if failure.kind == Kind::AppRejected => {
-                let message = format!("app {app}: {}", failure.message);
-                Self::Github(Failure { message, ..failure })
-            }
-            error => error,
-        }
-    }
-
-    /// Whether a look-up that is out of date would explain it.
-    fn may_mean_another_installation(&self, scope: &Scope) -> bool {
-        let Self::Github(failure) = self else { return false };
-        failure.kind == Kind::NotFound || (failure.kind == Kind::ScopeRefused && scope.names_repositories())
     }
 }

@@ -43,9 +43,38 @@ pub trait Github: Send + Sync + 'static {
     /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT.
     fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
 
+    /// The app as GitHub describes it, where the dialect has words for that.
+    fn describe_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, App>;
+
+    /// One page of the app's installations, as GitHub lists them now.
+    fn installation_page<'a>(&'a self, app: &'a AppName, page: Page) -> Reply<'a, InstallationPage>;
+
+    /// Ends the life of an installation token; one that is dead already is no failure.
+    fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()>;
+
     /// Who the user is that came by with `nonce`. Every call spends a nonce, also one whose answer is lost: it must not
     /// be repeated, shared or remembered, and is not repeated here.
     fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity>;
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Counted from 1.
+    pub number: u64,
+    /// Items on each page, from 1 to 100.
+    pub size: u64,
+}
+
+/// A part of the list of installations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstallationPage {
+    /// What is on it.
+    pub installations: Vec<Installation>,
+    /// Whether there is a page after it.
+    pub more: bool,
+    /// The number of the last page; GitHub may not say.
+    pub last: Option<u64>,
 }
 
 /// An answer that is under way.

@@ -84,6 +84,14 @@ impl TokenCache {
         });
     }
 
+    /// Throws a token out, if it is still the one in service.
+    pub(super) fn drop(&self, key: TokenKey, hash: TokenHash) {
+        self.0.entry(key).and_compute_with(|current| match current.map(moka::Entry::into_value) {
+            Some(entry) if entry.hash == hash => Op::Remove,
+            _ => Op::Nop,
+        });
+    }
+
     /// All tokens in hand, in no order.
     pub(super) fn entries(&self) -> Vec<(Arc<TokenKey>, Arc<Entry>)> {
         self.0.iter().collect()
@@ -152,7 +160,10 @@ impl Expiry<TokenKey, Arc<Entry>> for UntilDead {
 }
 
 fn size(entry: &Entry) -> u64 {
-    let bytes = entry.bodies.json.len() + entry.bodies.text.len() + entry.token.secret.expose().len();
+    let bytes = entry.bodies.json.len()
+        + entry.bodies.text.len()
+        + entry.token.secret.expose().len()
+        + entry.token.json.expose().len();
     // The grant is in the JSON body once and beside it once more.
     (bytes + entry.bodies.json.len() + FIXED) as u64
 }
@@ -173,6 +184,7 @@ mod tests {
             expires_at: String::new(),
             grant: Grant::default(),
             on_behalf_of: None,
+            json: Secret::from(String::new()),
         };
         let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
         let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };

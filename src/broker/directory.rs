@@ -128,9 +128,10 @@ fn only_one(app: &AppName, list: Vec<Installation>, dialect: Dialect) -> Result<
 }
 
 /// What GitHub's answer to a look-up means to whoever asked for `selector`.
-fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
+pub(super) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
     let wanted = match selector {
         Selector::Owner(login) => format!("owner {login}"),
+        Selector::Organization(login) => format!("organisation {login}"),
         Selector::Repository(owner, name) => format!("repository {owner}/{name}"),
         Selector::Enterprise(slug) => format!("enterprise {slug}"),
         Selector::Id(_) | Selector::Default => return Error::Github(failure),

@@ -35,6 +35,11 @@ impl Life {
         settle.min(self.lifetime / 12)
     }
 
+    /// Whether it began within the last minute, or the last sixtieth of its lifetime if that is shorter.
+    pub fn has_just_begun(&self, now: BootTime) -> bool {
+        self.age(now) < JUST_BEGUN.min(self.lifetime / 60)
+    }
+
     /// What is left of it.
     pub fn remaining(&self, now: BootTime) -> Duration {
         self.deadline.since(now)
@@ -95,6 +100,8 @@ pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
     }
 }
 
+/// Callers that keep a token for 59 minutes lose nothing by one that is a minute old.
+const JUST_BEGUN: Duration = Duration::from_secs(60);
 /// `Date` and `expires_at` are whole seconds, so that the real end may be this much earlier.
 const DATE_GRAIN: Duration = Duration::from_secs(1);
 

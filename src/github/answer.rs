@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, LINK, RETRY_AFTER};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::failure::{Failure, Kind, classify};
@@ -75,6 +76,18 @@ impl Answer {
         })
     }
 
+    /// A part of the body, as JSON of the shape `T`.
+    pub(crate) fn part<'a, T: Deserialize<'a>>(&self, json: &'a RawValue) -> Result<T, Failure> {
+        serde_json::from_str(json.get())
+            .map_err(|_| Failure::bad_answer(self, "a part of the body has not the shape it should have"))
+    }
+
+    /// The body as text, all of it.
+    pub(crate) fn text(&self) -> Result<String, Failure> {
+        let text = std::str::from_utf8(&self.body);
+        text.map(str::to_owned).map_err(|_| Failure::bad_answer(self, "the body is not UTF-8"))
+    }
+
     /// What GitHub says went wrong, as ` "…"`; empty if it says nothing in its documented form.
     pub(crate) fn message(&self) -> String {
         #[derive(Deserialize)]
@@ -118,16 +131,27 @@ impl Answer {
 
     /// The page after this one, if `Link` names one on the same origin as `base`.
     pub(crate) fn next_page(&self, base: &Url) -> Result<Option<Url>, Failure> {
-        let next = self.link.as_deref().and_then(|link| {
-            link.split(',').find_map(|part| {
-                let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
-                let is_next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
-                parameters.split(';').any(is_next).then_some(target)
-            })
-        });
-        let Some(next) = next else { return Ok(None) };
+        let Some(next) = self.linked("next") else { return Ok(None) };
         let foreign = || Failure::bad_answer(self, "its next page is not on the host of github.api_url");
         on_origin_of(base, next).map(Some).ok_or_else(foreign)
+    }
+
+    /// The number of the last page, if `Link` names one.
+    pub(crate) fn last_page(&self) -> Option<u64> {
+        let last = Url::parse(self.linked("last")?).ok()?;
+        last.query_pairs().find(|(name, _)| name == "page")?.1.parse().ok()
+    }
+
+    /// Where `Link` leads by the name of `relation`.
+    fn linked(&self, relation: &str) -> Option<&str> {
+        self.link.as_deref()?.split(',').find_map(|part| {
+            let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
+            let named = |parameter: &str| {
+                let value = parameter.trim().strip_prefix("rel=");
+                value.is_some_and(|value| value.trim_matches('"') == relation)
+            };
+            parameters.split(';').any(named).then_some(target)
+        })
     }
 
     #[cfg(test)]

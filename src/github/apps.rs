@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
 use super::failure::{Failure, Kind};
 use super::minted;
 use super::request::Request;
+use super::{InstallationPage, Page};
 use crate::model::{
-    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Selector, UserId,
+    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Secret, Selector,
+    UserId,
 };
 
 /// The media type of every call.
@@ -50,19 +53,24 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
         return Err(Failure::bad_answer(answer, what));
     }
     let Wire { id, name, slug, permissions } = answer.expect(200)?.json()?;
-    Ok(App { id, name, slug, permissions })
+    Ok(App { id, name, slug, permissions, json: answer.text()? })
 }
 
-/// One page of the installations, the first of as many as there are.
-pub(crate) fn installations(base: &Url) -> Request {
+/// A page of the installations.
+pub(crate) fn installations(base: &Url, page: Page) -> Request {
     let mut request = Request::get("listing the app's installations", base, &["app", "installations"]);
-    request.url.set_query(Some("per_page=100"));
+    request.url.set_query(Some(&format!("per_page={}&page={}", page.size, page.number)));
     request
 }
 
+pub(crate) fn read_page(answer: &Answer, base: &Url) -> Result<InstallationPage, Failure> {
+    let more = answer.next_page(base)?.is_some();
+    Ok(InstallationPage { installations: read_installations(answer)?, more, last: answer.last_page() })
+}
+
 pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Installation>, Failure> {
-    let page: Vec<WireInstallation> = answer.expect(200)?.json()?;
-    page.into_iter().map(|installation| installation.read(answer)).collect()
+    let page: Vec<&RawValue> = answer.expect(200)?.json()?;
+    page.into_iter().map(|json| read_one(answer, json)).collect()
 }
 
 /// The look-up for `selector`; `None` for the default, which takes the list.
@@ -73,13 +81,14 @@ pub(crate) fn look_up(base: &Url, selector: &Selector) -> Option<Request> {
         Selector::Id(id) => get(&["app", "installations", &id.to_string()]),
         // Answers for organisations too: https://docs.github.com/en/rest/apps/apps#get-a-user-installation-for-the-authenticated-app
         Selector::Owner(login) => get(&["users", login.as_str(), "installation"]),
+        Selector::Organization(login) => get(&["orgs", login.as_str(), "installation"]),
         Selector::Repository(owner, name) => get(&["repos", owner.as_str(), name.as_str(), "installation"]),
         Selector::Enterprise(slug) => get(&["enterprises", slug.as_str(), "installation"]),
     }
 }
 
 pub(crate) fn read_installation(answer: &Answer) -> Result<Installation, Failure> {
-    answer.expect(200)?.json::<WireInstallation>()?.read(answer)
+    read_one(answer, answer.expect(200)?.json()?)
 }
 
 pub(crate) fn mint(base: &Url, installation: InstallationId, scope: &Scope) -> Request {
@@ -106,6 +115,20 @@ pub(crate) fn mint(base: &Url, installation: InstallationId, scope: &Scope) -> R
     let path = ["app", "installations", &installation.to_string(), "access_tokens"];
     let body = serde_json::to_vec(&body).ok();
     Request { method: Method::POST, body, ..Request::get("minting a token", base, &path) }
+}
+
+/// Asks GitHub to end the life of the token that authorises this.
+pub(crate) fn revoke(base: &Url) -> Request {
+    let path = ["installation", "token"];
+    Request { method: Method::DELETE, ..Request::get("revoking a token", base, &path) }
+}
+
+pub(crate) fn read_revocation(answer: &Answer) -> Result<(), Failure> {
+    match answer.status {
+        // It was dead already, or never lived: what was wanted is so.
+        401 => Ok(()),
+        _ => answer.expect(204).map(|_| ()),
+    }
 }
 
 /// The token that was asked for with `scope`, and the moment of its expiry. One that may do more is refused.
@@ -139,7 +162,8 @@ pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationT
     }
     let expires = minted::expiry(answer, &wire.expires_at)?;
     let secret = minted::secret(answer, wire.token)?;
-    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of: None }, expires))
+    let json = Secret::from(answer.text()?);
+    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of: None, json }, expires))
 }
 
 #[derive(Deserialize)]
@@ -158,16 +182,16 @@ struct WireAccount {
     slug: Option<String>,
 }
 
-impl WireInstallation {
-    fn read(self, answer: &Answer) -> Result<Installation, Failure> {
-        let id = InstallationId::new(self.id);
-        Ok(Installation {
-            id: id.ok_or_else(|| Failure::bad_answer(answer, "an installation has the id 0"))?,
-            account: self.account.and_then(|account| account.login.or(account.slug)),
-            permissions: self.permissions,
-            suspended: self.suspended_at.is_some(),
-        })
-    }
+fn read_one(answer: &Answer, json: &RawValue) -> Result<Installation, Failure> {
+    let wire: WireInstallation = answer.part(json)?;
+    let id = InstallationId::new(wire.id);
+    Ok(Installation {
+        id: id.ok_or_else(|| Failure::bad_answer(answer, "an installation has the id 0"))?,
+        account: wire.account.and_then(|account| account.login.or(account.slug)),
+        permissions: wire.permissions,
+        suspended: wire.suspended_at.is_some(),
+        json: json.get().to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -114,15 +114,20 @@ impl Client {
         self.send(&request, &self.jwt(app)?.jwt).await
     }
 
+    /// The answer to `request`, which an installation token has to authorise and not the app.
+    pub(crate) async fn call_with(&self, token: &Secret, request: Request) -> Result<Answer, Failure> {
+        self.send(&request, token).await
+    }
+
     fn jwt(&self, app: &AppName) -> Result<Signed, Failure> {
         let signed = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
         signed.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))
     }
 
-    async fn send(&self, request: &Request, jwt: &Secret) -> Result<Answer, Failure> {
+    async fn send(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
         let what = request.what;
         let sending = self.http.request(request.method.clone(), request.url.clone());
-        let mut sending = sending.header(AUTHORIZATION, bearer(jwt));
+        let mut sending = sending.header(AUTHORIZATION, bearer(credential));
         if let Some(body) = &request.body {
             sending = sending.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
@@ -212,9 +217,9 @@ fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
     }
 }
 
-fn bearer(jwt: &Secret) -> HeaderValue {
-    // A JWT is base64url and dots: always a header value.
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", jwt.expose()))
+fn bearer(credential: &Secret) -> HeaderValue {
+    // A JWT is base64url and dots, a token has come in a header: always a header value.
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
         .unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value

@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::failure::{Failure, Kind, as_kind, classify};
 use super::minted;
 use super::request::{Request, on_origin_of};
+use super::{InstallationPage, Page};
 use crate::model::{
     Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, Selector, User, UserId,
 };
@@ -32,7 +33,7 @@ impl Listed {
     pub(crate) fn is(&self, selector: &Selector) -> bool {
         match selector {
             Selector::Id(id) => self.installation.id == *id,
-            Selector::Owner(login) => {
+            Selector::Owner(login) | Selector::Organization(login) => {
                 let account = self.installation.account.as_deref();
                 account.is_some_and(|account| account.eq_ignore_ascii_case(login.as_str()))
             }
@@ -49,10 +50,10 @@ pub(crate) fn can_serve(selector: &Selector, scope: &Scope) -> Result<(), Failur
             "narrows no token to a repository: ask with owner=LOGIN, for all that the app may do there"
         }
         Selector::Enterprise(_) => "knows no enterprises: choose with owner=LOGIN or installation=ID",
-        Selector::Default | Selector::Id(_) | Selector::Owner(_) if *scope != Scope::default() => {
+        _ if *scope != Scope::default() => {
             "narrows no tokens: leave repositories, repository_ids and permissions out, for all that the app may do"
         }
-        Selector::Default | Selector::Id(_) | Selector::Owner(_) => return Ok(()),
+        Selector::Default | Selector::Id(_) | Selector::Owner(_) | Selector::Organization(_) => return Ok(()),
     };
     Err(Failure::new(Kind::Unsupported, format!("GitHub's Integrations API {what}")))
 }
@@ -83,7 +84,8 @@ pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Listed>, Failure
             "this GitHub does not speak the preview: check github.api_url, and that github.dialect is meant";
         return Err(Failure::bad_answer(answer, what));
     }
-    let read = |wire: Wire| {
+    let read = |json: &RawValue| {
+        let wire: Wire = answer.part(json)?;
         let id = wire.id.number().and_then(InstallationId::new);
         let installation = Installation {
             id: id
@@ -92,10 +94,23 @@ pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Listed>, Failure
             // Nothing is said about either.
             permissions: [].into(),
             suspended: false,
+            json: json.get().to_owned(),
         };
         Ok(Listed { installation, access_tokens_url: wire.access_tokens_url })
     };
-    answer.expect(200)?.json::<Vec<Wire>>()?.into_iter().map(read).collect()
+    answer.expect(200)?.json::<Vec<&RawValue>>()?.into_iter().map(read).collect()
+}
+
+/// A page of the whole list.
+pub(crate) fn page(list: &[Listed], page: Page) -> InstallationPage {
+    let size = usize::try_from(page.size).unwrap_or(usize::MAX).max(1);
+    let before = usize::try_from(page.number.saturating_sub(1)).unwrap_or(usize::MAX).saturating_mul(size);
+    let on_page = list.iter().skip(before).take(size);
+    InstallationPage {
+        installations: on_page.map(|listed| listed.installation.clone()).collect(),
+        more: list.len() > before.saturating_add(size),
+        last: Some(list.len().div_ceil(size).max(1) as u64),
+    }
 }
 
 /// The request for a token goes where GitHub says, unless that is elsewhere: it carries the app JWT.
@@ -149,7 +164,20 @@ pub(crate) fn read_mint(
     let expires = minted::expiry(answer, &wire.expires_at)?;
     let secret = minted::secret(answer, wire.token)?;
     let grant = Grant::default();
-    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of }, expires))
+    let json = Secret::from(answer.text()?);
+    Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of, json }, expires))
+}
+
+/// Nothing here ends a token's life before its time.
+pub(crate) fn cannot_revoke() -> Failure {
+    let message = "GitHub's Integrations API revokes no tokens: this one lives until its expires_at";
+    Failure::new(Kind::Unsupported, message)
+}
+
+/// Nothing here says who the app is.
+pub(crate) fn cannot_describe_app() -> Failure {
+    let message = "GitHub's Integrations API describes no apps: list the installations instead";
+    Failure::new(Kind::Unsupported, message)
 }
 
 /// Asks who the user is that came by with `nonce`.

@@ -54,6 +54,20 @@ impl Listing {
         Ok(pick(&list.installations))
     }
 
+    /// What `pick` takes from the app's list as it is now.
+    pub(crate) async fn find_anew<T, F>(
+        &self,
+        app: &AppName,
+        pick: impl Fn(&[Listed]) -> Option<T>,
+        read: impl FnOnce() -> F,
+    ) -> Result<Option<T>, Failure>
+    where
+        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
+    {
+        let list = self.read(app, self.lists.get(app), read).await?;
+        Ok(pick(&list.installations))
+    }
+
     /// Makes the next look-up read the list.
     pub(crate) fn forget(&self, app: &AppName) {
         self.lists.put(app, None);

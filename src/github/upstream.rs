@@ -13,7 +13,7 @@ use super::integrations::Listed;
 use super::key::Key;
 use super::listing::Listing;
 use super::request::Request;
-use super::{Github, Reply, apps, integrations, minted};
+use super::{Github, InstallationPage, Page, Reply, apps, integrations, minted};
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
     App, AppName, Dialect, Identity, Installation, InstallationToken, Minted, Scope, Secret, Selector,
@@ -105,7 +105,7 @@ impl Upstream {
     async fn installations(&self, app: &AppName, enough: usize) -> Result<Vec<Installation>, Failure> {
         match self.dialect {
             Dialect::Apps => {
-                let first = apps::installations(self.client.base());
+                let first = apps::installations(self.client.base(), LONGEST_PAGE);
                 self.client.pages(app, first, apps::read_installations, enough).await
             }
             Dialect::Integrations => {
@@ -120,15 +120,47 @@ impl Upstream {
 
     async fn who_am_i(&self, app: &AppName) -> Result<Option<App>, Failure> {
         match self.dialect {
-            Dialect::Apps => {
-                let answer = self.client.call(app, apps::app(self.client.base())).await?;
-                apps::read_app(&answer).map(Some)
-            }
+            Dialect::Apps => self.describe_app(app).await.map(Some),
             // Nothing here says who we are, but only who is accepted gets a page of the list.
             Dialect::Integrations => {
                 let answer = self.client.call(app, integrations::installations(self.client.base())).await?;
                 integrations::read_installations(&answer).map(|_| None)
             }
+        }
+    }
+
+    async fn describe_app(&self, app: &AppName) -> Result<App, Failure> {
+        match self.dialect {
+            Dialect::Apps => apps::read_app(&self.client.call(app, apps::app(self.client.base())).await?),
+            Dialect::Integrations => Err(integrations::cannot_describe_app()),
+        }
+    }
+
+    async fn installation_page(&self, app: &AppName, page: Page) -> Result<InstallationPage, Failure> {
+        match self.dialect {
+            Dialect::Apps => {
+                let request = apps::installations(self.client.base(), page);
+                apps::read_page(&self.client.call(app, request).await?, self.client.base())
+            }
+            Dialect::Integrations => {
+                let cut = |list: &[Listed]| Some(integrations::page(list, page));
+                let found = match page.number {
+                    // Whoever begins to read wants what is so now; the other pages are of the same list.
+                    1 => self.listing.find_anew(app, cut, || self.list(app)).await?,
+                    _ => self.listing.find(app, cut, || self.list(app)).await?,
+                };
+                Ok(found.unwrap_or_default())
+            }
+        }
+    }
+
+    async fn revoke(&self, token: &Secret) -> Result<(), Failure> {
+        match self.dialect {
+            Dialect::Apps => {
+                let request = apps::revoke(self.client.base());
+                apps::read_revocation(&self.client.call_with(token, request).await?)
+            }
+            Dialect::Integrations => Err(integrations::cannot_revoke()),
         }
     }
 
@@ -193,7 +225,21 @@ impl Github for Upstream {
         Box::pin(self.who_am_i(app))
     }
 
+    fn describe_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, App> {
+        Box::pin(self.describe_app(app))
+    }
+
+    fn installation_page<'a>(&'a self, app: &'a AppName, page: Page) -> Reply<'a, InstallationPage> {
+        Box::pin(self.installation_page(app, page))
+    }
+
+    fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()> {
+        Box::pin(self.revoke(token))
+    }
+
     fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity> {
         Box::pin(self.identify(app, nonce))
     }
 }
+
+const LONGEST_PAGE: Page = Page { number: 1, size: 100 };

@@ -16,6 +16,8 @@ pub struct App {
     pub slug: Option<String>,
     /// Permission and level that the app asks of every installation.
     pub permissions: BTreeMap<String, String>,
+    /// GitHub's object, byte for byte: JSON that has been read once and is passed on unread.
+    pub json: String,
 }
 
 /// Where an app is installed.
@@ -29,6 +31,8 @@ pub struct Installation {
     pub permissions: BTreeMap<String, String>,
     /// Whether an owner of the account has suspended it: it is listed, but no token can be minted.
     pub suspended: bool,
+    /// GitHub's object, byte for byte: JSON that has been read once and is passed on unread.
+    pub json: String,
 }
 
 /// How a caller names the installation that it wants a token for.
@@ -40,6 +44,8 @@ pub enum Selector {
     Id(InstallationId),
     /// The one on this user or organisation.
     Owner(Login),
+    /// The one on this organisation, and on no user.
+    Organization(Login),
     /// The one that can see this repository.
     Repository(Login, RepositoryName),
     /// The one on this enterprise.
@@ -53,6 +59,7 @@ impl fmt::Display for Selector {
             Self::Default => f.write_str("default"),
             Self::Id(id) => write!(f, "installation={id}"),
             Self::Owner(login) => write!(f, "owner={login}"),
+            Self::Organization(login) => write!(f, "organization={login}"),
             Self::Repository(owner, name) => write!(f, "repo={owner}/{name}"),
             Self::Enterprise(slug) => write!(f, "enterprise={slug}"),
         }

@@ -42,6 +42,8 @@ pub struct InstallationToken {
     pub grant: Grant,
     /// The user on whose behalf it acts, if any.
     pub on_behalf_of: Option<User>,
+    /// All of GitHub's answer, byte for byte: JSON that has been read once and is passed on unread.
+    pub json: Secret,
 }
 
 /// The extent of a token, as far as GitHub said. A member that GitHub left out is `None`.

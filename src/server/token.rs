@@ -10,7 +10,7 @@ use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 
 use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
 use crate::api;
-use crate::broker::{Bodies, TokenRequest, Vended};
+use crate::broker::{Age, Bodies, TokenRequest, Vended};
 use crate::model::{AppName, InstallationId, InstallationToken, Level, Permission, Scope, Selector};
 
 /// Reads the query string and the headers of `GET /token`.
@@ -26,7 +26,8 @@ pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Ref
         }
         (query, header) => query.or(header),
     };
-    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user: parameters.parse("user")? })
+    let user = parameters.parse("user")?;
+    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Age::Any })
 }
 
 /// How the caller wants its answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.

@@ -10,7 +10,7 @@ use ghtokend::broker::freshness::Windows;
 use ghtokend::broker::{self, Broker};
 use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
-use ghtokend::github::{Failure, Github, Kind, Reply as GithubReply};
+use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply as GithubReply};
 use ghtokend::model::{
     App, AppName, Dialect, Identity, Installation, Minted, Scope, Secret, Selector, TokenKey, UserId,
 };
@@ -467,6 +467,18 @@ impl Github for PanicsOnce {
         Box::pin(async { Err(Failure::new(Kind::NotFound, "nobody")) })
     }
 
+    fn describe_app<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
+        Box::pin(std::future::pending())
+    }
+
+    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> GithubReply<'a, InstallationPage> {
+        Box::pin(std::future::pending())
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> GithubReply<'a, Identity> {
         Box::pin(std::future::pending())
     }
@@ -497,6 +509,18 @@ impl Github for NeverAnswers {
     }
 
     fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn describe_app<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
+        Box::pin(std::future::pending())
+    }
+
+    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> GithubReply<'a, InstallationPage> {
+        Box::pin(std::future::pending())
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
         Box::pin(std::future::pending())
     }
 
