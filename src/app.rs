@@ -155,6 +155,7 @@ fn server_rules(settings: &Settings) -> server::Rules {
         require_client_header: listen.require_client_header,
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
+        api_url: settings.github.api_url.clone(),
         web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,
         connection_age: CONNECTION_AGE,

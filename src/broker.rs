@@ -205,7 +205,7 @@ impl Broker {
             }
             None => self.0.default_app.as_ref().ok_or_else(|| {
                 let apps = configured();
-                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with app=NAME"))
+                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with app=NAME or the header Ghtokend-App"))
             }),
         }
     }

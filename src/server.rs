@@ -28,7 +28,7 @@ use listen::Listeners;
 use reply::{Format, Refusal, Reply};
 use route::{Endpoint, GitOperation, Surface, route};
 
-use crate::broker::{Broker, Origin, TokenHash, TokenRequest, Vended};
+use crate::broker::{self, Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
 use crate::telemetry::audit::{self, Asker};
 use crate::telemetry::metrics::Metrics;
@@ -68,6 +68,8 @@ pub struct Rules {
     pub hop_limit_1: bool,
     /// Connections served at a time; more wait.
     pub max_connections: usize,
+    /// Base of GitHub's own API, for those who look for it here.
+    pub api_url: Url,
     /// The web and git host that belongs to the API.
     pub web_url: Url,
     /// Longest wait for the head of a request, and for the next one on an idle connection.
@@ -104,7 +106,7 @@ impl Server {
         let request_id = self.request_ids.next();
         let (head, body) = request.into_parts();
         let format = token::format(head.uri.query().unwrap_or_default(), &head.headers);
-        let endpoint = route(surface, &head.method, head.uri.path());
+        let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url);
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
         let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
@@ -117,13 +119,13 @@ impl Server {
         reply
     }
 
-    fn admit(
+    fn admit<'p>(
         &self,
         head: &Parts,
-        endpoint: Result<Endpoint, Refusal>,
+        endpoint: Result<Endpoint<'p>, Refusal>,
         transport: Transport,
         surface: Surface,
-    ) -> Result<Endpoint, Refusal> {
+    ) -> Result<Endpoint<'p>, Refusal> {
         guard::well_formed(&head.method, &head.uri, &head.headers)?;
         if surface == Surface::Tokens {
             self.guard.admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
@@ -135,25 +137,22 @@ impl Server {
 
     async fn answer(
         &self,
-        endpoint: Endpoint,
+        endpoint: Endpoint<'_>,
         head: &Parts,
         body: Incoming,
         caller: Caller<'_>,
     ) -> Result<Reply, Refusal> {
         let query = head.uri.query().unwrap_or_default();
+        let body = if endpoint.takes_body() { read(body).await? } else { Bytes::new() };
         match endpoint {
             Endpoint::Token => {
                 let vended = self.vend(token::read(query, &head.headers)?, caller).await?;
                 Ok(token::answer(&vended, caller.format))
             }
-            Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&read(body).await?)?))),
-            Endpoint::Git(operation) => self.git(operation, head, read(body).await?, caller).await,
-            Endpoint::Identity => {
-                let app = github_api::app(&head.headers, &self.apps)?;
-                let nonce = github_api::read_nonce(&read(body).await?)?;
-                let identity = self.broker.identify(app.as_ref(), &nonce).await;
-                github_api::identity(&identity.map_err(github_api::no_identity)?)
-            }
+            Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&body)?))),
+            Endpoint::Git(operation) => self.git(operation, head, body, caller).await,
+            Endpoint::Github(call) => self.github(call, head, &body, caller).await,
+            Endpoint::Revoke => self.revoke(&head.headers).await,
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),
@@ -164,10 +163,7 @@ impl Server {
     /// A token for `request`, counted and put on record.
     async fn vend(&self, request: TokenRequest, caller: Caller<'_>) -> Result<Vended, Refusal> {
         let app = self.broker.app(request.app.as_ref()).ok();
-        let vending = tokio::time::timeout(self.rules.request_timeout, self.broker.vend(&request));
-        let vended = vending
-            .await
-            .map_or_else(|_| Err(Refusal::out_of_time()), |vended| vended.map_err(Refusal::from));
+        let vended = self.in_time(self.broker.vend(&request)).await;
         let outcome = match &vended {
             Ok(Vended { origin: Origin::Cached, .. }) => "cached",
             Ok(Vended { origin: Origin::Minted, .. }) => "minted",
@@ -178,6 +174,12 @@ impl Server {
             audit::vended(caller.asker, &vended.key, outcome, &vended.entry.hash);
         }
         vended.map_err(|refusal| Refusal { asked: Some(request.to_string()), ..refusal })
+    }
+
+    /// What the broker says, unless it takes longer than any caller would wait.
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, broker::Error>>) -> Result<T, Refusal> {
+        let answer = tokio::time::timeout(self.rules.request_timeout, asking).await;
+        answer.map_or_else(|_| Err(Refusal::out_of_time()), |answer| answer.map_err(Refusal::from))
     }
 
     /// Another host, or no such installation, is an empty answer: git asks its next helper.
@@ -252,14 +254,16 @@ fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) 
 /// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
 /// beside `Transfer-Encoding`, a pair that two servers may read differently: no endpoint that reads one chunked is
 /// reached by way of another server.
-fn check_body(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_body(endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
     if length > LARGEST_BODY as u64 {
         return Err(too_large());
     }
     if !endpoint.takes_body() && (length > 0 || headers.contains_key(TRANSFER_ENCODING)) {
-        return Err(Refusal::invalid("a GET here has no body: what is asked goes into the query"));
+        return Err(Refusal::invalid(
+            "a GET or DELETE here has no body: what is asked goes into path and query",
+        ));
     }
     Ok(())
 }

@@ -47,9 +47,12 @@ impl Listed {
 pub(crate) fn can_serve(selector: &Selector, scope: &Scope) -> Result<(), Failure> {
     let what = match selector {
         Selector::Repository(..) => {
-            "narrows no token to a repository: ask with owner=LOGIN, for all that the app may do there"
+            "neither finds an installation by a repository nor narrows a token to one: ask by the owner, as with \
+             owner=LOGIN, for all that the app may do there"
         }
-        Selector::Enterprise(_) => "knows no enterprises: choose with owner=LOGIN or installation=ID",
+        Selector::Enterprise(_) => {
+            "knows no enterprises: ask by the owner or the installation's id, as with owner=LOGIN"
+        }
         _ if *scope != Scope::default() => {
             "narrows no tokens: leave repositories, repository_ids and permissions out, for all that the app may do"
         }

@@ -1,140 +1,139 @@
-//! GitHub's own endpoints, served locally: an SDK's app calls go here, and need no private key.
+//! GitHub's own endpoints, served locally: an SDK's app calls go here, and need no private key. Whichever of GitHub's two
+//! dialects the caller speaks, and whichever the upstream does.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+mod choice;
+mod identity;
+mod installations;
+mod tokens;
+
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use hyper::header::{CACHE_CONTROL, HOST, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 
-use super::reply::{Format, NO_STORE, Refusal, Reply, json_object, ok};
-use super::{ServedApp, token};
-use crate::broker::{self, Kind};
-use crate::model::{AppName, Identity, Secret};
+use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::route::{Call, PREFIX, Whose};
+use super::{Caller, Server};
+use crate::model::Selector;
+use crate::model::id::Invalid;
 
-/// Which app a call means: the one that `Ghtokend-App` names, else the one whose id the SDK's own JWT has as `iss`. That
-/// JWT proves nothing here and is not verified: SDKs insist on sending one, signed with whatever key they were given.
-pub(super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<Option<AppName>, Refusal> {
-    if let Some(named) = token::header_app(headers)? {
-        return Ok(Some(named));
+impl Server {
+    /// Answers one of GitHub's own endpoints.
+    pub(super) async fn github(
+        &self,
+        call: Call<'_>,
+        head: &Parts,
+        body: &Bytes,
+        caller: Caller<'_>,
+    ) -> Result<Reply, Refusal> {
+        self.called(call, head, body, caller).await.map_err(as_github_would)
     }
-    let Some(issuer) = issuer(headers).filter(|_| apps.len() > 1) else { return Ok(None) };
-    let meant = apps.iter().find(|app| app.id == issuer).and_then(|app| app.name.parse().ok());
-    meant.map(Some).ok_or_else(|| {
-        let message = "the JWT's iss is the id of no configured app: name the app in the header Ghtokend-App";
-        Refusal::new(StatusCode::NOT_FOUND, "unknown_app", message)
-    })
-}
 
-fn issuer(headers: &HeaderMap) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Claims {
-        iss: serde_json::Value,
+    /// Ends the life of the token that authorises the call.
+    pub(super) async fn revoke(&self, headers: &HeaderMap) -> Result<Reply, Refusal> {
+        let token = tokens::to_revoke(headers)?;
+        self.in_time(self.broker.revoke(&token)).await?;
+        let mut reply = Reply::default();
+        *reply.status_mut() = StatusCode::NO_CONTENT;
+        Ok(reply)
     }
-    let (_, jwt) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    let claims = URL_SAFE_NO_PAD.decode(jwt.trim().split('.').nth(1)?).ok()?;
-    match serde_json::from_slice::<Claims>(&claims).ok()?.iss {
-        serde_json::Value::String(issuer) => Some(issuer),
-        serde_json::Value::Number(issuer) => Some(issuer.to_string()),
-        _ => None,
-    }
-}
 
-/// The nonce in the body of `POST /integration/identity/user`.
-pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, Refusal> {
-    #[derive(Deserialize)]
-    struct Body {
-        nonce: String,
-    }
-    // The error's own text may quote the body, and the body holds the nonce.
-    match json_object::<Body>(body) {
-        Some(Body { nonce }) if !nonce.is_empty() => Ok(Secret::from(nonce)),
-        _ => {
-            let message =
-                "Validation Failed: the body is {\"nonce\":\"…\"}, the nonce that GitHub sent the user with";
-            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", message))
+    async fn called(
+        &self,
+        call: Call<'_>,
+        head: &Parts,
+        body: &Bytes,
+        caller: Caller<'_>,
+    ) -> Result<Reply, Refusal> {
+        let app = choice::app(&head.headers, &self.apps)?;
+        let home = Home::of(head);
+        match call {
+            Call::App => {
+                let described = self.in_time(self.broker.describe_app(app.as_ref())).await?;
+                Ok(json(StatusCode::OK, described.json))
+            }
+            Call::Installations(dialect) => {
+                let page = installations::page(head.uri.query().unwrap_or_default());
+                let found = self.in_time(self.broker.installation_page(app.as_ref(), page)).await?;
+                installations::list(&home, &head.uri, &found, dialect)
+            }
+            Call::Installation(whose) => {
+                let selector = selector(whose)?;
+                let found = self.in_time(self.broker.describe(app.as_ref(), &selector)).await?;
+                installations::one(&home, &found)
+            }
+            Call::Mint(dialect, id) => {
+                let request = tokens::read(app, selector(Whose::Id(id))?, body)?;
+                tokens::minted(&self.vend(request, caller).await?, dialect)
+            }
+            Call::Identity => {
+                let nonce = identity::read_nonce(body)?;
+                let identity = self.broker.identify(app.as_ref(), &nonce).await;
+                identity::identity(&identity.map_err(identity::no_identity)?)
+            }
         }
     }
 }
 
-/// Who the user is, in GitHub's words.
-pub(super) fn identity(identity: &Identity) -> Result<Reply, Refusal> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        user: &'a RawValue,
-        repositories_url: &'a str,
-    }
-    let user = serde_json::from_str(&identity.user.json);
-    let body = user
-        .and_then(|user| serde_json::to_vec(&Body { user, repositories_url: &identity.repositories_url }));
-    let body = body.map_err(|_| Refusal::from(broker::Error::Crashed))?;
-    let mut reply = ok(Format::Json, body.into());
-    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
-    Ok(reply)
+/// Where the caller reaches us: what is linked to has to be there for it too.
+struct Home {
+    /// `http://HOST`
+    origin: String,
+    /// [`PREFIX`] if the caller used it.
+    prefix: &'static str,
 }
 
-/// Why GitHub did not say who the user is. None of it is worth a second try with the same nonce.
-pub(super) fn no_identity(error: broker::Error) -> Refusal {
-    let unknown_nonce = matches!(&error, broker::Error::Github(failure)
-        if matches!(failure.kind, Kind::NotFound | Kind::ScopeRefused));
-    let refusal = match unknown_nonce {
-        true => Refusal::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
-        false => error.into(),
+impl Home {
+    fn of(head: &Parts) -> Self {
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        // The unix socket's callers may send anything, or nothing.
+        let host = host.filter(|host| !host.as_str().contains('@'));
+        Self {
+            origin: format!("http://{}", host.as_ref().map_or("localhost", Authority::as_str)),
+            prefix: if head.uri.path().starts_with(PREFIX) { PREFIX } else { "" },
+        }
+    }
+
+    /// The URL of a path of the API.
+    fn api(&self, path: &str) -> String {
+        format!("{}{}{path}", self.origin, self.prefix)
+    }
+
+    /// The URL of a path as it was asked for.
+    fn of_path(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+}
+
+/// What is no login, name or number at all is not at GitHub either.
+fn selector(whose: Whose<'_>) -> Result<Selector, Refusal> {
+    let unknown = |error: Invalid| {
+        Refusal::new(StatusCode::NOT_FOUND, "unknown_installation", format!("no such installation: {error}"))
     };
-    Refusal { retryable: false, retry_after: None, ..refusal }
+    let selector = || {
+        Ok(match whose {
+            Whose::Id(id) => Selector::Id(id.parse()?),
+            Whose::Repository(owner, name) => Selector::Repository(owner.parse()?, name.parse()?),
+            Whose::Organization(login) => Selector::Organization(login.parse()?),
+            Whose::User(login) => Selector::Owner(login.parse()?),
+            Whose::Enterprise(slug) => Selector::Enterprise(slug.parse()?),
+        })
+    };
+    selector().map_err(unknown)
 }
 
-#[cfg(test)]
-mod tests {
-    use hyper::header::HeaderValue;
-
-    use super::*;
-
-    fn apps() -> Vec<ServedApp> {
-        [("release", "Iv23liRelease"), ("triage", "1001")]
-            .map(|(name, id)| ServedApp { name: name.into(), id: id.into(), key_fingerprint: String::new() })
-            .into()
+/// GitHub says 422 where the rest of this daemon says 400.
+fn as_github_would(refusal: Refusal) -> Refusal {
+    match refusal.status {
+        StatusCode::BAD_REQUEST => Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, ..refusal },
+        _ => refusal,
     }
+}
 
-    fn meant(authorization: &str, app_header: Option<&str>) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
-        if let Some(name) = app_header {
-            headers.insert("ghtokend-app", HeaderValue::from_str(name).unwrap());
-        }
-        match app(&headers, &apps()) {
-            Ok(app) => app.map(|app| app.to_string()),
-            Err(refusal) => Some(refusal.code.to_owned()),
-        }
-    }
-
-    fn jwt(claims: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[test]
-    fn the_issuer_of_the_sdks_jwt_chooses_the_app_and_the_header_goes_before_it() {
-        for (claims, expected) in [
-            (r#"{"iss":"Iv23liRelease"}"#, Some("release")),
-            (r#"{"iss":1001}"#, Some("triage")),
-            (r#"{"iss":"1001"}"#, Some("triage")),
-            (r#"{"iss":4242}"#, Some("unknown_app")),
-            (r#"{"iss":null}"#, None),
-            ("nonsense", None),
-        ] {
-            let authorization = format!("bearer {}", jwt(claims));
-            assert_eq!(meant(&authorization, None).as_deref(), expected, "{claims}");
-            assert_eq!(meant(&authorization, Some("triage")).as_deref(), Some("triage"));
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            AUTHORIZATION,
-            HeaderValue::from_str(&format!("Bearer {}", jwt(r#"{"iss":4242}"#))).unwrap(),
-        );
-        assert_eq!(app(&headers, &apps()[..1]), Ok(None), "with one app there is nothing to choose");
-        for authorization in ["", "Bearer", "Bearer x", "Bearer a.b", "Basic eDp5"] {
-            assert_eq!(meant(authorization, None), None, "{authorization}");
-        }
-    }
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut reply = ok(Format::Json, body.into());
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
 }

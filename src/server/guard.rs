@@ -62,7 +62,7 @@ impl Guard {
     pub(super) fn admit(
         &self,
         transport: Transport,
-        endpoint: Option<Endpoint>,
+        endpoint: Option<Endpoint<'_>>,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
         if let Some(name) = tell_tale(endpoint, headers) {
@@ -95,7 +95,7 @@ impl Guard {
         ))
     }
 
-    fn client(&self, endpoint: Option<Endpoint>, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn client(&self, endpoint: Option<Endpoint<'_>>, headers: &HeaderMap) -> Result<(), Refusal> {
         let named =
             |name: &str| headers.get(name).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
         let identified = named(CLIENT) || named("ghtokend-secret") || has_bearer(headers);
@@ -113,7 +113,7 @@ impl Guard {
 pub(super) const CLIENT: &str = "ghtokend-client";
 
 /// A header that only a browser or a forwarding proxy sends.
-fn tell_tale(endpoint: Option<Endpoint>, headers: &HeaderMap) -> Option<&HeaderName> {
+fn tell_tale<'h>(endpoint: Option<Endpoint<'_>>, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
     let for_people = endpoint == Some(Endpoint::Status);
     headers.iter().find_map(|(name, value)| {
         let told = match name.as_str() {
@@ -170,7 +170,7 @@ mod tests {
         map
     }
 
-    fn status(endpoint: Endpoint, list: &[(&str, &str)]) -> u16 {
+    fn status(endpoint: Endpoint<'_>, list: &[(&str, &str)]) -> u16 {
         let guard =
             Guard { allowed_hosts: ["tokens.internal".to_owned()].into(), require_client_header: true };
         let admitted = guard.admit(Transport::Tcp, Some(endpoint), &headers(list));

@@ -1,20 +1,45 @@
 //! Which endpoint a request means: one match, byte for byte.
 
 use hyper::{Method, StatusCode};
+use url::Url;
 
 use super::reply::Refusal;
+use crate::model::Dialect;
 
 /// Everything that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum Endpoint<'p> {
     Token,
     Reject,
     Git(GitOperation),
-    Identity,
+    Github(Call<'p>),
+    Revoke,
     Healthz,
     Readyz,
     Metrics,
     Status,
+}
+
+/// One of GitHub's own endpoints, with what stands in its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call<'p> {
+    App,
+    /// The list, in the words of either dialect.
+    Installations(Dialect),
+    Installation(Whose<'p>),
+    /// A new token for the installation of this id, in the words of either dialect.
+    Mint(Dialect, &'p str),
+    Identity,
+}
+
+/// Which installation a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose<'p> {
+    Id(&'p str),
+    Repository(&'p str, &'p str),
+    Organization(&'p str),
+    User(&'p str),
+    Enterprise(&'p str),
 }
 
 /// What git asks its credential helper to do.
@@ -35,14 +60,19 @@ pub(super) enum Surface {
     Ops,
 }
 
-impl Endpoint {
+impl Endpoint<'_> {
     /// Its name in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Reject => "reject",
             Self::Git(_) => "git_credential",
-            Self::Identity => "identity",
+            Self::Github(Call::App) => "app",
+            Self::Github(Call::Installations(_)) => "installations",
+            Self::Github(Call::Installation(_)) => "installation",
+            Self::Github(Call::Mint(..)) => "access_tokens",
+            Self::Github(Call::Identity) => "identity",
+            Self::Revoke => "revoke",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
@@ -52,48 +82,100 @@ impl Endpoint {
 
     /// Whether a request must say who its client is.
     pub(super) const fn needs_client(self) -> bool {
-        matches!(self, Self::Token | Self::Reject | Self::Git(_) | Self::Identity)
+        !matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Status)
     }
 
-    /// Whether it takes a body, and is asked with `POST`.
-    pub(super) const fn takes_body(self) -> bool {
-        matches!(self, Self::Reject | Self::Git(_) | Self::Identity)
+    /// Whether it takes a body.
+    pub(super) fn takes_body(self) -> bool {
+        self.method() == Method::POST
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::Reject | Self::Git(_) | Self::Github(Call::Mint(..) | Call::Identity) => Method::POST,
+            Self::Revoke => Method::DELETE,
+            _ => Method::GET,
+        }
     }
 }
 
-/// The endpoint at `path` on `surface`.
-pub(super) fn route(surface: Surface, method: &Method, path: &str) -> Result<Endpoint, Refusal> {
+/// The endpoint at `path` on `surface`. GitHub itself is at `api_url`.
+pub(super) fn route<'p>(
+    surface: Surface,
+    method: &Method,
+    path: &'p str,
+    api_url: &Url,
+) -> Result<Endpoint<'p>, Refusal> {
     let endpoint = match (surface, path) {
-        (_, "/healthz") => Endpoint::Healthz,
-        (_, "/readyz") => Endpoint::Readyz,
-        (_, "/metrics") => Endpoint::Metrics,
-        (Surface::Tokens, "/token") => Endpoint::Token,
-        (Surface::Tokens, "/token/reject") => Endpoint::Reject,
-        (Surface::Tokens, "/status") => Endpoint::Status,
-        // GitHub Enterprise Servers have their API below a prefix, which their clients may insist on.
-        (Surface::Tokens, "/integration/identity/user" | "/api/v3/integration/identity/user") => {
-            Endpoint::Identity
+        (_, "/healthz") => Some(Endpoint::Healthz),
+        (_, "/readyz") => Some(Endpoint::Readyz),
+        (_, "/metrics") => Some(Endpoint::Metrics),
+        (Surface::Ops, _) => {
+            return Err(not_found("there is no such path here: there are /healthz, /readyz and /metrics"));
         }
+        (Surface::Tokens, "/token") => Some(Endpoint::Token),
+        (Surface::Tokens, "/token/reject") => Some(Endpoint::Reject),
+        (Surface::Tokens, "/status") => Some(Endpoint::Status),
         (Surface::Tokens, path) => match path.strip_prefix("/git-credential/") {
-            Some("get") => Endpoint::Git(GitOperation::Get),
-            Some("erase") => Endpoint::Git(GitOperation::Erase),
-            Some(other) if is_word(other) => Endpoint::Git(GitOperation::Other),
-            _ => {
-                return Err(not_found(
-                    "/token, /token/reject, /git-credential/get, store and erase, /integration/identity/user, /status, \
-                     /healthz, /readyz and /metrics; the rest of GitHub's API is at GitHub",
-                ));
-            }
+            Some(operation) => git(operation),
+            None => github(path.strip_prefix(PREFIX).unwrap_or(path)),
         },
-        (Surface::Ops, _) => return Err(not_found("/healthz, /readyz and /metrics")),
     };
-    let (allow, message) = match (endpoint.takes_body(), method) {
-        (false, &Method::GET | &Method::HEAD) | (true, &Method::POST) => return Ok(endpoint),
-        (false, _) => ("GET, HEAD", format!("{path} is read with GET")),
-        (true, _) => ("POST", format!("{path} is asked with POST")),
+    let Some(endpoint) = endpoint else {
+        let api_url = api_url.as_str().trim_end_matches('/');
+        return Err(not_found(format!(
+            "ghtokend does not proxy the API: send this call to {api_url} with the token; here there are /token, \
+             /token/reject, /git-credential/get, store and erase, /status, /healthz, /readyz, /metrics, and what mints \
+             and finds installations"
+        )));
     };
+    let (fits, allow) = match endpoint.method() {
+        Method::POST => (*method == Method::POST, "POST"),
+        Method::DELETE => (*method == Method::DELETE, "DELETE"),
+        _ => (matches!(*method, Method::GET | Method::HEAD), "GET, HEAD"),
+    };
+    if fits {
+        return Ok(endpoint);
+    }
+    let message = format!("{path} is asked with {}", endpoint.method());
     let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
     Err(Refusal { allow: Some(allow), ..refusal })
+}
+
+/// GitHub Enterprise Servers have their API below this, and their clients may insist on it.
+pub(super) const PREFIX: &str = "/api/v3";
+
+/// <https://docs.github.com/en/rest/apps/apps>, and the page of 2016.
+fn github(path: &str) -> Option<Endpoint<'_>> {
+    let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
+    if segments.contains(&"") {
+        return None;
+    }
+    let call = match *segments.as_slice() {
+        ["app"] => Call::App,
+        ["app", "installations"] => Call::Installations(Dialect::Apps),
+        ["app", "installations", id] => Call::Installation(Whose::Id(id)),
+        ["app", "installations", id, "access_tokens"] => Call::Mint(Dialect::Apps, id),
+        ["repos", owner, name, "installation"] => Call::Installation(Whose::Repository(owner, name)),
+        ["orgs", login, "installation"] => Call::Installation(Whose::Organization(login)),
+        ["users", login, "installation"] => Call::Installation(Whose::User(login)),
+        ["enterprises", slug, "installation"] => Call::Installation(Whose::Enterprise(slug)),
+        ["installation", "token"] => return Some(Endpoint::Revoke),
+        ["integration", "installations"] => Call::Installations(Dialect::Integrations),
+        ["installations", id, "access_tokens"] => Call::Mint(Dialect::Integrations, id),
+        ["integration", "identity", "user"] => Call::Identity,
+        _ => return None,
+    };
+    Some(Endpoint::Github(call))
+}
+
+fn git(operation: &str) -> Option<Endpoint<'static>> {
+    match operation {
+        "get" => Some(Endpoint::Git(GitOperation::Get)),
+        "erase" => Some(Endpoint::Git(GitOperation::Erase)),
+        other if is_word(other) => Some(Endpoint::Git(GitOperation::Other)),
+        _ => None,
+    }
 }
 
 /// What git could call an operation.
@@ -101,19 +183,23 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-fn not_found(there: &str) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such path here: there are {there}"))
+fn not_found(message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn routed<'p>(surface: Surface, method: &Method, path: &'p str) -> Result<Endpoint<'p>, Refusal> {
+        route(surface, method, path, &"https://api.github.com".parse().unwrap())
+    }
+
     #[test]
     fn paths_are_matched_byte_for_byte() {
-        assert_eq!(route(Surface::Tokens, &Method::GET, "/token"), Ok(Endpoint::Token));
+        assert_eq!(routed(Surface::Tokens, &Method::GET, "/token"), Ok(Endpoint::Token));
         for path in ["/token/", "//token", "/Token", "/a/../token", "/%74oken", "/", ""] {
-            let refusal = route(Surface::Tokens, &Method::GET, path).unwrap_err();
+            let refusal = routed(Surface::Tokens, &Method::GET, path).unwrap_err();
             assert_eq!((refusal.status, refusal.code), (StatusCode::NOT_FOUND, "not_found"), "{path}");
         }
     }
@@ -121,16 +207,59 @@ mod tests {
     #[test]
     fn the_operations_listener_has_no_way_to_a_token() {
         for path in ["/token", "/status"] {
-            assert!(route(Surface::Ops, &Method::GET, path).is_err(), "{path}");
+            assert!(routed(Surface::Ops, &Method::GET, path).is_err(), "{path}");
         }
-        assert_eq!(route(Surface::Ops, &Method::GET, "/metrics"), Ok(Endpoint::Metrics));
+        assert_eq!(routed(Surface::Ops, &Method::GET, "/metrics"), Ok(Endpoint::Metrics));
     }
 
     #[test]
     fn another_method_is_told_which_ones_do() {
         for method in [Method::POST, Method::OPTIONS, Method::DELETE] {
-            let refusal = route(Surface::Tokens, &method, "/token").unwrap_err();
+            let refusal = routed(Surface::Tokens, &method, "/token").unwrap_err();
             assert_eq!((refusal.code, refusal.allow), ("method_not_allowed", Some("GET, HEAD")));
         }
+    }
+
+    #[test]
+    fn githubs_paths_are_there_with_and_without_the_prefix() {
+        for (method, path, call) in [
+            (Method::GET, "/app", Call::App),
+            (Method::GET, "/app/installations", Call::Installations(Dialect::Apps)),
+            (Method::GET, "/integration/installations", Call::Installations(Dialect::Integrations)),
+            (Method::GET, "/app/installations/7", Call::Installation(Whose::Id("7"))),
+            (Method::GET, "/repos/o/r/installation", Call::Installation(Whose::Repository("o", "r"))),
+            (Method::GET, "/orgs/o/installation", Call::Installation(Whose::Organization("o"))),
+            (Method::GET, "/users/o/installation", Call::Installation(Whose::User("o"))),
+            (Method::GET, "/enterprises/e/installation", Call::Installation(Whose::Enterprise("e"))),
+            (Method::POST, "/app/installations/7/access_tokens", Call::Mint(Dialect::Apps, "7")),
+            (Method::POST, "/installations/7/access_tokens", Call::Mint(Dialect::Integrations, "7")),
+            (Method::POST, "/integration/identity/user", Call::Identity),
+        ] {
+            assert_eq!(routed(Surface::Tokens, &method, path), Ok(Endpoint::Github(call)));
+            let prefixed = format!("/api/v3{path}");
+            assert_eq!(routed(Surface::Tokens, &method, &prefixed), Ok(Endpoint::Github(call)));
+            assert!(Endpoint::Github(call).needs_client());
+            for no_path in [format!("{path}/"), format!("/api/v3/api/v3{path}"), format!("/api/v4{path}")] {
+                assert_eq!(
+                    routed(Surface::Tokens, &method, &no_path).unwrap_err().code,
+                    "not_found",
+                    "{no_path}"
+                );
+            }
+            assert_eq!(routed(Surface::Tokens, &Method::PUT, path).unwrap_err().code, "method_not_allowed");
+        }
+        let revoke = routed(Surface::Tokens, &Method::DELETE, "/installation/token");
+        assert_eq!(revoke, Ok(Endpoint::Revoke));
+        for path in
+            ["/api/v3/token", "/api/v3/status", "/app//access_tokens", "/repos//x/installation", "/apiv3/app"]
+        {
+            assert!(routed(Surface::Tokens, &Method::GET, path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_belongs_to_github_is_sent_there() {
+        let refusal = routed(Surface::Tokens, &Method::GET, "/repos/acme/widgets").unwrap_err();
+        assert!(refusal.message.contains("send this call to https://api.github.com with the token"));
     }
 }

@@ -41,14 +41,18 @@ pub(super) fn format(query: &str, headers: &HeaderMap) -> Format {
     }
 }
 
-/// The answer that carries a token. Only this function puts one into an answer.
+/// The answer of `GET /token`.
 pub(super) fn answer(vended: &Vended, format: Format) -> Reply {
     let bodies = &vended.entry.bodies;
     let body = match format {
         Format::Json => bodies.json.clone(),
         Format::Text => bodies.text.clone(),
     };
-    let mut reply = ok(format, body);
+    described(vended, ok(format, body))
+}
+
+/// An answer that carries a token, with the headers that say how long it is good.
+pub(super) fn described(vended: &Vended, mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(STATE, HeaderValue::from_static(vended.state.as_str()));
@@ -247,7 +251,7 @@ const KNOWN: [&str; 10] = [
 ];
 const SELECTORS: [&str; 4] = ["installation", "owner", "repo", "enterprise"];
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
-const MOST_REPOSITORIES: usize = 500;
+pub(super) const MOST_REPOSITORIES: usize = 500;
 const LONGEST_QUOTE: usize = 60;
 const STATE: HeaderName = HeaderName::from_static("ghtokend-token-state");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("ghtokend-token-expires-at");

@@ -167,7 +167,7 @@ async fn another_method_is_a_405_with_allow() {
             "{method} /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n"
         );
         let reply = send(world.address, &request).await.unwrap();
-        check(&reply, 405, "method_not_allowed", "/token is read with GET");
+        check(&reply, 405, "method_not_allowed", "/token is asked with GET");
         assert_eq!(reply.header("allow"), Some("GET, HEAD"));
     }
 }
@@ -367,6 +367,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         require_client_header: true,
         hop_limit_1: true,
         max_connections: 10,
+        api_url: "https://api.github.com".parse().unwrap(),
         web_url: "https://github.com".parse().unwrap(),
         head_timeout: Duration::from_millis(100),
         connection_age: Duration::from_millis(300),

@@ -302,8 +302,8 @@ async fn what_the_preview_cannot_say_is_refused_without_asking_it() {
     world.token("/token?owner=acme").await;
     let before = world.github.journal().len();
     for (query, says) in [
-        ("repo=acme/widgets", "ask with owner=LOGIN"),
-        ("repo=acme/widgets&user=2", "ask with owner=LOGIN"),
+        ("repo=acme/widgets", "as with owner=LOGIN"),
+        ("repo=acme/widgets&user=2", "as with owner=LOGIN"),
         ("enterprise=acme-enterprise", "knows no enterprises"),
         ("owner=acme&repositories=widgets", "leave repositories, repository_ids and permissions out"),
         ("owner=acme&repository_ids=1", "narrows no tokens"),

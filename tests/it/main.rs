@@ -15,6 +15,7 @@ mod fake_github;
 mod fake_github_preview;
 mod git;
 mod git_server;
+mod github_api;
 mod identity;
 mod integrations;
 mod keys;

@@ -282,6 +282,7 @@ fn the_errors_are_those_that_the_server_can_answer() {
         .collect();
     let mut there = BTreeSet::new();
     let mut sources = files(&root().join("src/server"));
+    sources.extend(files(&root().join("src/server/github_api")));
     sources.push(root().join("src/server.rs"));
     for file in sources {
         let source = std::fs::read_to_string(&file).unwrap();

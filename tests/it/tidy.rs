@@ -52,6 +52,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/github/minted.rs", "a token's bytes are checked"),
     ("src/model/secret.rs", "here it is defined"),
     ("src/server/git_credential.rs", "the token goes into its answer"),
+    ("src/server/github_api/tokens.rs", "the token goes into its answer"),
     ("src/server/token.rs", "the token goes into its answer"),
     ("src/settings/", "variables and files are read"),
 ];

@@ -130,7 +130,12 @@ impl Drop for World {
 
 /// Asks again and again until it is so: for what a task in the background does.
 pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
-    let asking = async { while !so().await {} };
+    // Yields also where the question itself does not: what is waited for may run in this very thread.
+    let asking = async {
+        while !so().await {
+            tokio::task::yield_now().await;
+        }
+    };
     tokio::time::timeout(PATIENCE, asking).await.expect("it never came about");
 }
 

@@ -1,0 +1,53 @@
+//! `POST /integration/identity/user`: who came by with a nonce.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::reply::{Refusal, Reply, json_object};
+use super::json;
+use crate::broker::{self, Kind};
+use crate::model::{Identity, Secret};
+
+/// The nonce in the body of `POST /integration/identity/user`.
+pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, Refusal> {
+    #[derive(Deserialize)]
+    struct Body {
+        nonce: String,
+    }
+    // The error's own text may quote the body, and the body holds the nonce.
+    match json_object::<Body>(body) {
+        Some(Body { nonce }) if !nonce.is_empty() => Ok(Secret::from(nonce)),
+        _ => {
+            let message =
+                "Validation Failed: the body is {\"nonce\":\"…\"}, the nonce that GitHub sent the user with";
+            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", message))
+        }
+    }
+}
+
+/// Who the user is, in GitHub's words.
+pub(super) fn identity(identity: &Identity) -> Result<Reply, Refusal> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        user: &'a RawValue,
+        repositories_url: &'a str,
+    }
+    let user = serde_json::from_str(&identity.user.json);
+    let body = user
+        .and_then(|user| serde_json::to_vec(&Body { user, repositories_url: &identity.repositories_url }));
+    let body = body.map_err(|_| Refusal::from(broker::Error::Crashed))?;
+    Ok(json(StatusCode::OK, body))
+}
+
+/// Why GitHub did not say who the user is. None of it is worth a second try with the same nonce.
+pub(super) fn no_identity(error: broker::Error) -> Refusal {
+    let unknown_nonce = matches!(&error, broker::Error::Github(failure)
+        if matches!(failure.kind, Kind::NotFound | Kind::ScopeRefused));
+    let refusal = match unknown_nonce {
+        true => Refusal::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+        false => error.into(),
+    };
+    Refusal { retryable: false, retry_after: None, ..refusal }
+}
