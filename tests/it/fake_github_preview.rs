@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ghtokend::fake_github::{
-    Account, App, Effect, FakeGithub, Fault, Flavour, Installation, Member, Mode, Options, Preview, Refusal,
+    App, Effect, FakeGithub, Fault, Flavour, Installation, Member, Mode, Options, Preview, Refusal,
     Repository, WiderRepositories, World,
 };
 use serde_json::{Value, json};
@@ -16,114 +16,28 @@ use crate::fake_github::{
     Reply, UNDECODABLE, as_app, bearer, claims, control, demo, key, mint, send, signed, start, token,
     with_token,
 };
+use crate::page::PAGE_USER;
 
-const ACCEPT: &str = "application/vnd.github.machine-man-preview";
-const MEDIA_TYPE: &str = "github.machine-man-preview; format=json";
+pub const ACCEPT: &str = "application/vnd.github.machine-man-preview";
+pub const MEDIA_TYPE: &str = "github.machine-man-preview; format=json";
 const HARMLESS: &str = "github.v3; param=machine-man-preview; format=json";
-const LIST: &str = "/integration/installations";
-const MINT: &str = "/installations/1/access_tokens";
-const IDENTITY: &str = "/integration/identity/user";
+pub const LIST: &str = "/integration/installations";
+pub const MINT: &str = "/installations/1/access_tokens";
+pub const IDENTITY: &str = "/integration/identity/user";
 const REPOSITORIES: &str = "/installation/repositories";
 const VALIDATION_FAILED: (u16, &str) = (422, "Validation Failed");
-
-// What the page shows, to the letter.
-const PAGE_LINK: &str = r#"<https://api.github.com/resource?page=2>; rel="next", <https://api.github.com/resource?page=5>; rel="last""#;
-const PAGE_INSTALLATIONS: &str = r#"[
-{
-"id": 1,
-"account": {
-"login": "github",
-"id": 1,
-"url": "https://api.github.com/orgs/github",
-"repos_url": "https://api.github.com/orgs/github/repos",
-"events_url": "https://api.github.com/orgs/github/events",
-"hooks_url": "https://api.github.com/orgs/github/hooks",
-"issues_url": "https://api.github.com/orgs/github/issues",
-"members_url": "https://api.github.com/orgs/github/members{/member}",
-"public_members_url": "https://api.github.com/orgs/github/public_members{/member}",
-"avatar_url": "https://github.com/images/error/octocat_happy.gif",
-"description": "A great organization"
-},
-"access_tokens_url": "https://api.github.com/installations/1/access_tokens",
-"repositories_url": "https://api.github.com/installation/repositories"
-}
-]"#;
-const PAGE_TOKEN: &str = r#"{
-"token": "v1.1f699f1069f60xxx",
-"expires_at": "2016-07-11T22:14:10Z",
-"on_behalf_of": null
-}"#;
-const PAGE_USER: &str = r#"{
-"login": "octocat",
-"id": 1,
-"avatar_url": "https://github.com/images/error/octocat_happy.gif",
-"gravatar_id": "",
-"url": "https://api.github.com/users/octocat",
-"html_url": "https://github.com/octocat",
-"followers_url": "https://api.github.com/users/octocat/followers",
-"following_url": "https://api.github.com/users/octocat/following{/other_user}",
-"gists_url": "https://api.github.com/users/octocat/gists{/gist_id}",
-"starred_url": "https://api.github.com/users/octocat/starred{/owner}{/repo}",
-"subscriptions_url": "https://api.github.com/users/octocat/subscriptions",
-"organizations_url": "https://api.github.com/users/octocat/orgs",
-"repos_url": "https://api.github.com/users/octocat/repos",
-"events_url": "https://api.github.com/users/octocat/events{/privacy}",
-"received_events_url": "https://api.github.com/users/octocat/received_events",
-"type": "User",
-"site_admin": false
-}"#;
-const PAGE_TOKEN_OF_USER: &str = r#"{
-"token": "v1.1f699f1069f60xxx",
-"expires_at": "2016-07-11T22:14:10Z",
-"on_behalf_of": USER
-}"#;
-const PAGE_IDENTITY: &str = r#"{
-"user": USER,
-"repositories_url": "https://api.github.com/installation/repositories?user_id=1"
-}"#;
-
-/// The world of the page: the organisation `github`, of which the user `octocat` is a member.
-fn world_of_the_page() -> World {
-    World {
-        apps: World::demo().apps,
-        accounts: vec![
-            Account::Organization { login: "github".into(), id: 1 },
-            Account::User { login: "octocat".into(), id: 1 },
-        ],
-        installations: vec![Installation::new(1, "demo", "github")],
-        members: vec![Member::new("github", "octocat")],
-        ..World::default()
-    }
-}
-
-/// What the page shows, as this emulator has to write it: on its host, and without line breaks.
-fn on_the_page(github: &FakeGithub, text: &str) -> String {
-    let text = text.replace("USER", PAGE_USER).replace(": ", ":").replace('\n', "");
-    let api = text.replace("https://api.github.com", &github.api_url());
-    api.replace("https://github.com", &github.api_url())
-}
-
-/// The keys and values of `reply` are those of `expected`, and in the same order.
-fn check_like(reply: &Reply, expected: &str) {
-    let (own, page): (Value, Value) = (reply.json(), serde_json::from_str(expected).unwrap());
-    for (name, value) in page.as_object().into_iter().flatten() {
-        assert_eq!(own.get(name), Some(value), "{name}");
-    }
-    assert_eq!(own, page);
-    assert_eq!(reply.text, expected);
-}
 
 async fn speaking(preview: Preview) -> FakeGithub {
     start(Options { preview, ..Options::default() }).await
 }
 
-async fn call(github: &FakeGithub, method: &str, path: &str, credential: &str, body: &str) -> Reply {
+pub async fn call(github: &FakeGithub, method: &str, path: &str, credential: &str, body: &str) -> Reply {
     let headers = [("authorization", credential), ("accept", ACCEPT)];
     send(method, &format!("{}{path}", github.api_url()), &headers, body).await
 }
 
 /// A call by the app `demo` in this dialect.
-async fn ask(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
+pub async fn ask(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
     call(github, method, path, &bearer(&signed(&key(github), &claims(1001))), body).await
 }
 
@@ -146,62 +60,6 @@ async fn seen(github: &FakeGithub, token: &str, query: &str) -> Vec<String> {
 fn check_refused(reply: &Reply, (status, message): (u16, &str)) {
     assert_eq!((reply.status, reply.message().as_str()), (status, message), "{}", reply.text);
     assert!(reply.json().get("status").is_none(), "errors had none in 2016");
-}
-
-// The three exchanges of the page
-
-#[tokio::test]
-async fn installations_are_listed_as_on_the_page() {
-    let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
-    let list = ask(&github, "GET", LIST, "").await;
-    assert_eq!(list.status, 200);
-    assert_eq!(list.header("x-github-media-type"), MEDIA_TYPE);
-    check_like(&list, &on_the_page(&github, PAGE_INSTALLATIONS));
-    let account = list.json()[0]["access_tokens_url"].as_str().unwrap().to_owned();
-    assert!(account.ends_with(MINT));
-}
-
-#[tokio::test]
-async fn the_first_of_five_pages_links_to_the_next_and_the_last() {
-    let github = start(Options { world: World::with_installations(150), ..Options::default() }).await;
-    let first = ask(&github, "GET", LIST, "").await;
-    let resource = format!("{}{LIST}", github.api_url());
-    assert_eq!(first.header("link"), PAGE_LINK.replace("https://api.github.com/resource", &resource));
-    let last = ask(&github, "GET", &format!("{LIST}?page=5"), "").await;
-    assert_eq!(last.json()[29]["id"], 150);
-    assert_eq!(
-        last.header("link"),
-        format!("<{resource}?page=4>; rel=\"prev\", <{resource}?page=1>; rel=\"first\"")
-    );
-}
-
-#[tokio::test]
-async fn tokens_are_given_as_on_the_page() {
-    let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
-    for (body, page) in [("", PAGE_TOKEN), ("{}", PAGE_TOKEN), (r#"{"user_id":"1"}"#, PAGE_TOKEN_OF_USER)] {
-        let minted = ask(&github, "POST", MINT, body).await;
-        assert_eq!((minted.status, minted.header("x-github-media-type")), (201, MEDIA_TYPE));
-        let token = minted.json()["token"].as_str().unwrap().to_owned();
-        let digits = token.strip_prefix("v1.").unwrap();
-        assert!(digits.len() == 40 && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
-        let expires_at = minted.json()["expires_at"].as_str().unwrap().to_owned();
-        let instant: jiff::Timestamp = expires_at.parse().unwrap();
-        let date = jiff::fmt::rfc2822::parse(minted.header("date")).unwrap().timestamp();
-        assert_eq!(instant.as_second() - date.as_second(), 3600);
-        let page = on_the_page(&github, page).replace("v1.1f699f1069f60xxx", &token);
-        check_like(&minted, &page.replace("2016-07-11T22:14:10Z", &expires_at));
-    }
-    // As recorded in September 2016.
-    assert_eq!(ask(&github, "POST", MINT, "").await.header("content-length"), "111");
-}
-
-#[tokio::test]
-async fn a_nonce_tells_who_a_user_is_as_on_the_page() {
-    let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
-    let nonce = github.create_nonce(1, "octocat").unwrap();
-    let identity = ask(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await;
-    assert_eq!((identity.status, identity.header("x-github-media-type")), (200, MEDIA_TYPE));
-    check_like(&identity, &on_the_page(&github, PAGE_IDENTITY));
 }
 
 // The gate

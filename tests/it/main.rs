@@ -20,6 +20,7 @@ mod identity;
 mod integrations;
 mod keys;
 mod leak;
+mod page;
 mod program;
 mod readme;
 mod reject;

@@ -88,7 +88,7 @@ fn inherited(name: &str) -> Option<OsString> {
 }
 
 /// Whether there is a curl. Without one, what needs it is left out, but not in CI.
-fn has_curl() -> bool {
+pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
     assert!(found || inherited("CI").is_none(), "curl is missing: install it");
     if !found {
@@ -331,6 +331,15 @@ async fn the_parameters_and_metrics_are_those_that_the_demo_has() {
     let table = rows(section("GET /token"), "Parameter");
     let told = table.iter().flat_map(|row| code(&row[0])).filter_map(|code| Some(code.split_once('=')?.0));
     assert_eq!(told.collect::<BTreeSet<_>>(), there);
+}
+
+#[test]
+fn every_line_of_the_page_of_2016_has_its_tests() {
+    let there = include_str!("page.rs");
+    let table = rows(section("Other endpoints"), "Line of the page");
+    let told: BTreeSet<_> = table.iter().flat_map(|row| code(&row[1])).collect();
+    let tests = there.split("#[tokio::test]\nasync fn ").skip(1);
+    assert_eq!(told, tests.map(|test| test.split('(').next().unwrap()).collect());
 }
 
 #[test]
