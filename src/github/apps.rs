@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind};
+use super::failure::{Failure, Kind, as_kind, classify};
 use super::minted;
 use super::request::Request;
 use super::{InstallationPage, Page};
@@ -127,7 +128,9 @@ pub(crate) fn read_revocation(answer: &Answer) -> Result<(), Failure> {
     match answer.status {
         // It was dead already, or never lived: what was wanted is so.
         401 => Ok(()),
-        _ => answer.expect(204).map(|_| ()),
+        200..=299 => answer.expect(204).map(|_| ()),
+        // GitHub's own words are left out: they may quote the token.
+        _ => Err(as_kind(classify(answer).kind, &Answer { body: Bytes::new(), ..answer.clone() })),
     }
 }
 

@@ -371,6 +371,7 @@ async fn nothing_asked_for_means_everything_and_an_empty_list_means_nothing() {
         (r#"{"permissions":["contents"]}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":true}}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":"all"}}"#, "permissions: \"all\""),
+        (r#"{"permissions":{"Contents":"read","contents":"write"}}"#, "permissions names contents twice"),
         (r#"{"user_id":"octocat"}"#, "user_id: \"octocat\""),
         (r#"{"user_id":[2]}"#, "user_id is not the number of a user"),
         (r#"{"user_id":-2}"#, "user_id: \"-2\""),

@@ -119,6 +119,59 @@ async fn no_secret_is_in_log_errors_metrics_or_status() {
 }
 
 #[tokio::test]
+async fn no_secret_in_a_body_or_a_credential_comes_out_again() {
+    for dialect in ["apps", "integrations"] {
+        let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+        let mut variables = variables_for(&github);
+        variables.push(("GHTOKEND_GITHUB__DIALECT", dialect.to_owned()));
+        variables.push(("GHTOKEND_GITHUB__WEB_URL", "https://git.example".to_owned()));
+        let daemon = Daemon::serve(&["--log-level", "trace"], &borrowed(&variables)).await;
+        let mut seen = Seen::default();
+        let nonce = format!("{{\"nonce\":\"{UNSHAPED}\"}}");
+        let rejected = format!("{{\"token\":\"{UNSHAPED}\"}}");
+        let git = format!("protocol=https\nhost=git.example\nusername=x\npassword={UNSHAPED}\n");
+        // GitHub's answers quote what was sent, or there are none.
+        let echo = format!("{{\"message\":\"what is {UNSHAPED}?\"}}");
+        for status in [0, 400, 401, 404, 422, 500] {
+            let effect = Effect::Status { status, body: echo.clone(), headers: [].into() };
+            github.clear_faults();
+            if status > 0 {
+                github.fault(Fault::new(effect.clone()).on("POST", "/integration/identity/user"));
+                github.fault(Fault::new(effect).on("DELETE", "/installation/token"));
+            }
+            for (request, body) in [
+                ("POST /integration/identity/user", nonce.as_str()),
+                ("POST /integration/identity/user", &nonce[..nonce.len() - 1]),
+                ("POST /token/reject", &rejected),
+                ("POST /token/reject", &rejected[..rejected.len() - 1]),
+                ("POST /git-credential/erase", &git),
+                ("POST /git-credential/get", &git),
+                ("POST /git-credential/get", &format!("{git}{UNSHAPED}\n")),
+                ("DELETE /installation/token", ""),
+            ] {
+                let length = body.len();
+                let address = daemon.url.trim_start_matches("http://").parse().unwrap();
+                let request = format!(
+                    "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\
+                     Authorization: Bearer {UNSHAPED}\r\n\r\n{body}"
+                );
+                let reply = send(address, &request).await.unwrap();
+                seen.add(&request, format!("{:?} {}", reply.headers, reply.text()));
+            }
+        }
+        assert_eq!(github.count("POST", "/integration/identity/user"), if dialect == "apps" { 0 } else { 6 });
+        for path in ["/status", "/metrics"] {
+            seen.add(path, ask(&daemon, &format!("GET {path} HTTP/1.1")).await.text());
+        }
+        daemon.signal(Signal::TERM);
+        let (code, log) = daemon.ended().await;
+        assert!(code == 0 && log.contains("GitHub answered"), "{log}");
+        seen.add("the log", log);
+        seen.check(UNSHAPED);
+    }
+}
+
+#[tokio::test]
 async fn no_secret_of_the_configuration_is_in_an_error_or_in_check() {
     let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
     let variables = variables_for(&github);

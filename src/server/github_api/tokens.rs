@@ -16,7 +16,7 @@ use super::super::reply::{Refusal, Reply, json_object};
 use super::super::token::{MOST_REPOSITORIES, described};
 use super::json;
 use crate::broker::{self, Age, TokenRequest, Vended};
-use crate::model::{AppName, Dialect, Scope, Secret, Selector};
+use crate::model::{AppName, Dialect, Level, Permission, Scope, Secret, Selector};
 
 /// What a body asks for. Both dialects' members are understood in either: what the upstream has no words for, it refuses.
 /// No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
@@ -35,13 +35,6 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
         b"" | b"null" => Body::default(),
         body => json_object(body).ok_or_else(|| invalid("the body is no JSON object"))?,
     };
-    let permissions: Option<BTreeMap<String, String>> =
-        member("permissions", body.permissions, "an object such as {\"contents\":\"read\"}")?;
-    let permission =
-        |(name, level): (String, String)| Ok((item("permissions", &name)?, item("permissions", &level)?));
-    let permissions = permissions.filter(|permissions| !permissions.is_empty());
-    let permissions =
-        permissions.map(|list| list.into_iter().map(permission).collect::<Result<_, Refusal>>());
     let ids: Option<Vec<u64>> = member("repository_ids", body.repository_ids, "a list of numbers")?;
     let ids = ids.map(|ids| ids.into_iter().map(|id| id.to_string()).collect());
     let user = match body.user_id {
@@ -53,7 +46,7 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
     let scope = Scope {
         repositories: items("repositories", member("repositories", body.repositories, "a list of names")?)?,
         repository_ids: items("repository_ids", ids)?,
-        permissions: permissions.transpose()?,
+        permissions: permissions(body.permissions)?,
     };
     Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Age::JustMinted })
 }
@@ -94,6 +87,22 @@ pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, Refusal> {
     }
 }
 
+fn permissions(value: Option<Value>) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
+    let shape = "an object such as {\"contents\":\"read\"}";
+    let Some(asked) = member::<BTreeMap<String, String>>("permissions", value, shape)? else {
+        return Ok(None);
+    };
+    let mut permissions = BTreeMap::new();
+    for (name, level) in &asked {
+        let (name, level): (Permission, Level) = (item("permissions", name)?, item("permissions", level)?);
+        if permissions.insert(name.clone(), level).is_some() {
+            return Err(invalid(&format!("permissions names {name} twice: send it once")));
+        }
+    }
+    // GitHub takes an empty object for none.
+    Ok(Some(permissions).filter(|permissions| !permissions.is_empty()))
+}
+
 fn member<T: DeserializeOwned>(name: &str, value: Option<Value>, shape: &str) -> Result<Option<T>, Refusal> {
     let read = value.map(serde_json::from_value).transpose();
     read.map_err(|_| invalid(&format!("{name} is not {shape}")))
@@ -119,4 +128,107 @@ fn item<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Refusal> 
 
 fn invalid(what: &str) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Validation Failed: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::server::token;
+
+    /// What a caller means, whichever way it says it.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Asked {
+        repositories: BTreeSet<String>,
+        ids: BTreeSet<u64>,
+        permissions: BTreeMap<String, &'static str>,
+        user: Option<u64>,
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        let names = proptest::collection::btree_set("[ab.]{2,3}", 0..3);
+        let names = names.prop_filter("names that mean a directory", |names| !names.contains(".."));
+        let ids = proptest::collection::btree_set(1..4_u64, 0..3);
+        let levels = prop_oneof![Just("read"), Just("write"), Just("admin")];
+        let permissions = proptest::collection::btree_map("[ab]{1,2}", levels, 0..3);
+        let parts = (names, ids, permissions, proptest::option::of(1..4_u64));
+        parts.prop_map(|(repositories, ids, permissions, user)| Asked {
+            repositories,
+            ids,
+            permissions,
+            user,
+        })
+    }
+
+    fn cased(text: &str, upper: bool) -> String {
+        if upper { text.to_ascii_uppercase() } else { text.to_owned() }
+    }
+
+    fn ordered<T>(items: impl DoubleEndedIterator<Item = T>, reversed: bool) -> Vec<T> {
+        if reversed { items.rev().collect() } else { items.collect() }
+    }
+
+    impl Asked {
+        fn in_a_query(&self, upper: bool, reversed: bool) -> TokenRequest {
+            let join = |items: Vec<String>| items.join(",");
+            let mut parts = vec!["installation=1".to_owned()];
+            let names = ordered(self.repositories.iter().map(|name| cased(name, upper)), reversed);
+            let ids = ordered(self.ids.iter().map(u64::to_string), reversed);
+            let permission = |(name, level): (&String, &&str)| cased(&format!("{name}:{level}"), upper);
+            let permissions = ordered(self.permissions.iter().map(permission), reversed);
+            for (name, items) in
+                [("repositories", names), ("repository_ids", ids), ("permissions", permissions)]
+            {
+                parts.extend((!items.is_empty()).then(|| format!("{name}={}", join(items))));
+            }
+            parts.extend(self.user.map(|user| format!("user={user}")));
+            let query = ordered(parts.into_iter(), reversed).join("&");
+            token::read(&query, &HeaderMap::new()).unwrap()
+        }
+
+        fn in_a_body(&self, upper: bool, reversed: bool) -> TokenRequest {
+            let names = ordered(self.repositories.iter().map(|name| cased(name, upper)), reversed);
+            let ids = ordered(self.ids.iter().copied(), reversed);
+            let permission =
+                |(name, level): (&String, &&str)| (cased(name, upper), Value::from(cased(level, upper)));
+            let permissions = ordered(self.permissions.iter().map(permission), reversed);
+            let mut members = serde_json::Map::new();
+            if !names.is_empty() {
+                members.insert("repositories".into(), names.into());
+            }
+            if !ids.is_empty() {
+                members.insert("repository_ids".into(), ids.into());
+            }
+            members.insert("permissions".into(), Value::Object(permissions.into_iter().collect()));
+            if let Some(user) = self.user {
+                let user = if upper { Value::from(user) } else { Value::from(user.to_string()) };
+                members.insert("user_id".into(), user);
+            }
+            let selector = Selector::Id("1".parse().unwrap());
+            read(None, selector, Value::Object(members).to_string().as_bytes()).unwrap()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equal_requests_in_any_order_and_case_are_one_and_different_ones_are_two(
+            one in asked(), other in asked(), upper: bool, reversed: bool,
+        ) {
+            let plain = one.in_a_query(false, false);
+            let narrowing = |request: &TokenRequest| (request.scope.clone(), request.user);
+            prop_assert_eq!(&plain, &one.in_a_query(upper, reversed));
+            prop_assert_eq!(narrowing(&plain), narrowing(&one.in_a_body(upper, reversed)));
+            let same = narrowing(&plain) == narrowing(&other.in_a_query(upper, reversed));
+            prop_assert_eq!(same, one == other);
+        }
+
+        #[test]
+        fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..60), text in "[\\[\\]{}\":,a-z0-9]{0,40}") {
+            for body in [body, text.clone().into_bytes(), format!("{{\"permissions\":{text}}}").into_bytes()] {
+                let _ = read(None, Selector::Default, &body);
+            }
+        }
+    }
 }
