@@ -22,6 +22,8 @@ mod leak;
 mod program;
 mod readme;
 mod reject;
+mod reload;
+mod rotation;
 mod settings;
 mod tidy;
 mod tls;
