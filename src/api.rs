@@ -73,8 +73,19 @@ pub struct App {
     pub id: String,
     /// Fingerprint of the key that signs, as GitHub's settings page shows it.
     pub key_fingerprint: String,
+    /// All its private keys, newest first.
+    pub keys: Vec<Key>,
     /// Why GitHub has not accepted it yet; null once it has.
     pub not_ready: Option<String>,
+}
+
+/// A private key, in [`Status`]; never the key itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Key {
+    /// As GitHub's settings page shows it.
+    pub fingerprint: String,
+    /// `signs`, `spare`, or `refused` by GitHub.
+    pub standing: String,
 }
 
 /// A token in hand, in [`Status`].

@@ -1,28 +1,32 @@
 //! Builds the daemon from its settings: the one place that wires the layers together.
 
 pub mod doctor;
+pub mod reload;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reload::{Reaches, Reloader};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::github::key::{self, Key, KeyError};
+use crate::github::key::{Key, KeyError};
 use crate::github::{BuildError, Github, Reach, Upstream};
 use crate::model::AppName;
 use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
-use crate::server::{self, ServedApp, Server};
-use crate::settings::{self, Keys, Settings};
+use crate::server::{self, Guard, ServedApp, Server};
+use crate::settings::{self, Settings};
 use crate::telemetry::metrics::Metrics;
 
 /// A daemon that is built and not yet running.
 pub struct App {
     broker: Broker,
     server: Server,
+    reloader: Reloader,
     shutdown: settings::Shutdown,
 }
 
@@ -40,22 +44,42 @@ pub enum Error {
     Client(#[from] BuildError),
 }
 
-/// The keys of every app, newest first. Nothing else of the daemon is needed to read them, so that a bad one is found
-/// before anything is bound.
-pub fn load_keys(settings: &Settings) -> Result<BTreeMap<AppName, Vec<Key>>, Error> {
-    let load = |app: &settings::App| match &app.keys {
-        Keys::Files(paths) => key::load(paths),
-        Keys::Inline { variable, pem } => Key::parse(pem.expose(), variable).map(|key| vec![key]),
+/// The keys of each app, newest first.
+pub type Keys = BTreeMap<AppName, Vec<Key>>;
+
+/// The keys of every app. Nothing else of the daemon is needed to read them, so that a bad one is found before anything
+/// is bound.
+pub fn load_keys(settings: &Settings) -> Result<Keys, Error> {
+    load_further_keys(settings, &Keys::new())
+}
+
+/// The keys of every app: those of `known` that came from files that are still named, and what the other files hold.
+fn load_further_keys(settings: &Settings, known: &Keys) -> Result<Keys, Error> {
+    let load = |(name, app): (&AppName, _)| {
+        let known = known.get(name).map(Vec::as_slice).unwrap_or_default();
+        Ok((name.clone(), read_keys(app, known).into_iter().collect::<Result<_, _>>()?))
     };
-    settings.apps.iter().map(|(name, app)| Ok((name.clone(), load(app)?))).collect()
+    settings.apps.iter().map(load).collect()
+}
+
+/// What each source of keys holds, unless its key is among the `known` ones.
+fn read_keys(app: &settings::App, known: &[Key]) -> Vec<Result<Key, KeyError>> {
+    match &app.keys {
+        settings::Keys::Files(paths) => {
+            let known = |path: &Path| known.iter().find(|key| key.path() == Some(path)).cloned();
+            paths.iter().map(|path| known(path).map_or_else(|| Key::read(path), Ok)).collect()
+        }
+        settings::Keys::Inline { variable, pem } => vec![Key::parse(pem.expose(), variable)],
+    }
+}
+
+/// Lets every key sign once. One whose numbers do not fit together is found here, not by GitHub.
+fn try_out(keys: &Keys) -> Result<(), KeyError> {
+    keys.values().flatten().try_for_each(Key::self_test)
 }
 
 /// The GitHub of `settings`.
-pub fn upstream(
-    settings: &Settings,
-    keys: &BTreeMap<AppName, Vec<Key>>,
-    clock: Arc<dyn Clock>,
-) -> Result<Upstream, Error> {
+pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Result<Upstream, Error> {
     let github = &settings.github;
     let reach = Reach {
         api_url: github.api_url.clone(),
@@ -66,9 +90,8 @@ pub fn upstream(
         connect_timeout: github.connect_timeout,
         request_timeout: github.request_timeout,
     };
-    let newest = |name: &AppName| keys.get(name).and_then(|keys| keys.first()).cloned();
-    let apps =
-        settings.apps.iter().filter_map(|(name, app)| Some((name.clone(), (app.id.clone(), newest(name)?))));
+    let keys_of = |name: &AppName| keys.get(name).cloned().unwrap_or_default();
+    let apps = settings.apps.iter().map(|(name, app)| (name.clone(), (app.id.clone(), keys_of(name))));
     Ok(Upstream::new(&reach, apps.collect(), clock)?)
 }
 
@@ -89,34 +112,34 @@ pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
 
 impl App {
     /// A daemon for these settings and keys, on this clock.
-    pub fn build(
-        settings: &Settings,
-        keys: &BTreeMap<AppName, Vec<Key>>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
+    pub fn build(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         settings.require_apps()?;
-        for key in keys.values().flatten() {
-            key.self_test()?;
-        }
-        let upstream = upstream(settings, keys, Arc::clone(&clock))?;
+        try_out(keys)?;
+        let upstream = Arc::new(upstream(settings, keys, Arc::clone(&clock))?);
         let github_clock = upstream.github_clock().clone();
-        let apps = settings.apps.iter().map(|(name, app)| ServedApp {
-            name: name.to_string(),
-            id: app.id.clone(),
-            key_fingerprint: upstream.fingerprint(name).unwrap_or_default().to_owned(),
-        });
+        let apps =
+            settings.apps.iter().map(|(name, app)| ServedApp { name: name.to_string(), id: app.id.clone() });
         let apps = apps.collect();
         let metrics = Arc::new(Metrics::default());
-        let github: Arc<dyn Github> = Arc::new(upstream);
-        let broker = Broker::new(github, clock, Arc::clone(&metrics), broker_rules(settings));
-        let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(settings));
-        Ok(Self { broker, server, shutdown: settings.shutdown.clone() })
+        let github: Arc<dyn Github> = Arc::clone(&upstream) as _;
+        let rules = broker_rules(settings);
+        let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
+        let rules = server_rules(settings);
+        let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, rules);
+        let reach = Reaches { upstream, guard: server.guard(), metrics, clock };
+        let reloader = Reloader::new(reach, settings.clone(), keys.clone());
+        Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone() })
+    }
+
+    /// What brings changed keys and settings into this daemon.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
     /// the requests in hand may take `shutdown.grace` to end.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
-        let Self { broker, server, shutdown } = self;
+        let Self { broker, server, reloader, shutdown } = self;
         broker.probe();
         let close = CancellationToken::new();
         let draining = async {
@@ -125,7 +148,12 @@ impl App {
             tokio::time::sleep(shutdown.delay).await;
             close.cancel();
         };
-        tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining);
+        let serving =
+            async { tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining) };
+        tokio::select! {
+            _ = serving => {}
+            never = reloader.run() => match never {},
+        }
         // A mint whose callers have gone is not worth waiting for longer than its callers would be.
         let _ = tokio::time::timeout(LAST_MINTS, broker.drained()).await;
     }
@@ -148,11 +176,14 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
     }
 }
 
+fn guard(listen: &settings::Listen) -> Guard {
+    Guard { allowed_hosts: listen.allowed_hosts.clone(), require_client_header: listen.require_client_header }
+}
+
 fn server_rules(settings: &Settings) -> server::Rules {
     let listen = &settings.listen;
     server::Rules {
-        allowed_hosts: listen.allowed_hosts.clone(),
-        require_client_header: listen.require_client_header,
+        guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
         api_url: settings.github.api_url.clone(),

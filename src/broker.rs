@@ -36,8 +36,8 @@ use crate::flight::Flights;
 use crate::github::Github;
 pub use crate::github::{Failure, InstallationPage, Kind, Page};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse, Scope,
+    Secret, Selector, TokenKey, UserId,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -301,6 +301,11 @@ impl Broker {
     /// Why not every app is accepted by GitHub yet; empty once all are.
     pub fn not_ready(&self) -> Vec<(AppName, String)> {
         self.0.readiness.missing()
+    }
+
+    /// The private keys of every app, newest first, and how each stands.
+    pub fn keys(&self) -> Vec<(AppName, Vec<KeyInUse>)> {
+        self.0.apps.iter().map(|app| (app.clone(), self.0.github.keys(app))).collect()
     }
 
     /// Asks GitHub who each app is, until it says so. Vending never waits for this.

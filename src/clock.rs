@@ -109,6 +109,11 @@ impl GithubClock {
         self.observed_now().unwrap_or_else(|| self.clock.wall())
     }
 
+    /// The clock that goes only forward, for durations beside that time.
+    pub fn boot(&self) -> BootTime {
+        self.clock.boot()
+    }
+
     /// How far GitHub's clock is ahead of the machine's wall clock; `None` before the first answer.
     pub fn offset(&self) -> Option<SignedDuration> {
         Some(self.observed_now()?.duration_since(self.clock.wall()))

@@ -10,6 +10,7 @@ pub mod key;
 mod listing;
 mod minted;
 mod request;
+mod ring;
 mod upstream;
 
 use std::pin::Pin;
@@ -19,13 +20,17 @@ pub use failure::{Failure, Kind};
 pub use upstream::Upstream;
 
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, Minted, Scope, Secret, Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
+    UserId,
 };
 
 /// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
 pub trait Github: Send + Sync + 'static {
     /// Which of its two APIs is spoken.
     fn dialect(&self) -> Dialect;
+
+    /// The private keys of `app`, newest first, and how each stands. Asks nobody.
+    fn keys(&self, app: &AppName) -> Vec<KeyInUse>;
 
     /// Whether the dialect has words for a request; if not, what to ask for instead. Asks nobody.
     fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure>;

@@ -16,6 +16,7 @@
 //!                          ├─── broker::freshness       is it still good?                              pure
 //!                          └─── flight                  one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
+//!                                                   ├── github::ring     which of our keys signs
 //!                                                   ├── github::jwt      proves that we are the app
 //!                                                   └── github::failure  what an error means           pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
@@ -35,6 +36,9 @@
 //! | [`client`], [`api`] | our own endpoint, from the caller's side | – |
 //! | `fake_github` | GitHub, written from GitHub's documents; shares nothing with [`github`] | – |
 //!
+//! Beside the way of a request there is one task: [`app::reload`] looks at the key files, and on SIGHUP reads the
+//! configuration.
+//!
 //! `tests/it/tidy.rs` holds this table; `tests/it/world.rs` starts all of it against the fake GitHub.
 //!
 //! # What holds everywhere
@@ -42,6 +46,7 @@
 //! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.
 //! - Time is an argument ([`clock::Clock`]). Lifetimes are measured on the boot-time clock, from GitHub's `Date`.
+//! - A broken key file or configuration changes nothing: what works stays in use.
 //! - No secret can print itself ([`model::Secret`]); none is logged, none stands in an error or a metric.
 //! - Nothing but [`settings`] reads the environment; nothing but `broker::cache` knows moka; nothing outside
 //!   [`github`] knows GitHub's wire shapes; no `unsafe`.

@@ -3,6 +3,7 @@
 pub mod dialect;
 pub mod id;
 pub mod installation;
+pub mod key;
 pub mod scope;
 pub mod secret;
 pub mod token;
@@ -11,6 +12,7 @@ pub mod user;
 pub use dialect::Dialect;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};
+pub use key::{KeyInUse, Standing};
 pub use scope::{Level, Permission, Scope};
 pub use secret::{Secret, redact};
 pub use token::{Grant, InstallationToken, Minted, TokenKey};

@@ -20,10 +20,11 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use guard::{CLIENT, Guard, Transport};
+use guard::{CLIENT, Transport};
 use listen::Listeners;
 use reply::{Format, Refusal, Reply};
 use route::{Endpoint, GitOperation, Surface, route};
@@ -33,6 +34,7 @@ use crate::clock::GithubClock;
 use crate::telemetry::audit::{self, Asker};
 use crate::telemetry::metrics::Metrics;
 
+pub use guard::Guard;
 pub use token::render;
 
 /// Answers requests.
@@ -42,7 +44,7 @@ pub struct Server {
     github_clock: GithubClock,
     apps: Vec<ServedApp>,
     rules: Rules,
-    guard: Guard,
+    guard: watch::Sender<Guard>,
     request_ids: RequestIds,
 }
 
@@ -53,17 +55,13 @@ pub struct ServedApp {
     pub name: String,
     /// App id or client id.
     pub id: String,
-    /// Fingerprint of the key that signs.
-    pub key_fingerprint: String,
 }
 
 /// What the endpoint is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Further values of `Host`, in lower case.
-    pub allowed_hosts: Vec<String>,
-    /// Whether a TCP request must carry a client header.
-    pub require_client_header: bool,
+    /// Who may talk to us, to begin with: see [`Server::guard`].
+    pub guard: Guard,
     /// Whether answers are sent with a TTL of 1.
     pub hop_limit_1: bool,
     /// Connections served at a time; more wait.
@@ -90,11 +88,13 @@ impl Server {
         apps: Vec<ServedApp>,
         rules: Rules,
     ) -> Self {
-        let guard = Guard {
-            allowed_hosts: rules.allowed_hosts.clone().into(),
-            require_client_header: rules.require_client_header,
-        };
+        let guard = watch::Sender::new(rules.guard.clone());
         Self { broker, metrics, github_clock, apps, rules, guard, request_ids: RequestIds::default() }
+    }
+
+    /// Where another guard can be posted while requests come in.
+    pub fn guard(&self) -> watch::Sender<Guard> {
+        self.guard.clone()
     }
 
     /// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
@@ -128,7 +128,7 @@ impl Server {
     ) -> Result<Endpoint<'p>, Refusal> {
         guard::well_formed(&head.method, &head.uri, &head.headers)?;
         if surface == Surface::Tokens {
-            self.guard.admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
+            self.guard.borrow().admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
         }
         let endpoint = endpoint?;
         check_body(endpoint, &head.headers)?;

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod later;
 mod layer;
+mod live;
 mod parse;
 mod sources;
 mod url;

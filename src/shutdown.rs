@@ -1,4 +1,4 @@
-//! How the daemon stops: the first signal drains, the second ends it at once.
+//! The signals: the first to stop drains, the second ends the daemon at once; SIGHUP reloads.
 
 use std::io;
 
@@ -22,5 +22,20 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// SIGHUP.
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// From here on the signal is ours: it no longer ends the process, also not once this is gone.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for the next one. Several that came meanwhile are one.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{load_keys, upstream};
+use super::{Keys, read_keys, upstream};
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
-use crate::github::{Github as _, Upstream};
+use crate::github::{Github as _, Kind, Upstream};
 use crate::model::{App, AppName, Installation};
 use crate::settings::{self, Settings};
 
@@ -48,19 +48,20 @@ pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding>
     if let Err(error) = settings.require_apps() {
         return vec![broken("configuration", error.to_string().trim_start_matches("configuration: "))];
     }
-    let keys = match load_keys(settings) {
-        Ok(keys) => keys,
-        Err(error) => return vec![broken("key", error.to_string())],
-    };
     let mut findings = Vec::new();
-    for (name, keys) in &keys {
-        findings.extend(keys.iter().map(|key| of_key(name, key)));
+    let mut keys = Keys::new();
+    for (name, app) in &settings.apps {
+        let readable = of_key_files(name, app, &mut findings);
+        let accepted = of_several_keys(settings, name, &readable, &clock, &mut findings).await;
+        keys.insert(name.clone(), accepted);
     }
     let upstream = match upstream(settings, &keys, clock) {
         Ok(upstream) => upstream,
         Err(error) => return with(findings, broken("github", error.to_string())),
     };
-    for (name, app) in &settings.apps {
+    for (name, app) in
+        settings.apps.iter().filter(|(name, _)| keys.get(*name).is_some_and(|keys| !keys.is_empty()))
+    {
         findings.extend(of_app(&upstream, name, app).await);
     }
     findings.extend(of_clock(upstream.github_clock()));
@@ -72,15 +73,59 @@ fn with(mut findings: Vec<Finding>, last: Finding) -> Vec<Finding> {
     findings
 }
 
-fn of_key(name: &AppName, key: &Key) -> Finding {
-    if let Err(error) = key.self_test() {
-        return broken("key", error.to_string());
+/// The keys that can sign. The daemon would not start with a file that holds none, but all of them are looked at.
+fn of_key_files(name: &AppName, app: &settings::App, findings: &mut Vec<Finding>) -> Vec<Key> {
+    let mut usable = Vec::new();
+    for key in read_keys(app, &[]) {
+        match key.and_then(|key| key.self_test().map(|()| key)) {
+            Ok(key) => {
+                findings.push(of_key(name, &key));
+                usable.push(key);
+            }
+            Err(error) => findings.push(broken("key", format!("private key {error}"))),
+        }
     }
+    usable
+}
+
+fn of_key(name: &AppName, key: &Key) -> Finding {
     let seen = format!("app {name}: {} from {}", key.fingerprint(), key.origin());
     match key.warning() {
         None => good("key", seen),
         Some(warning) => doubtful("key", format!("{seen}: {warning}")),
     }
+}
+
+/// The keys that GitHub accepts. It is asked about each by itself, if there is more than one: of a single one, and if it
+/// refuses them all, what follows tells.
+async fn of_several_keys(
+    settings: &Settings,
+    name: &AppName,
+    keys: &[Key],
+    clock: &Arc<dyn Clock>,
+    findings: &mut Vec<Finding>,
+) -> Vec<Key> {
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    for key in keys.iter().filter(|_| keys.len() > 1) {
+        let alone = Keys::from([(name.clone(), vec![key.clone()])]);
+        let Ok(upstream) = upstream(settings, &alone, Arc::clone(clock)) else { break };
+        match upstream.who_am_i(name).await {
+            Err(failure) if failure.kind == Kind::AppRejected => refused.push(key),
+            _ => accepted.push(key.clone()),
+        }
+    }
+    if accepted.is_empty() {
+        return keys.to_vec();
+    }
+    findings.extend(refused.iter().map(|key| {
+        let (fingerprint, origin) = (key.fingerprint(), key.origin());
+        let text = format!(
+            "app {name}: GitHub refuses {fingerprint} from {origin}, and another key signs: take the file out of \
+             private_key_file, or put a key there that the app's settings page shows"
+        );
+        doubtful("key", text)
+    }));
+    accepted
 }
 
 async fn of_app(upstream: &Upstream, name: &AppName, settings: &settings::App) -> Vec<Finding> {

@@ -20,7 +20,12 @@ pub(super) struct Configuration {
 
 impl Configuration {
     pub(super) fn load(self, flags: Vec<Flag>) -> Result<Settings, Failure> {
-        Settings::load(&Sources::of_process(self.config, flags)).map_err(Failure::configuration)
+        Settings::load(&self.sources(flags)).map_err(Failure::configuration)
+    }
+
+    /// Where the settings come from, for who reads them more than once.
+    pub(super) fn sources(self, flags: Vec<Flag>) -> Sources {
+        Sources::of_process(self.config, flags)
     }
 }
 

@@ -1,17 +1,20 @@
 //! `ghtokend serve`: the daemon itself.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
 
 use super::args::Configuration;
 use super::{EX_FAILURE, Failure};
+use crate::app::reload::{Reloader, announce, tracing_level};
 use crate::app::{self, App};
 use crate::clock::SystemClock;
-use crate::settings::{self, Environment, Flag, LogFormat, LogLevel, Settings};
-use crate::shutdown::Signals;
+use crate::settings::{self, Environment, Flag, LogFormat, Settings, Sources};
+use crate::shutdown::{Hangups, Signals};
 use crate::telemetry::log;
 
 /// Run the daemon.
@@ -41,21 +44,19 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         flag("--unix", "listen.unix", args.unix),
         flag("--log-level", "log.level", args.log_level),
     ];
-    let settings = args.configuration.load(flags.into_iter().flatten().collect())?;
+    let sources = args.configuration.sources(flags.into_iter().flatten().collect());
+    let settings = Settings::load(&sources).map_err(Failure::configuration)?;
     start_log(&settings)?;
-    runtime(settings.workers)?.block_on(serve(&settings))?;
+    runtime(settings.workers)?.block_on(serve(&settings, &sources))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(settings: &Settings) -> Result<(), Failure> {
+async fn serve(settings: &Settings, sources: &Sources) -> Result<(), Failure> {
+    // Before anything that takes time: until then a SIGHUP would end the process.
+    let hangups = Hangups::listen()?;
     let keys = app::load_keys(settings).map_err(Failure::configuration)?;
     let app = App::build(settings, &keys, Arc::new(SystemClock)).map_err(Failure::configuration)?;
-    for key in keys.values().flatten() {
-        tracing::info!(fingerprint = key.fingerprint(), origin = key.origin(), "private key loaded");
-        if let Some(warning) = key.warning() {
-            tracing::warn!(origin = key.origin(), "{warning}");
-        }
-    }
+    keys.values().flatten().for_each(announce);
     // Neither a debugger of the same user nor a core dump shall get at the key.
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "core dumps of this process, which holds the key, could not be switched off");
@@ -73,9 +74,23 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    app.serve(listeners, stop(signals)).await;
+    let reloader = app.reloader();
+    tokio::select! {
+        () = app.serve(listeners, stop(signals)) => {}
+        never = reload(&reloader, sources, hangups) => match never {},
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reloads on every SIGHUP, but not more often than somebody could look at what came of it.
+async fn reload(reloader: &Reloader, sources: &Sources, mut hangups: Hangups) -> Infallible {
+    loop {
+        hangups.next().await;
+        tracing::info!("SIGHUP: reloading");
+        reloader.reload(sources).await;
+        tokio::time::sleep(BETWEEN_RELOADS).await;
+    }
 }
 
 /// Ends at the first signal. A second one ends the process.
@@ -105,16 +120,11 @@ pub(super) fn start_log(settings: &Settings) -> Result<(), Failure> {
         _ if terminal && Environment::of_process().value("NO_COLOR").is_none() => log::Format::Colour,
         _ => log::Format::Text,
     };
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
     let audit_file = settings.audit_file.as_deref();
-    log::start(format, level, audit_file).map_err(|error| {
+    log::start(format, tracing_level(level), audit_file).map_err(|error| {
         let path = audit_file.map(|path| path.display().to_string()).unwrap_or_default();
         Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
     })
 }
+
+const BETWEEN_RELOADS: Duration = Duration::from_secs(1);

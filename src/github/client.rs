@@ -11,19 +11,20 @@ use reqwest::{Certificate, Proxy, redirect};
 use url::Url;
 
 use super::answer::{self, Answer};
-use super::failure::{Failure, Kind, unanswered};
-use super::jwt::{AppJwt, Signed};
+use super::failure::{Failure, Kind, refuses_key, unanswered};
+use super::jwt::Signed;
 use super::key::Key;
 use super::request::Request;
+use super::ring::KeyRing;
 use super::{apps, integrations};
 use crate::clock::{Clock, GithubClock};
-use crate::model::{AppName, Dialect, Secret};
+use crate::model::{AppName, Dialect, KeyInUse, Secret};
 
 /// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
-    apps: BTreeMap<AppName, AppJwt>,
+    apps: BTreeMap<AppName, KeyRing>,
     github_clock: GithubClock,
 }
 
@@ -71,13 +72,14 @@ pub enum BuildError {
 }
 
 impl Client {
-    /// A client for `apps`, each with its id and the key that signs for it.
+    /// A client for `apps`, each with its id and its keys, newest first.
     pub(crate) fn new(
         reach: &Reach,
-        apps: BTreeMap<AppName, (String, Key)>,
+        apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        let apps = apps.into_iter().map(|(name, (id, key))| (name, AppJwt::new(&id, key))).collect();
+        let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
+        let apps = apps.into_iter().map(ring).collect();
         let github_clock = GithubClock::new(clock);
         Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, github_clock })
     }
@@ -92,26 +94,43 @@ impl Client {
         &self.github_clock
     }
 
-    /// The fingerprint of the key that signs for `app`, as GitHub's settings page shows it.
-    pub(crate) fn fingerprint(&self, app: &AppName) -> Option<&str> {
-        self.apps.get(app).map(|jwt| jwt.key().fingerprint())
+    /// The keys of `app`, and how each stands.
+    pub(crate) fn keys(&self, app: &AppName) -> Vec<KeyInUse> {
+        self.apps.get(app).map(|ring| ring.list(&self.github_clock)).unwrap_or_default()
+    }
+
+    /// Puts `keys`, newest first, in the place of those that `app` has. Whether that changes anything.
+    pub(crate) fn replace_keys(&self, app: &AppName, keys: Vec<Key>) -> bool {
+        self.apps.get(app).is_some_and(|ring| ring.replace(keys, &self.github_clock))
     }
 
     /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is
-    /// signed and sent once more.
+    /// signed and sent once more; if it was refused for its key, it is sent with the next one.
     pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        let signed = self.jwt(app)?;
-        let answer = self.send(&request, &signed.jwt).await?;
-        if answer.status != 401 || signed.is_usable(self.github_clock.now()) {
-            return Ok(answer);
+        let ring = self.ring(app)?;
+        let sign = || ring.sign(&self.github_clock).ok_or_else(|| no_key(app));
+        let mut signed = sign()?;
+        let (mut tries, mut is_resigned) = (1, false);
+        loop {
+            let answer = self.send(&request, &signed.jwt).await?;
+            if answer.status == 401 && !is_resigned && !signed.is_usable(self.github_clock.now()) {
+                tracing::warn!(%app, "this machine's clock is wrong: signing anew by GitHub's");
+                is_resigned = true;
+            } else if !self.heard(ring, &signed, &answer) || tries == MOST_TRIES {
+                return Ok(answer);
+            }
+            signed = sign()?;
+            tries += 1;
         }
-        tracing::warn!(%app, "this machine's clock is wrong: signing anew by GitHub's");
-        self.send(&request, &self.jwt(app)?.jwt).await
     }
 
     /// The answer to `request`, which is sent at most once, whatever comes of it.
     pub(crate) async fn call_once(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        self.send(&request, &self.jwt(app)?.jwt).await
+        let ring = self.ring(app)?;
+        let signed = ring.sign_safely(&self.github_clock).ok_or_else(|| no_key(app))?;
+        let answer = self.send(&request, &signed.jwt).await?;
+        self.heard(ring, &signed, &answer);
+        Ok(answer)
     }
 
     /// The answer to `request`, which an installation token has to authorise and not the app.
@@ -119,9 +138,19 @@ impl Client {
         self.send(&request, token).await
     }
 
-    fn jwt(&self, app: &AppName) -> Result<Signed, Failure> {
-        let signed = self.apps.get(app).and_then(|jwt| jwt.get(&self.github_clock));
-        signed.ok_or_else(|| Failure::new(Kind::AppRejected, format!("no key can sign for app {app}")))
+    fn ring(&self, app: &AppName) -> Result<&KeyRing, Failure> {
+        self.apps.get(app).ok_or_else(|| no_key(app))
+    }
+
+    /// Learns from `answer` what GitHub thinks of the key of `signed`. Whether another key may have more success.
+    fn heard(&self, ring: &KeyRing, signed: &Signed, answer: &Answer) -> bool {
+        match answer.status {
+            401 if refuses_key(answer) => return ring.refused(signed, &self.github_clock),
+            200..=299 => ring.accepted(signed),
+            // A limit, a defect or a wrong app id says nothing of the key.
+            _ => {}
+        }
+        false
     }
 
     async fn send(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
@@ -217,6 +246,10 @@ fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
     }
 }
 
+fn no_key(app: &AppName) -> Failure {
+    Failure::new(Kind::AppRejected, format!("no key can sign for app {app}"))
+}
+
 fn bearer(credential: &Secret) -> HeaderValue {
     // A JWT is base64url and dots, a token has come in a header: always a header value.
     let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
@@ -228,6 +261,8 @@ fn bearer(credential: &Secret) -> HeaderValue {
 /// GitHub refuses calls without one.
 const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
 const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+/// Refusals in a row that one call may bring about: too many, and GitHub locks the app out.
+const MOST_TRIES: u32 = 4;
 /// A hundred thousand installations; more is a `Link` that goes in circles.
 const MOST_PAGES: usize = 1000;
 /// Mints are minutes apart, and GitHub closes idle connections after one.

@@ -121,6 +121,12 @@ pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
     Failure { kind, message, retry_after }
 }
 
+/// Whether a 401 is about the key: GitHub says this of signatures by a key that it does not know for the app, and other
+/// things of an unknown app and of wrong times, with which another key would fare no better.
+pub(crate) fn refuses_key(answer: &Answer) -> bool {
+    answer.status == 401 && answer.message().contains("could not be decoded")
+}
+
 fn kind_of(answer: &Answer, said: &str) -> Kind {
     let said = said.to_ascii_lowercase();
     match answer.status {

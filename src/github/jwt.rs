@@ -1,6 +1,5 @@
-//! The app JWT: proves that we are the app. Signed once, reused until near its end.
+//! The app JWT: proves that we are the app. Reused until near its end.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,39 +7,24 @@ use jsonwebtoken::{Algorithm, Header};
 use serde::Serialize;
 
 use super::key::Key;
-use crate::clock::GithubClock;
 use crate::model::Secret;
 
-/// Signs app JWTs for one app and keeps the newest one.
+/// An app JWT.
 ///
 /// GitHub's rules: RS256, `iat` a minute back, `exp` at most ten minutes ahead, both by GitHub's clock:
 /// <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app>.
-#[derive(Debug)]
-pub(crate) struct AppJwt {
-    issuer: Issuer,
-    key: Key,
-    current: Mutex<Option<Signed>>,
-}
-
-/// An app JWT.
 #[derive(Debug, Clone)]
 pub(crate) struct Signed {
     pub(crate) jwt: Secret,
+    key: Key,
     /// By GitHub's clock as known when it was signed.
     at: Timestamp,
-}
-
-impl Signed {
-    /// Whether GitHub would accept it at `now`, by its clock as known by then.
-    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
-        is_usable(self.at, now)
-    }
 }
 
 /// A client id is a string; an app id is a number, which older GitHub Enterprise Servers insist on.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-enum Issuer {
+pub(crate) enum Issuer {
     AppId(u64),
     ClientId(String),
 }
@@ -52,37 +36,32 @@ struct Claims<'a> {
     iss: &'a Issuer,
 }
 
-impl AppJwt {
-    pub(crate) fn new(id: &str, key: Key) -> Self {
-        let issuer = id.parse().map_or_else(|_| Issuer::ClientId(id.to_owned()), Issuer::AppId);
-        Self { issuer, key, current: Mutex::new(None) }
-    }
-
-    /// The key that signs.
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// A JWT that GitHub accepts for some minutes more. `None` if the key cannot sign, which its test at load excludes.
-    pub(crate) fn get(&self, github: &GithubClock) -> Option<Signed> {
-        let now = github.now();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signed) = current.as_ref().filter(|signed| signed.is_usable(now)) {
-            return Some(signed.clone());
-        }
-        let signed = Signed { jwt: self.sign(now)?, at: now };
-        *current = Some(signed.clone());
-        Some(signed)
-    }
-
-    fn sign(&self, now: Timestamp) -> Option<Secret> {
+impl Signed {
+    /// Signed by `key` at `now` of GitHub's clock. `None` if the key cannot sign.
+    pub(crate) fn new(issuer: &Issuer, key: &Key, now: Timestamp) -> Option<Self> {
         let claims = Claims {
             iat: now.as_second() - BACKDATED.as_secs() as i64,
             exp: now.as_second() + LIFETIME.as_secs() as i64,
-            iss: &self.issuer,
+            iss: issuer,
         };
-        let jwt = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, self.key.signer());
-        jwt.ok().map(Secret::from)
+        let jwt = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, key.signer()).ok()?;
+        Some(Self { jwt: jwt.into(), key: key.clone(), at: now })
+    }
+
+    /// Whether GitHub would accept its times at `now`, by its clock as known by then.
+    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
+        is_usable(self.at, now)
+    }
+
+    /// That of the key it was signed with.
+    pub(crate) fn fingerprint(&self) -> &str {
+        self.key.fingerprint()
+    }
+}
+
+impl Issuer {
+    pub(crate) fn new(id: &str) -> Self {
+        id.parse().map_or_else(|_| Self::ClientId(id.to_owned()), Self::AppId)
     }
 }
 
@@ -114,9 +93,7 @@ mod tests {
 
     #[test]
     fn digits_are_an_app_id_and_anything_else_a_client_id() {
-        let json = |id: &str| {
-            serde_json::to_string(&id.parse().map_or(Issuer::ClientId(id.into()), Issuer::AppId)).unwrap()
-        };
+        let json = |id: &str| serde_json::to_string(&Issuer::new(id)).unwrap();
         assert_eq!((json("1001").as_str(), json("Iv1.ab").as_str()), ("1001", "\"Iv1.ab\""));
     }
 }

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
@@ -14,31 +15,55 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use zeroize::Zeroizing;
 
-/// An RSA private key, ready to sign. Shows as its fingerprint.
+/// An RSA private key, ready to sign. Shows as its fingerprint. Its clones share one copy of it in memory.
 #[derive(Clone)]
-pub struct Key {
+pub struct Key(Arc<Parts>);
+
+struct Parts {
     origin: String,
     signer: EncodingKey,
     public: Vec<u8>,
     fingerprint: String,
-    warning: Option<Warning>,
+    file: Option<File>,
 }
 
-/// The keys of these files, in the same order: newest first.
-pub fn load(paths: &[PathBuf]) -> Result<Vec<Key>, KeyError> {
-    paths.iter().map(|path| Key::read(path)).collect()
+/// The file of a key, as it was when the key was read from it.
+struct File {
+    path: PathBuf,
+    /// SHA-256 of its content.
+    digest: [u8; 32],
+    warning: Option<Warning>,
 }
 
 impl Key {
     /// The key in a PEM file.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let origin = path.display().to_string();
-        let (pem, warning) = read(path).map_err(|problem| KeyError { origin: origin.clone(), problem })?;
-        Ok(Self { warning, ..Self::parse(&pem, &origin)? })
+        let (pem, file) = read(path).map_err(|problem| KeyError { origin: origin.clone(), problem })?;
+        Self::new(&pem, &origin, Some(file))
     }
 
     /// The key in a PEM text, PKCS#1 or PKCS#8. `origin` says in messages where the text came from.
     pub fn parse(pem: &str, origin: &str) -> Result<Self, KeyError> {
+        Self::new(pem, origin, None)
+    }
+
+    /// The key that its file holds by now, checked and tried out; `None` if the file's content is what it was, or if the
+    /// key did not come from a file.
+    pub fn reread(&self) -> Result<Option<Self>, KeyError> {
+        let Some(known) = &self.0.file else { return Ok(None) };
+        let origin = &self.0.origin;
+        let (pem, file) =
+            read(&known.path).map_err(|problem| KeyError { origin: origin.clone(), problem })?;
+        if file.digest == known.digest {
+            return Ok(None);
+        }
+        let key = Self::new(&pem, origin, Some(file))?;
+        key.self_test()?;
+        Ok(Some(key))
+    }
+
+    fn new(pem: &str, origin: &str, file: Option<File>) -> Result<Self, KeyError> {
         // Another crate in the build may bring jsonwebtoken a second provider, and then it would not choose.
         // That one is installed already is fine.
         let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
@@ -46,47 +71,52 @@ impl Key {
         let (public, der) = parsed.map_err(|problem| KeyError { origin: origin.into(), problem })?;
         let fingerprint = format!("SHA256:{}", STANDARD.encode(digest(&SHA256, &public)));
         let signer = EncodingKey::from_rsa_der(&der);
-        Ok(Self { origin: origin.into(), signer, public, fingerprint, warning: None })
+        Ok(Self(Arc::new(Parts { origin: origin.into(), signer, public, fingerprint, file })))
     }
 
     /// What signs app JWTs, with RS256.
     pub fn signer(&self) -> &EncodingKey {
-        &self.signer
+        &self.0.signer
     }
 
     /// As GitHub's settings page shows it: `SHA256:` and base64 of the SHA-256 of the public key.
     pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+        &self.0.fingerprint
     }
 
     /// Where the key came from: a path or a variable.
     pub fn origin(&self) -> &str {
-        &self.origin
+        &self.0.origin
+    }
+
+    /// The file that it came from, if it came from one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// What an operator should know about its file, for the log.
     pub fn warning(&self) -> Option<&Warning> {
-        self.warning.as_ref()
+        self.0.file.as_ref()?.warning.as_ref()
     }
 
     /// Signs and verifies once. A key whose numbers do not fit together is found here, not by GitHub.
     pub fn self_test(&self) -> Result<(), KeyError> {
         let verify = || {
-            let signature = crypto::sign(SELF_TEST, &self.signer, Algorithm::RS256)?;
-            let verifier = DecodingKey::from_rsa_der(&self.public);
+            let signature = crypto::sign(SELF_TEST, self.signer(), Algorithm::RS256)?;
+            let verifier = DecodingKey::from_rsa_der(&self.0.public);
             crypto::verify(&signature, SELF_TEST, &verifier, Algorithm::RS256)
         };
         let verified: Result<bool, jsonwebtoken::errors::Error> = verify();
         match verified {
             Ok(true) => Ok(()),
-            _ => Err(KeyError { origin: self.origin.clone(), problem: KeyProblem::Damaged }),
+            _ => Err(KeyError { origin: self.0.origin.clone(), problem: KeyProblem::Damaged }),
         }
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Key").field(&self.fingerprint).finish()
+        f.debug_tuple("Key").field(&self.0.fingerprint).finish()
     }
 }
 
@@ -190,7 +220,7 @@ pub enum Warning {
     },
 }
 
-fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Warning>), KeyProblem> {
+fn read(path: &Path) -> Result<(Zeroizing<String>, File), KeyProblem> {
     // Without NONBLOCK, opening a named pipe would wait for a writer.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file =
@@ -211,7 +241,9 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Warning>), KeyProblem>
     let text = std::str::from_utf8(&bytes).map_err(|_| KeyProblem::NotText)?;
     let mode = metadata.permissions().mode() & 0o7777;
     let warning = (mode & 0o004 != 0).then(|| Warning::WorldReadable { path: path.into(), mode });
-    Ok((Zeroizing::new(text.to_owned()), warning))
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+    Ok((Zeroizing::new(text.to_owned()), File { path: path.into(), digest: hash, warning }))
 }
 
 /// The DER of the `RSAPrivateKey` in a PEM text that holds nothing else.

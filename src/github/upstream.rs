@@ -16,8 +16,8 @@ use super::request::Request;
 use super::{Github, InstallationPage, Page, Reply, apps, integrations, minted};
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, InstallationToken, Minted, Scope, Secret, Selector,
-    TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, InstallationToken, KeyInUse, Minted, Scope, Secret,
+    Selector, TokenKey, UserId,
 };
 
 /// One GitHub, for all configured apps.
@@ -30,10 +30,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The GitHub of `reach`, for `apps`, each with its id and the key that signs for it.
+    /// The GitHub of `reach`, for `apps`, each with its id and its keys, newest first.
     pub fn new(
         reach: &Reach,
-        apps: BTreeMap<AppName, (String, Key)>,
+        apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
         let client = Arc::new(Client::new(reach, apps, Arc::clone(&clock))?);
@@ -45,9 +45,9 @@ impl Upstream {
         self.client.github_clock()
     }
 
-    /// The fingerprint of the key that signs for `app`, as GitHub's settings page shows it.
-    pub fn fingerprint(&self, app: &AppName) -> Option<&str> {
-        self.client.fingerprint(app)
+    /// Puts `keys`, newest first, in the place of those that `app` has. Whether that changes anything.
+    pub fn replace_keys(&self, app: &AppName, keys: Vec<Key>) -> bool {
+        self.client.replace_keys(app, keys)
     }
 
     async fn mint(&self, key: &TokenKey) -> Result<Minted, Failure> {
@@ -200,6 +200,10 @@ impl Upstream {
 impl Github for Upstream {
     fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    fn keys(&self, app: &AppName) -> Vec<KeyInUse> {
+        self.client.keys(app)
     }
 
     fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure> {

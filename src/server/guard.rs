@@ -3,8 +3,6 @@
 //! Loopback is no boundary: a web page, an SSRF in an app, a forwarding proxy reach it too. None of them can send the
 //! client header, or they cannot help sending a header that gives them away.
 
-use std::sync::Arc;
-
 use hyper::header::{
     CONNECTION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, REFERER, UPGRADE, VIA,
 };
@@ -15,10 +13,11 @@ use super::route::Endpoint;
 
 /// What is accepted beyond the defaults.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub struct Guard {
     /// Further values of `Host`, in lower case, with or without port.
-    pub(super) allowed_hosts: Arc<[String]>,
-    pub(super) require_client_header: bool,
+    pub allowed_hosts: Vec<String>,
+    /// Whether a TCP request must carry a client header.
+    pub require_client_header: bool,
 }
 
 /// How a request came in.

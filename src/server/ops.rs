@@ -6,6 +6,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use super::Server;
 use super::reply::{Format, Reply, ok};
 use crate::api;
+use crate::model::{KeyInUse, Standing};
 use crate::telemetry::metrics;
 
 /// The process turns.
@@ -33,6 +34,9 @@ pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
     } else {
         (metrics::Format::Prometheus, "text/plain; version=0.0.4; charset=utf-8")
     };
+    for (app, keys) in server.broker.keys() {
+        server.metrics.keys(&app, &keys);
+    }
     let text = server.metrics.scrape(server.broker.entry_count(), server.github_clock.offset(), format);
     let mut reply = ok(Format::Text, text.into());
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -44,10 +48,16 @@ pub(super) fn status(server: &Server) -> Reply {
     let missing = server.broker.not_ready();
     let not_ready =
         |name: &str| missing.iter().find(|(app, _)| app.as_str() == name).map(|(_, why)| why.clone());
+    let keys = server.broker.keys();
+    let keys_of = |name: &str| {
+        let named = keys.iter().find(|(app, _)| app.as_str() == name);
+        named.map_or(&[][..], |(_, keys)| keys)
+    };
     let apps = server.apps.iter().map(|app| api::App {
         name: app.name.clone(),
         id: app.id.clone(),
-        key_fingerprint: app.key_fingerprint.clone(),
+        key_fingerprint: signing(keys_of(&app.name)),
+        keys: keys_of(&app.name).iter().map(shown).collect(),
         not_ready: not_ready(&app.name),
     });
     let tokens = server.broker.entries().into_iter().map(|held| api::CachedToken {
@@ -72,4 +82,14 @@ pub(super) fn status(server: &Server) -> Reply {
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
     ok(Format::Json, body.into())
+}
+
+/// Fingerprint of the key that signs: where GitHub has refused all, that is the newest.
+fn signing(keys: &[KeyInUse]) -> String {
+    let signs = keys.iter().find(|key| key.standing == Standing::Signs).or(keys.first());
+    signs.map(|key| key.fingerprint.clone()).unwrap_or_default()
+}
+
+fn shown(key: &KeyInUse) -> api::Key {
+    api::Key { fingerprint: key.fingerprint.clone(), standing: key.standing.as_str().to_owned() }
 }

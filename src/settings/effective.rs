@@ -1,5 +1,6 @@
 //! The effective configuration, as a file that could be used again, with secrets masked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,15 @@ use super::{App, Keys, LogFormat, LogLevel, Settings};
 use crate::model::AppName;
 
 pub(super) fn toml(settings: &Settings) -> String {
+    file(settings).text
+}
+
+/// Every key and its value. A secret in it is masked: that two are the same does not show.
+pub(super) fn values(settings: &Settings) -> BTreeMap<String, String> {
+    file(settings).values
+}
+
+fn file(settings: &Settings) -> File {
     let mut file = File::default();
     listen(&mut file, settings);
     github(&mut file, settings);
@@ -25,7 +35,7 @@ pub(super) fn toml(settings: &Settings) -> String {
     file.key("level", text(settings.log.level.as_str()));
     file.section("audit");
     file.key("file", path(&settings.audit_file));
-    file.0
+    file
 }
 
 fn listen(file: &mut File, settings: &Settings) {
@@ -97,21 +107,27 @@ fn cache(file: &mut File, settings: &Settings) {
 }
 
 #[derive(Default)]
-struct File(String);
+struct File {
+    text: String,
+    section: String,
+    values: BTreeMap<String, String>,
+}
 
 // Writing to a `String` cannot fail.
 impl File {
     fn section(&mut self, name: &str) {
-        let gap = if self.0.is_empty() { "" } else { "\n" };
-        let _ = writeln!(self.0, "{gap}[{name}]");
+        let gap = if self.text.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.text, "{gap}[{name}]");
+        name.clone_into(&mut self.section);
     }
 
     fn key(&mut self, name: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{name} = {value}");
+        let _ = writeln!(self.text, "{name} = {value}");
+        self.values.insert(format!("{}.{name}", self.section), value.to_string());
     }
 
     fn comment(&mut self, comment: &str) {
-        let _ = writeln!(self.0, "# {comment}");
+        let _ = writeln!(self.text, "# {comment}");
     }
 }
 

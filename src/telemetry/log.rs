@@ -4,12 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
 
 use super::audit;
 use crate::model::redact;
@@ -29,10 +30,10 @@ pub enum Format {
 /// are heard from `WARN` on only: what they say below that may hold headers.
 pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Result<()> {
     let audit_file = audit_file.map(append).transpose()?;
-    let ours = Targets::new().with_default(LevelFilter::WARN).with_target("ghtokend", level);
     // Which hand-outs are on record does not depend on how much else is logged.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
-    let ours = ours.with_target(audit::TARGET, audit_in_log);
+    let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
+    let (filter, handle) = reload::Layer::new(others.clone().with_target(OURS, level));
     let stderr = Redacted(io::stderr);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
@@ -42,23 +43,30 @@ pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Res
             .with_writer(Redacted(Mutex::new(file)))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
     });
-    let (text, json) = match format {
-        Format::Text | Format::Colour => {
-            let ansi = format == Format::Colour;
-            (Some(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr)), None)
-        }
-        Format::Json => {
-            (None, Some(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(stderr)))
-        }
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let lines = match format {
+        Format::Text | Format::Colour => lines.with_ansi(format == Format::Colour).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    let subscriber = tracing_subscriber::registry()
-        .with(text.map(|layer| layer.with_filter(ours.clone())))
-        .with(json.map(|layer| layer.with_filter(ours)))
-        .with(audit);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit);
     // A second start in one process, as in tests, leaves the first in place.
-    let _ = subscriber.try_init();
+    if subscriber.try_init().is_ok() {
+        let _ = IN_FORCE.set((handle, others));
+    }
     Ok(())
 }
+
+/// From now on, writes what is at `level` or more important. Does nothing if the log has not been started.
+pub fn set_level(level: Level) {
+    if let Some((handle, others)) = IN_FORCE.get() {
+        // Fails only if the log is gone, and then nothing is written at any level.
+        let _ = handle.reload(others.clone().with_target(OURS, level));
+    }
+}
+
+/// The filter of the log, of which a process has one, and what it lets through that is not ours.
+static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
+const OURS: &str = "ghtokend";
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)

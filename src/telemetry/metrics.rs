@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::model::AppName;
+use crate::model::{AppName, KeyInUse, Standing};
 
 /// All metrics of the daemon.
 pub struct Metrics {
@@ -19,6 +19,9 @@ pub struct Metrics {
     mints: Family<Outcome, Counter>,
     mint_duration: Family<App, Histogram>,
     responses: Family<Response, Counter>,
+    keys: Family<Key, Gauge>,
+    unusable_key_files: Family<App, Gauge>,
+    reload_failures: Family<Reload, Counter>,
     cached_tokens: Gauge,
     clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
@@ -44,6 +47,17 @@ struct Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Key {
+    app: String,
+    standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reload {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Response {
     endpoint: &'static str,
     status: u16,
@@ -62,6 +76,9 @@ impl Default for Metrics {
             mints: Family::default(),
             mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
             responses: Family::default(),
+            keys: Family::default(),
+            unusable_key_files: Family::default(),
+            reload_failures: Family::default(),
             cached_tokens: Gauge::default(),
             clock_offset: Gauge::default(),
             registry: Registry::default(),
@@ -78,6 +95,13 @@ impl Default for Metrics {
         let help = "Time from asking GitHub for a token to its answer";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
         registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
+        let help = "Private keys by how they stand: signs, spare, or refused by GitHub";
+        registry.register("keys", help, metrics.keys.clone());
+        let help =
+            "Key files that hold no usable key at the moment; what was read from them before stays in use";
+        registry.register("key_files_unusable", help, metrics.unusable_key_files.clone());
+        let help = "Attempts to take over changed key files, or a changed configuration, that failed";
+        registry.register("reload_failures", help, metrics.reload_failures.clone());
         registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
         let help = "How far GitHub's clock is ahead of this machine's; 0 until GitHub has answered";
         registry.register("github_clock_offset_seconds", help, metrics.clock_offset.clone());
@@ -102,6 +126,26 @@ impl Metrics {
     /// The local endpoint answered so.
     pub fn response(&self, endpoint: &'static str, status: u16) {
         self.responses.get_or_create(&Response { endpoint, status }).inc();
+    }
+
+    /// The keys of `app` stand so.
+    pub fn keys(&self, app: &AppName, keys: &[KeyInUse]) {
+        for standing in Standing::ALL {
+            let count = keys.iter().filter(|key| key.standing == standing).count();
+            let gauge = Key { app: app.to_string(), standing: standing.as_str() };
+            self.keys.get_or_create(&gauge).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// So many key files of `app` hold no usable key.
+    pub fn unusable_key_files(&self, app: &AppName, count: usize) {
+        let gauge = self.unusable_key_files.get_or_create(&App { app: app.to_string() });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// `keys` or the `configuration` could not be taken over as they are now, so many times.
+    pub fn reload_failed(&self, what: &'static str, times: usize) {
+        self.reload_failures.get_or_create(&Reload { what }).inc_by(times as u64);
     }
 
     /// The text of a scrape.

@@ -12,10 +12,11 @@ use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply as GithubReply};
 use ghtokend::model::{
-    App, AppName, Dialect, Identity, Installation, Minted, Scope, Secret, Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
+    UserId,
 };
 use ghtokend::server::listen::{Listeners, bind_tcp};
-use ghtokend::server::{self, Server, render};
+use ghtokend::server::{self, Guard, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -363,8 +364,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
     let metrics = Arc::new(Metrics::default());
     let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
     let rules = server::Rules {
-        allowed_hosts: Vec::new(),
-        require_client_header: true,
+        guard: Guard { allowed_hosts: Vec::new(), require_client_header: true },
         hop_limit_1: true,
         max_connections: 10,
         api_url: "https://api.github.com".parse().unwrap(),
@@ -445,6 +445,10 @@ impl Github for PanicsOnce {
         Dialect::Apps
     }
 
+    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
+        Vec::new()
+    }
+
     fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
         Ok(())
     }
@@ -491,6 +495,10 @@ struct NeverAnswers;
 impl Github for NeverAnswers {
     fn dialect(&self) -> Dialect {
         Dialect::Apps
+    }
+
+    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
+        Vec::new()
     }
 
     fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {

@@ -111,7 +111,7 @@ async fn world(dialect: &str) -> World {
     World::with(Setup { environment, ..Setup::default() }).await
 }
 
-async fn post(world: &World, path: &str, body: &str) -> Reply {
+pub async fn post(world: &World, path: &str, body: &str) -> Reply {
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{body}",

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ghtokend::github::key::{self, Key, KeyError, Warning};
+use ghtokend::github::key::{Key, KeyError, Warning};
 
 const RSA: &str = include_str!("keys/rsa.pem");
 const PKCS8: &str = include_str!("keys/rsa-pkcs8.pem");
@@ -139,18 +139,21 @@ fn numbers_that_do_not_fit_together_never_pass() {
 }
 
 #[test]
-fn files_are_read_newest_first() {
+fn a_file_is_known_by_its_path_and_read_again_only_for_other_content() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = [("new.pem", RSA_4096), ("old.pem", RSA)].map(|(name, pem)| {
-        let path = folder.path().join(name);
-        write(&path, pem.as_bytes(), 0o440);
-        path
-    });
-    let keys = key::load(&paths).unwrap();
-    let fingerprints: Vec<&str> = keys.iter().map(Key::fingerprint).collect();
-    assert_eq!(fingerprints, [FINGERPRINT_4096, FINGERPRINT]);
-    assert!(keys.iter().all(|key| key.warning().is_none()));
-    assert_eq!(keys[1].origin(), paths[1].display().to_string());
+    let path = folder.path().join("app.pem");
+    write(&path, RSA.as_bytes(), 0o440);
+    let key = Key::read(&path).unwrap();
+    assert_eq!((key.fingerprint(), key.path(), key.warning()), (FINGERPRINT, Some(&*path), None));
+    assert_eq!(key.origin(), path.display().to_string());
+    assert!(key.reread().unwrap().is_none());
+    write(&path, RSA_4096.as_bytes(), 0o440);
+    let other = key.reread().unwrap().unwrap();
+    assert_eq!((other.fingerprint(), other.path()), (FINGERPRINT_4096, Some(&*path)));
+    assert!(other.reread().unwrap().is_none());
+    write(&path, b"", 0o440);
+    assert_eq!(other.reread().unwrap_err().to_string(), format!("{}: {EMPTY}", path.display()));
+    assert!(Key::parse(RSA, "VARIABLE").unwrap().reread().unwrap().is_none());
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn files_that_hold_no_key_are_named() {
         (file("largest", &vec![b'A'; 64 << 10]), NOT_PEM),
         (file("half-written", &RSA.as_bytes()[..RSA.len() / 2]), TRUNCATED),
     ] {
-        let error = key::load(std::slice::from_ref(&path)).expect_err(expected);
+        let error = Key::read(&path).expect_err(expected);
         assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
     }
 }

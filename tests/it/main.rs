@@ -24,6 +24,8 @@ mod page;
 mod program;
 mod readme;
 mod reject;
+mod reload;
+mod rotation;
 mod settings;
 mod tidy;
 mod tls;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ghtokend::app::reload::Reloader;
 use ghtokend::app::{self, App};
 use ghtokend::clock::{Clock, ManualClock, SystemClock};
 use ghtokend::fake_github::{FakeGithub, Options};
@@ -19,6 +20,9 @@ pub struct World {
     pub github: FakeGithub,
     pub clock: Arc<ManualClock>,
     pub address: SocketAddr,
+    /// For `tick`, which time in the daemon does, and not in a test.
+    pub reloader: Reloader,
+    sources: Sources,
     stop: Option<oneshot::Sender<()>>,
     daemon: Option<JoinHandle<()>>,
 }
@@ -53,23 +57,30 @@ impl World {
         // Of two values for one variable the last one holds.
         let environment: BTreeMap<_, _> = environment.into_iter().collect();
         let environment = Environment::from_iter(environment);
-        let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap();
+        let sources = Sources { environment, ..Sources::default() };
+        let settings = Settings::load(&sources).unwrap();
         let keys = app::load_keys(&settings).unwrap();
         let clock = ManualClock::new(SystemClock.wall());
         let app = App::build(&settings, &keys, clock.clone()).unwrap();
+        let reloader = app.reloader();
         let listeners = app::bind(&settings.listen).await.unwrap();
         let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let daemon = tokio::spawn(app.serve(listeners, async {
             let _ = stopped.await;
         }));
-        Self { github, clock, address, stop: Some(stop), daemon: Some(daemon) }
+        Self { github, clock, address, reloader, sources, stop: Some(stop), daemon: Some(daemon) }
     }
 
     /// Lets time pass, here and at GitHub.
     pub fn advance(&self, time: Duration) {
         self.clock.advance(time);
         self.github.advance(time);
+    }
+
+    /// Has the daemon read its configuration again, as SIGHUP would.
+    pub async fn reload(&self) {
+        self.reloader.reload(&self.sources).await;
     }
 
     /// `GET target` with a client header.

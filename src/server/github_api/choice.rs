@@ -46,7 +46,7 @@ mod tests {
 
     fn apps() -> Vec<ServedApp> {
         [("release", "Iv23liRelease"), ("triage", "1001")]
-            .map(|(name, id)| ServedApp { name: name.into(), id: id.into(), key_fingerprint: String::new() })
+            .map(|(name, id)| ServedApp { name: name.into(), id: id.into() })
             .into()
     }
 

@@ -1,0 +1,216 @@
+//! What changes while the daemon runs: private keys, whose files are looked at again and again, and on SIGHUP the live
+//! part of the configuration. Whatever is wrong with either, what works stays in use.
+//!
+//! Files are read and compared, not watched: Kubernetes changes a Secret by swapping a link two directories up, which a
+//! watch on the file does not see.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+
+use super::{Error, Keys, guard, load_further_keys, try_out};
+use crate::clock::{BootTime, Clock};
+use crate::github::key::{Key, KeyError};
+use crate::github::{Github as _, Upstream};
+use crate::model::AppName;
+use crate::server::Guard;
+use crate::settings::{LogLevel, Settings, Sources};
+use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
+
+/// Brings changed keys and settings into a running daemon. Clones are of the same one.
+#[derive(Clone)]
+pub struct Reloader(Arc<Inner>);
+
+struct Inner {
+    reaches: Reaches,
+    in_force: Mutex<InForce>,
+}
+
+/// The parts of the daemon that a reload reaches.
+pub(super) struct Reaches {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) guard: watch::Sender<Guard>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+struct InForce {
+    settings: Settings,
+    /// The last good key of every file.
+    keys: Keys,
+    /// When it was last said of a file that it cannot be used, for as long as it cannot.
+    complaints: BTreeMap<String, BootTime>,
+}
+
+/// A changed configuration that can be put in force.
+struct Prepared {
+    settings: Settings,
+    keys: Keys,
+    changed: Vec<String>,
+    /// What has changed too, and takes a restart.
+    left: Vec<String>,
+}
+
+/// What the files of an app's keys were found to be, in the order of the keys.
+type Found = Vec<Result<Option<Key>, KeyError>>;
+
+impl Reloader {
+    pub(super) fn new(reaches: Reaches, settings: Settings, keys: Keys) -> Self {
+        for app in keys.keys() {
+            reaches.metrics.unusable_key_files(app, 0);
+        }
+        for what in [KEYS, CONFIGURATION] {
+            reaches.metrics.reload_failed(what, 0);
+        }
+        let in_force = InForce { settings, keys, complaints: BTreeMap::new() };
+        Self(Arc::new(Inner { reaches, in_force: Mutex::new(in_force) }))
+    }
+
+    /// Looks at the key files every now and then.
+    pub(super) async fn run(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.tick().await;
+        }
+    }
+
+    /// Looks at all key files. What a changed one holds is put in use, and GitHub is asked whether it accepts it. If it
+    /// holds no key, the one that was read before stays in use, which is said once a minute.
+    pub async fn tick(&self) {
+        let mut in_force = self.0.in_force.lock().await;
+        self.look(&mut in_force).await;
+    }
+
+    /// Reads the configuration anew and puts its live part in force, all of it or, if anything is wrong, nothing.
+    pub async fn reload(&self, sources: &Sources) {
+        let mut in_force = self.0.in_force.lock().await;
+        let (sources, settings, keys) = (sources.clone(), in_force.settings.clone(), in_force.keys.clone());
+        match blocking(move || prepare(&sources, &settings, &keys)).await {
+            Ok(prepared) => {
+                self.put_in_force(&mut in_force, prepared);
+                self.look(&mut in_force).await;
+            }
+            Err(error) => {
+                self.0.reaches.metrics.reload_failed(CONFIGURATION, 1);
+                tracing::error!(%error, "the configuration was not reloaded: nothing has changed");
+            }
+        }
+    }
+
+    fn put_in_force(&self, in_force: &mut InForce, prepared: Prepared) {
+        let Prepared { settings, keys, changed, left } = prepared;
+        log::set_level(tracing_level(settings.log.level));
+        self.0.reaches.guard.send_replace(guard(&settings.listen));
+        let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
+        keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
+        let complaint_stands = |origin: &String| keys.values().flatten().any(|key| key.origin() == origin);
+        in_force.complaints.retain(|origin, _| complaint_stands(origin));
+        (in_force.settings, in_force.keys) = (settings, keys);
+        tracing::info!(changed = changed.join(", "), "the configuration has been reloaded");
+        if !left.is_empty() {
+            tracing::warn!(keys = left.join(", "), "changed in the configuration, and needs a restart");
+        }
+    }
+
+    async fn look(&self, in_force: &mut InForce) {
+        let keys = in_force.keys.clone();
+        let found = blocking(move || reread(&keys)).await;
+        for (app, found) in found {
+            self.adopt(in_force, &app, found);
+            let keys = in_force.keys.get(&app).cloned().unwrap_or_default();
+            if self.0.reaches.upstream.replace_keys(&app, keys) {
+                // Asked now, a key that GitHub does not know is on record before any caller has to wait for it. What
+                // comes of it the client says, and it is tried with every call after this anyway.
+                let _ = self.0.reaches.upstream.who_am_i(&app).await;
+            }
+        }
+    }
+
+    fn adopt(&self, in_force: &mut InForce, app: &AppName, found: Found) {
+        let InForce { keys, complaints, .. } = in_force;
+        let mut unusable = 0;
+        for (key, found) in keys.get_mut(app).into_iter().flatten().zip(found) {
+            match found {
+                Err(error) => {
+                    unusable += 1;
+                    self.complain(complaints, key, &error);
+                }
+                Ok(other) => {
+                    if complaints.remove(key.origin()).is_some() {
+                        tracing::info!(origin = key.origin(), "the private key file can be used again");
+                    }
+                    if let Some(other) = other {
+                        announce(&other);
+                        *key = other;
+                    }
+                }
+            }
+        }
+        self.0.reaches.metrics.unusable_key_files(app, unusable);
+        self.0.reaches.metrics.reload_failed(KEYS, unusable);
+    }
+
+    fn complain(&self, complaints: &mut BTreeMap<String, BootTime>, key: &Key, error: &KeyError) {
+        let now = self.0.reaches.clock.boot();
+        let said = complaints.get(key.origin()).is_some_and(|said| now.since(*said) < BETWEEN_COMPLAINTS);
+        if !said {
+            complaints.insert(key.origin().to_owned(), now);
+            let stays = key.fingerprint();
+            tracing::error!(%error, stays, "a private key file cannot be used: the key read before stays");
+        }
+    }
+}
+
+/// Says which key was read from where, and what its file's mode is worth.
+pub fn announce(key: &Key) {
+    tracing::info!(fingerprint = key.fingerprint(), origin = key.origin(), "private key loaded");
+    if let Some(warning) = key.warning() {
+        tracing::warn!(origin = key.origin(), "{warning}");
+    }
+}
+
+/// The level as the log knows it.
+pub fn tracing_level(level: LogLevel) -> tracing::Level {
+    match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    }
+}
+
+/// Everything that can go wrong with a new configuration goes wrong here, where nothing is changed yet. A file that was
+/// in use before may be broken at the moment: its key is in hand.
+fn prepare(sources: &Sources, now: &Settings, keys: &Keys) -> Result<Prepared, Error> {
+    let new = Settings::load(sources)?;
+    new.require_apps()?;
+    let settings = now.with_live_part_of(&new);
+    let keys = load_further_keys(&settings, keys)?;
+    try_out(&keys)?;
+    Ok(Prepared { changed: now.differences(&settings), left: settings.differences(&new), settings, keys })
+}
+
+fn reread(keys: &Keys) -> Vec<(AppName, Found)> {
+    keys.iter().map(|(app, keys)| (app.clone(), keys.iter().map(Key::reread).collect())).collect()
+}
+
+/// Runs what reads files on a thread of its own: a volume that hangs must not keep tokens from anyone.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        // It is never cancelled, so it has panicked: a defect, by which the daemon ends rather than go on without it.
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// What could not be taken over, in metrics.
+const KEYS: &str = "keys";
+const CONFIGURATION: &str = "configuration";
+/// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);

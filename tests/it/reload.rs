@@ -1,0 +1,258 @@
+//! The configuration, read again while the daemon runs.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ghtokend::fake_github::{FakeGithub, Options};
+use ghtokend::settings::{Settings, Sources};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::program::Daemon;
+use crate::world::{Reply, Setup, World, get, send};
+
+const RSA: &str = include_str!("keys/rsa.pem");
+
+/// A daemon in a process of its own, with a configuration file.
+struct Configured {
+    github: FakeGithub,
+    daemon: Daemon,
+    dir: tempfile::TempDir,
+}
+
+impl Configured {
+    /// In `configuration`, `DIR` is a directory that has the key of GitHub's app `demo` in `app.pem`.
+    async fn with(configuration: &str) -> Self {
+        let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let app = github.app("demo").unwrap();
+        fs::write(dir.path().join("app.pem"), &app.private_key_pem).unwrap();
+        let file = dir.path().join("ghtokend.toml");
+        fs::write(&file, filled(configuration, dir.path())).unwrap();
+        let api_url = github.api_url();
+        let daemon =
+            Daemon::serve(&["--config", file.to_str().unwrap()], &[("GITHUB_API_URL", &api_url)]).await;
+        Self { github, daemon, dir }
+    }
+
+    /// Changes the file and has it read. The line of the log that `says`.
+    async fn reload(&mut self, configuration: &str, says: &str) -> Value {
+        fs::write(self.dir.path().join("ghtokend.toml"), filled(configuration, self.dir.path())).unwrap();
+        self.daemon.signal(Signal::HUP);
+        serde_json::from_str(&self.daemon.says(says).await).unwrap()
+    }
+
+    async fn get(&self, target: &str) -> Reply {
+        get(self.address(), target).await
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.daemon.url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    /// The status of a request under the name `host`.
+    async fn as_host(&self, host: &str) -> u16 {
+        let head = format!(
+            "GET /token?owner=acme HTTP/1.1\r\nHost: {host}\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n"
+        );
+        send(self.address(), &head).await.unwrap().status
+    }
+
+    async fn fingerprints(&self) -> Vec<String> {
+        let status = self.get("/status").await.json();
+        let keys = status["apps"][0]["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["fingerprint"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn filled(configuration: &str, dir: &Path) -> String {
+    configuration.replace("DIR", &dir.display().to_string())
+}
+
+const RELOADED: &str = "the configuration has been reloaded";
+const NOT_RELOADED: &str = "the configuration was not reloaded";
+const BASE: &str = "[app]\nid = 1001\nprivate_key_file = \"DIR/app.pem\"\n";
+
+#[tokio::test]
+async fn sighup_puts_the_live_part_in_force_and_names_what_needs_a_restart() {
+    let mut configured = Configured::with(BASE).await;
+    assert_eq!(configured.as_host("tokens.internal").await, 403);
+    let changed = format!(
+        "{BASE}[listen]\nallowed_hosts = [\"tokens.internal\"]\nmax_connections = 7\n\
+         [cache]\ngrace = \"1m\"\n[log]\nlevel = \"warn\"\n"
+    );
+    let line = configured.reload(&changed, "needs a restart").await;
+    assert_eq!(
+        (&line["level"], &line["keys"]),
+        (&json!("WARN"), &json!("cache.grace, listen.max_connections"))
+    );
+    assert_eq!(configured.as_host("tokens.internal").await, 200);
+
+    // What would tell of success is below the level that is in force now, but what needs a restart is not.
+    configured.reload(&changed, "needs a restart").await;
+    let line = configured.reload(BASE, RELOADED).await;
+    assert_eq!(line["changed"], "listen.allowed_hosts, log.level");
+    assert_eq!(configured.as_host("tokens.internal").await, 403);
+    configured.daemon.signal(Signal::TERM);
+    let (code, log) = configured.daemon.ended().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("needs a restart"), "all is as at the start: {log}");
+}
+
+#[tokio::test]
+async fn a_configuration_with_a_mistake_changes_nothing_and_is_one_line() {
+    let mut configured = Configured::with(BASE).await;
+    fs::write(configured.dir.path().join("other.pem"), &RSA[..100]).unwrap();
+    let before = configured.fingerprints().await;
+    let live = "[listen]\nallowed_hosts = [\"tokens.internal\"]\n";
+    for (number, (configuration, says)) in (1..).zip([
+        (format!("{BASE}{live}[cache]\ngrade = \"1m\"\n"), "ghtokend.toml:7:1: "),
+        (format!("{BASE}{live}[log]\nlevel = \"loud\"\n"), "ghtokend.toml:7:9: "),
+        (format!("{BASE}{live}[[callers]]\nname = \"me\"\n"), "callers"),
+        (
+            format!("{live}[app]\nid = 1001\nprivate_key_file = [\"DIR/other.pem\", \"DIR/app.pem\"]\n"),
+            "DIR/other.pem: ",
+        ),
+        (
+            format!("{live}[app]\nid = 1001\nprivate_key_file = [\"DIR/app.pem\", \"DIR/no.pem\"]\n"),
+            "DIR/no.pem: ",
+        ),
+        (live.to_owned(), "no app is configured"),
+        ("[listen".to_owned(), "ghtokend.toml:1:"),
+    ]) {
+        let line = configured.reload(&configuration, "reloaded").await;
+        let says = filled(says, configured.dir.path());
+        assert!(line["message"].as_str().unwrap().starts_with(NOT_RELOADED), "{line}");
+        assert!(
+            line["level"] == "ERROR" && line["error"].as_str().unwrap().contains(&says),
+            "{says}: {line}"
+        );
+        assert_eq!(configured.as_host("tokens.internal").await, 403, "{says}");
+        assert_eq!(configured.fingerprints().await, before, "{says}");
+        let metrics = configured.get("/metrics").await.text();
+        let counter = format!("\nghtokend_reload_failures_total{{what=\"configuration\"}} {number}\n");
+        assert!(metrics.contains(&counter), "{metrics}");
+    }
+    fs::remove_file(configured.dir.path().join("ghtokend.toml")).unwrap();
+    configured.daemon.signal(Signal::HUP);
+    configured.daemon.says(NOT_RELOADED).await;
+    assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+}
+
+#[tokio::test]
+async fn sighup_brings_keys_at_once_from_files_that_are_named_anew() {
+    let mut configured = Configured::with(BASE).await;
+    let old = configured.fingerprints().await.remove(0);
+    let added = configured.github.add_key("demo").unwrap();
+    let new = format!("SHA256:{}", added.fingerprint);
+    fs::write(configured.dir.path().join("new.pem"), &added.private_key_pem).unwrap();
+    let both = "[app]\nid = 1001\nprivate_key_file = [\"DIR/new.pem\", \"DIR/app.pem\"]\n";
+    let line = configured.reload(both, RELOADED).await;
+    assert_eq!(line["changed"], "app.private_key_file");
+    configured.daemon.says("GitHub accepts this private key").await;
+    assert_eq!(configured.fingerprints().await, [new.clone(), old.clone()]);
+
+    // The newest file is gone: its key stays, and the rest of the configuration is taken over all the same.
+    fs::remove_file(configured.dir.path().join("new.pem")).unwrap();
+    let line =
+        configured.reload(&format!("{both}[listen]\nallowed_hosts = [\"x\"]\n"), "cannot be used").await;
+    assert!(line["error"].as_str().unwrap().contains("new.pem: cannot be read"), "{line}");
+    assert_eq!(
+        (configured.as_host("x").await, configured.fingerprints().await),
+        (200, vec![new, old.clone()])
+    );
+
+    // Dropped from the list, it is dropped, once GitHub has accepted what is left.
+    configured.reload(BASE, "GitHub accepts this private key").await;
+    assert_eq!(configured.fingerprints().await, [old]);
+}
+
+/// The one test that waits as long as the daemon does: what `tick` does is tested without a wait.
+#[tokio::test]
+async fn key_files_are_looked_at_unasked() {
+    let mut configured = Configured::with(BASE).await;
+    configured.daemon.says("GitHub accepts this private key").await;
+    let added = configured.github.add_key("demo").unwrap();
+    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
+    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
+    assert!(line.contains(&added.fingerprint), "{line}");
+}
+
+#[tokio::test]
+async fn an_app_that_becomes_another_one_needs_a_restart_with_its_key() {
+    let mut configured = Configured::with(&BASE.replace("[app]", "[apps.demo]")).await;
+    let before = configured.fingerprints().await;
+    fs::write(configured.dir.path().join("other.pem"), RSA).unwrap();
+    let changed = "[apps.demo]\nid = 1002\nprivate_key_file = \"DIR/other.pem\"\n";
+    let line = configured.reload(changed, "needs a restart").await;
+    assert_eq!(line["keys"], "apps.demo.id, apps.demo.private_key_file");
+    assert_eq!(configured.fingerprints().await, before);
+}
+
+#[tokio::test]
+async fn sighup_never_ends_the_daemon() {
+    let mut configured = Configured::with(BASE).await;
+    for _ in 0..100 {
+        configured.daemon.signal(Signal::HUP);
+    }
+    configured.daemon.says(RELOADED).await;
+    assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+    configured.daemon.signal(Signal::TERM);
+    configured.daemon.signal(Signal::HUP);
+    let (code, log) = configured.daemon.ended().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(log.matches(RELOADED).count() < 10, "a hundred signals are not a hundred reloads: {log}");
+}
+
+#[tokio::test]
+async fn a_key_from_the_environment_stays_as_it_is() {
+    let world = World::start().await;
+    let before = world.get("/status").await.json()["apps"].clone();
+    world.reloader.tick().await;
+    world.reload().await;
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.get("/status").await.json()["apps"][0]["keys"], before[0]["keys"]);
+    assert_eq!(world.get("/token").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_client_header_can_be_demanded_and_waived_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ghtokend.toml");
+    fs::write(&file, "").unwrap();
+    let environment = vec![("GHTOKEND_CONFIG", file.display().to_string())];
+    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    let without = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for (configuration, status) in [("", 403), ("[listen]\nrequire_client_header = false\n", 200), ("", 403)]
+    {
+        fs::write(&file, configuration).unwrap();
+        world.reload().await;
+        assert_eq!(send(world.address, without).await.unwrap().status, status, "{configuration}");
+    }
+}
+
+#[test]
+fn differences_are_named_and_quote_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ghtokend.toml");
+    let settings = |configuration: &str| {
+        fs::write(&file, configuration).unwrap();
+        Settings::load(&Sources { file: Some(file.clone()), ..Sources::default() }).unwrap()
+    };
+    let proxy = |password: &str| settings(&format!("[github]\nproxy = \"http://me:{password}@proxy:1\"\n"));
+    let base = settings("");
+    for (other, expected) in [
+        (settings(""), &[][..]),
+        (
+            settings("[audit]\nfile = \"/x\"\n[listen]\nunix_mode = \"0600\"\n"),
+            &["audit.file", "listen.unix_mode"],
+        ),
+        (proxy("one"), &["github.proxy"]),
+    ] {
+        assert_eq!(base.differences(&other), expected);
+    }
+    assert_eq!(proxy("one").differences(&proxy("two")), ["github.proxy"]);
+    assert_eq!(proxy("one").differences(&proxy("one")), [""; 0]);
+}
