@@ -205,7 +205,7 @@ impl Broker {
             }
             None => self.0.default_app.as_ref().ok_or_else(|| {
                 let apps = configured();
-                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with app=NAME or the header Ghtokend-App"))
+                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with the header Ghtokend-App, or with app=NAME on /token"))
             }),
         }
     }
@@ -248,14 +248,14 @@ impl Broker {
     pub async fn identify(&self, app: Option<&AppName>, nonce: &Secret) -> Result<Identity, Error> {
         let app = self.app(app)?;
         let identity = self.0.github.identify(app, nonce).await;
-        identity.map_err(|failure| Error::Github(failure).about(app))
+        identity.map_err(|failure| noted("asking who a user is", failure).about(app))
     }
 
     /// The app, in GitHub's words.
     pub async fn describe_app(&self, app: Option<&AppName>) -> Result<App, Error> {
         let app = self.app(app)?;
         let described = self.0.github.describe_app(app).await;
-        described.map_err(|failure| Error::Github(failure).about(app))
+        described.map_err(|failure| noted("describing the app", failure).about(app))
     }
 
     /// A page of the app's installations, in GitHub's words.
@@ -266,31 +266,32 @@ impl Broker {
     ) -> Result<InstallationPage, Error> {
         let app = self.app(app)?;
         let found = self.0.github.installation_page(app, page).await;
-        found.map_err(|failure| Error::Github(failure).about(app))
+        found.map_err(|failure| noted("listing installations", failure).about(app))
     }
 
     /// The installation that `selector` names, in GitHub's words.
     pub async fn describe(&self, app: Option<&AppName>, selector: &Selector) -> Result<Installation, Error> {
         let app = self.app(app)?;
         let found = self.0.github.look_up(app, selector).await;
-        found.map_err(|failure| directory::explain(app, selector, failure).about(app))
+        found.map_err(|failure| match noted("looking up an installation", failure) {
+            Error::Github(failure) => directory::explain(app, selector, failure).about(app),
+            error => error,
+        })
     }
 
-    /// Ends the life of a token, at GitHub and here. One that is dead already is no failure.
-    pub async fn revoke(&self, token: &Secret) -> Result<(), Error> {
-        let hash = TokenHash::of(token);
+    /// Ends the life of a token, here and at GitHub. One that is dead already is no failure. It is gone here whatever
+    /// GitHub answers, and GitHub is asked even if the caller goes away: somebody may give back what has leaked.
+    pub async fn revoke(&self, token: Secret) -> Result<(), Error> {
+        let hash = TokenHash::of(&token);
         let held = self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash);
-        if let Some((key, _)) = &held {
-            // Whoever asks from now on waits for another one. If this one lives on after all, it is there in need.
-            self.0.tokens.reject((**key).clone(), hash);
-        }
-        let revoked = self.0.github.revoke(token).await;
-        let lives_on = revoked.as_ref().is_err_and(|failure| failure.kind != Kind::Unsupported);
-        if let Some((key, _)) = held.filter(|_| !lives_on) {
+        if let Some((key, _)) = held {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller gave a token back");
             self.0.tokens.drop((*key).clone(), hash);
         }
-        Ok(revoked?)
+        let github = Arc::clone(&self.0.github);
+        let revoking = self.0.tasks.spawn(async move { github.revoke(&token).await });
+        let revoked = revoking.await.map_err(|_| Error::Crashed)?;
+        revoked.map_err(|failure| noted("revoking a token", failure))
     }
 
     /// How many tokens are in hand.
@@ -437,4 +438,12 @@ impl fmt::Display for TokenRequest {
         write!(f, "{} {}", self.selector, self.scope)?;
         self.user.map_or(Ok(()), |user| write!(f, " user={user}"))
     }
+}
+
+/// A failure that a caller meets, put on record.
+fn noted(what: &'static str, failure: Failure) -> Error {
+    if !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported) {
+        tracing::warn!(what, kind = failure.kind.as_str(), %failure, "GitHub did not do it");
+    }
+    Error::Github(failure)
 }

@@ -14,6 +14,6 @@ pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserI
 pub use installation::{App, Installation, Selector};
 pub use key::{KeyInUse, Standing};
 pub use scope::{Level, Permission, Scope};
-pub use secret::{Secret, redact};
+pub use secret::{Secret, SecretBytes, redact};
 pub use token::{Grant, InstallationToken, Minted, TokenKey};
 pub use user::{Identity, User};

@@ -152,7 +152,7 @@ impl Server {
             Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&body)?))),
             Endpoint::Git(operation) => self.git(operation, head, body, caller).await,
             Endpoint::Github(call) => self.github(call, head, &body, caller).await,
-            Endpoint::Revoke => self.revoke(&head.headers).await,
+            Endpoint::Revoke => self.revoke(&head.headers, caller).await,
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),

@@ -184,7 +184,7 @@ mod tests {
             expires_at: String::new(),
             grant: Grant::default(),
             on_behalf_of: None,
-            json: Secret::from(String::new()),
+            json: bytes::Bytes::new().into(),
         };
         let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
         let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };

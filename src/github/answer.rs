@@ -137,8 +137,8 @@ impl Answer {
     }
 
     /// The number of the last page, if `Link` names one.
-    pub(crate) fn last_page(&self) -> Option<u64> {
-        let last = Url::parse(self.linked("last")?).ok()?;
+    pub(crate) fn last_page(&self, base: &Url) -> Option<u64> {
+        let last = base.join(self.linked("last")?).ok()?;
         last.query_pairs().find(|(name, _)| name == "page")?.1.parse().ok()
     }
 

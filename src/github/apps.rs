@@ -4,20 +4,20 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind, as_kind, classify};
+use super::failure::{Failure, Kind, classify};
 use super::minted;
 use super::request::Request;
 use super::{InstallationPage, Page};
 use crate::model::{
-    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, Secret, Selector,
+    App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, SecretBytes, Selector,
     UserId,
 };
 
@@ -26,7 +26,7 @@ pub(crate) const ACCEPT: &str = "application/vnd.github+json";
 
 /// Tokens can be narrowed here in all ways there are; users have tokens of another kind.
 pub(crate) fn can_serve(user: Option<UserId>) -> Result<(), Failure> {
-    let message = "GitHub's Apps API mints no installation tokens on behalf of a user: leave user= out";
+    let message = "GitHub's Apps API mints no installation tokens on behalf of a user: leave the user out";
     user.map_or(Ok(()), |_| Err(Failure::new(Kind::UserTokensUnsupported, message)))
 }
 
@@ -44,17 +44,23 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
     #[derive(Deserialize)]
     struct Wire {
         id: u64,
+        #[serde(default)]
         name: String,
         slug: Option<String>,
         #[serde(default)]
-        permissions: BTreeMap<String, String>,
+        permissions: Value,
     }
+    must_be_there(answer)?;
+    let Wire { id, name, slug, permissions } = answer.expect(200)?.json()?;
+    Ok(App { id, name, slug, permissions: levels(&permissions), json: answer.text()? })
+}
+
+fn must_be_there(answer: &Answer) -> Result<(), Failure> {
     if answer.status == 404 {
         let what = "every GitHub knows its apps: github.api_url is not the base of its API";
         return Err(Failure::bad_answer(answer, what));
     }
-    let Wire { id, name, slug, permissions } = answer.expect(200)?.json()?;
-    Ok(App { id, name, slug, permissions, json: answer.text()? })
+    Ok(())
 }
 
 /// A page of the installations.
@@ -66,10 +72,11 @@ pub(crate) fn installations(base: &Url, page: Page) -> Request {
 
 pub(crate) fn read_page(answer: &Answer, base: &Url) -> Result<InstallationPage, Failure> {
     let more = answer.next_page(base)?.is_some();
-    Ok(InstallationPage { installations: read_installations(answer)?, more, last: answer.last_page() })
+    Ok(InstallationPage { installations: read_installations(answer)?, more, last: answer.last_page(base) })
 }
 
 pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Installation>, Failure> {
+    must_be_there(answer)?;
     let page: Vec<&RawValue> = answer.expect(200)?.json()?;
     page.into_iter().map(|json| read_one(answer, json)).collect()
 }
@@ -129,8 +136,19 @@ pub(crate) fn read_revocation(answer: &Answer) -> Result<(), Failure> {
         // It was dead already, or never lived: what was wanted is so.
         401 => Ok(()),
         200..=299 => answer.expect(204).map(|_| ()),
-        // GitHub's own words are left out: they may quote the token.
-        _ => Err(as_kind(classify(answer).kind, &Answer { body: Bytes::new(), ..answer.clone() })),
+        _ => {
+            let failure = classify(answer);
+            let kind = match failure.kind {
+                kind @ (Kind::RateLimited | Kind::Unavailable) => kind,
+                _ => Kind::BadAnswer,
+            };
+            // GitHub's own words are left out: they may quote the token.
+            let message = format!(
+                "revoking a token answered {}: it may live on until its expires_at, so try again",
+                answer.status
+            );
+            Err(Failure { kind, message, ..failure })
+        }
     }
 }
 
@@ -165,7 +183,7 @@ pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationT
     }
     let expires = minted::expiry(answer, &wire.expires_at)?;
     let secret = minted::secret(answer, wire.token)?;
-    let json = Secret::from(answer.text()?);
+    let json = SecretBytes::from(answer.body.clone());
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of: None, json }, expires))
 }
 
@@ -175,7 +193,7 @@ struct WireInstallation {
     /// A user, an organisation, an enterprise, which has a `slug` and no `login`; or null.
     account: Option<WireAccount>,
     #[serde(default)]
-    permissions: BTreeMap<String, String>,
+    permissions: Value,
     suspended_at: Option<serde::de::IgnoredAny>,
 }
 
@@ -185,13 +203,19 @@ struct WireAccount {
     slug: Option<String>,
 }
 
+/// Permissions for people to read. What they look like does not matter to whoever the object is passed on to.
+fn levels(permissions: &Value) -> BTreeMap<String, String> {
+    let pairs = permissions.as_object().into_iter().flatten();
+    pairs.filter_map(|(name, level)| Some((name.clone(), level.as_str()?.to_owned()))).collect()
+}
+
 fn read_one(answer: &Answer, json: &RawValue) -> Result<Installation, Failure> {
     let wire: WireInstallation = answer.part(json)?;
     let id = InstallationId::new(wire.id);
     Ok(Installation {
         id: id.ok_or_else(|| Failure::bad_answer(answer, "an installation has the id 0"))?,
         account: wire.account.and_then(|account| account.login.or(account.slug)),
-        permissions: wire.permissions,
+        permissions: levels(&wire.permissions),
         suspended: wire.suspended_at.is_some(),
         json: json.get().to_owned(),
     })
@@ -226,11 +250,29 @@ mod tests {
         assert_eq!(read("null"), None);
     }
 
+    fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = proptest::collection::vec(any::<u8>(), 0..200);
+        let installation = ("[0-9]{0,20}", "\\PC{0,20}").prop_map(|(id, text)| {
+            let one = format!("{{\"id\":{id},\"account\":{{\"login\":{text:?}}},\"permissions\":{text:?},\"name\":{text:?}}}");
+            if id.len() % 2 == 0 { one.into() } else { format!("[{one}]").into() }
+        });
+        let token = ("[0-9]{0,20}", "\\PC{0,20}").prop_map(|(id, text)| {
+            let repositories = format!("[{{\"id\":{id},\"name\":{text:?}}}]");
+            format!("{{\"token\":{text:?},\"expires_at\":{text:?},\"repositories\":{repositories}}}").into()
+        });
+        prop_oneof![bytes, installation, token]
+    }
+
     proptest! {
         #[test]
-        fn readers_never_panic(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let answer = Answer { status, body: body.into(), ..Answer::empty("x") };
-            let _ = (read_app(&answer), read_installations(&answer), read_installation(&answer), read_mint(&answer, &Scope::default()));
+        fn readers_never_panic(status in 100u16..600, body in nearly_json(), link in "\\PC{0,30}") {
+            for status in [status, 200, 201] {
+                let link = Some(format!("<{link}>; rel=\"next\", <http://x/?page={link}>; rel=\"last\", {link}"));
+                let answer = Answer { status, body: body.clone().into(), link, ..Answer::empty("x") };
+                let base = "https://ghe.example/api/v3".parse().unwrap();
+                let _ = (read_app(&answer), read_installation(&answer), read_page(&answer, &base));
+                let _ = (read_mint(&answer, &Scope::default()), read_revocation(&answer));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP client: one for the whole daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,13 +193,15 @@ impl Client {
     ) -> Result<Vec<T>, Failure> {
         let what = first.what;
         let mut request = first;
-        let mut found = Vec::new();
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for _ in 0..MOST_PAGES {
-            let url = request.url.clone();
+            seen.insert(request.url.clone());
             let answer = self.call(app, request).await?;
             found.extend(read(&answer)?);
             match answer.next_page(&self.base)? {
-                Some(next) if found.len() < enough && next != url => request = Request::to(next, what),
+                Some(next) if found.len() < enough && !seen.contains(&next) => {
+                    request = Request::to(next, what)
+                }
                 _ => return Ok(found),
             }
         }

@@ -108,7 +108,7 @@ pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
         Kind::ScopeRefused => "ask for less, or have an owner accept more permissions for the app",
         Kind::RateLimited => "wait as long as Retry-After says",
         Kind::BadAnswer => "check github.api_url and github.api_version",
-        Kind::UserRefused => "check that user= is the number of a user who belongs to the account",
+        Kind::UserRefused => "check the number of the user, and that the user belongs to the account",
         Kind::Unsupported | Kind::UserTokensUnsupported => "ask for what this GitHub can do",
         Kind::Unavailable | Kind::TimedOut => "it is likely to pass: try again",
     };

@@ -15,7 +15,8 @@ use super::minted;
 use super::request::{Request, on_origin_of};
 use super::{InstallationPage, Page};
 use crate::model::{
-    Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, Selector, User, UserId,
+    Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, SecretBytes, Selector,
+    User, UserId,
 };
 
 /// The media type of every call: without it the preview is not there.
@@ -48,7 +49,7 @@ pub(crate) fn can_serve(selector: &Selector, scope: &Scope) -> Result<(), Failur
     let what = match selector {
         Selector::Repository(..) => {
             "neither finds an installation by a repository nor narrows a token to one: ask by the owner, as with \
-             owner=LOGIN, for all that the app may do there"
+             owner=LOGIN or /orgs/LOGIN/installation, for all that the app may do there"
         }
         Selector::Enterprise(_) => {
             "knows no enterprises: ask by the owner or the installation's id, as with owner=LOGIN"
@@ -167,7 +168,7 @@ pub(crate) fn read_mint(
     let expires = minted::expiry(answer, &wire.expires_at)?;
     let secret = minted::secret(answer, wire.token)?;
     let grant = Grant::default();
-    let json = Secret::from(answer.text()?);
+    let json = SecretBytes::from(answer.body.clone());
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of, json }, expires))
 }
 

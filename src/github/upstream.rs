@@ -110,7 +110,8 @@ impl Upstream {
             }
             Dialect::Integrations => {
                 let all = |list: &[Listed]| {
-                    let all: Vec<_> = list.iter().map(|listed| listed.installation.clone()).collect();
+                    let all: Vec<_> =
+                        list.iter().take(enough).map(|listed| listed.installation.clone()).collect();
                     (!all.is_empty()).then_some(all)
                 };
                 Ok(self.listing.find(app, all, || self.list(app)).await?.unwrap_or_default())
@@ -170,6 +171,10 @@ impl Upstream {
         }
         let request = integrations::identify(self.client.base(), nonce);
         let answer = self.client.call_once(app, request).await;
+        if let Err(failure) = &answer {
+            // Nothing came that could quote the nonce, and the caller does not hear this.
+            tracing::warn!(%app, %failure, "GitHub was not heard");
+        }
         let identity = answer.and_then(|answer| integrations::read_identity(&answer));
         identity.map_err(|failure| integrations::with_spent_nonce(&failure))
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A token, a key's text, a webhook secret. Has no `Display` and no `Serialize`, shows as `[redacted]`, and is
@@ -24,6 +25,29 @@ impl From<String> for Secret {
 }
 
 impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+/// Bytes with a secret in them, shared by all who pass them on.
+#[derive(Clone)]
+pub struct SecretBytes(Bytes);
+
+impl SecretBytes {
+    /// The bytes themselves. Whoever calls this answers for where they go.
+    pub fn expose(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl From<Bytes> for SecretBytes {
+    fn from(value: Bytes) -> Self {
+        Self(value)
+    }
+}
+
+impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(REDACTED)
     }

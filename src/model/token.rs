@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppName, InstallationId, RepositoryId, Scope, Secret, User, UserId};
+use super::{AppName, InstallationId, RepositoryId, Scope, Secret, SecretBytes, User, UserId};
 use crate::clock::BootTime;
 
 /// Which token: everything that makes one token differ from another. The key of the cache.
@@ -43,7 +43,7 @@ pub struct InstallationToken {
     /// The user on whose behalf it acts, if any.
     pub on_behalf_of: Option<User>,
     /// All of GitHub's answer, byte for byte: JSON that has been read once and is passed on unread.
-    pub json: Secret,
+    pub json: SecretBytes,
 }
 
 /// The extent of a token, as far as GitHub said. A member that GitHub left out is `None`.

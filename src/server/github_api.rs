@@ -4,6 +4,7 @@
 mod choice;
 mod identity;
 mod installations;
+mod object;
 mod tokens;
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use hyper::http::uri::Authority;
 use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
 use super::route::{Call, PREFIX, Whose};
 use super::{Caller, Server};
+use crate::broker::TokenHash;
 use crate::model::Selector;
 use crate::model::id::Invalid;
+use crate::telemetry::audit;
 
 impl Server {
     /// Answers one of GitHub's own endpoints.
@@ -31,9 +34,11 @@ impl Server {
     }
 
     /// Ends the life of the token that authorises the call.
-    pub(super) async fn revoke(&self, headers: &HeaderMap) -> Result<Reply, Refusal> {
+    pub(super) async fn revoke(&self, headers: &HeaderMap, caller: Caller<'_>) -> Result<Reply, Refusal> {
         let token = tokens::to_revoke(headers)?;
-        self.in_time(self.broker.revoke(&token)).await?;
+        let hash = TokenHash::of(&token);
+        self.in_time(self.broker.revoke(token)).await?;
+        audit::revoked(caller.asker, &hash);
         let mut reply = Reply::default();
         *reply.status_mut() = StatusCode::NO_CONTENT;
         Ok(reply)
@@ -60,7 +65,9 @@ impl Server {
             }
             Call::Installation(whose) => {
                 let selector = selector(whose)?;
-                let found = self.in_time(self.broker.describe(app.as_ref(), &selector)).await?;
+                let found = self.in_time(self.broker.describe(app.as_ref(), &selector)).await;
+                let found =
+                    found.map_err(|refusal| Refusal { asked: Some(selector.to_string()), ..refusal })?;
                 installations::one(&home, &found)
             }
             Call::Mint(dialect, id) => {

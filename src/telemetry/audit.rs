@@ -35,6 +35,12 @@ pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_toke
     );
 }
 
+/// A token was given back: it is dead for all who share it.
+pub fn revoked(asker: Asker<'_>, hashed_token: &impl std::fmt::Display) {
+    let Asker { request_id, client, uid } = asker;
+    tracing::info!(target: TARGET, request_id, client, uid, %hashed_token, "revoked");
+}
+
 /// A request was refused or failed, with `code` as in the answer. `asked` is what it asked for, if it was understood.
 pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'static str) {
     let Asker { request_id, client, uid } = asker;

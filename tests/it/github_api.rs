@@ -371,6 +371,8 @@ async fn nothing_asked_for_means_everything_and_an_empty_list_means_nothing() {
         (r#"{"permissions":["contents"]}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":true}}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":"all"}}"#, "permissions: \"all\""),
+        (r#"{"permissions":{"contents":"read","contents":"write"}}"#, "permissions names contents twice"),
+        (r#"{"permissions":null,"permissions":{}}"#, "with each member once"),
         (r#"{"permissions":{"Contents":"read","contents":"write"}}"#, "permissions names contents twice"),
         (r#"{"user_id":"octocat"}"#, "user_id: \"octocat\""),
         (r#"{"user_id":[2]}"#, "user_id is not the number of a user"),
@@ -424,7 +426,8 @@ async fn two_hundred_sdks_at_once_are_one_mint() {
 
 #[tokio::test]
 async fn an_sdk_gets_a_token_that_lives_as_long_as_it_will_keep_it() {
-    for path in [MINT, PREVIEW_MINT] {
+    // The oldest that is handed out dies with the 59 minutes, and not before.
+    for (path, age) in [(MINT, 0), (PREVIEW_MINT, 0), (MINT, 59)] {
         let world = apps().await;
         let old = world.token("/token?installation=1").await;
         world.advance(Duration::from_secs(59));
@@ -443,9 +446,11 @@ async fn an_sdk_gets_a_token_that_lives_as_long_as_it_will_keep_it() {
             "whoever asks for a shared one gets it too"
         );
         assert_eq!(world.mints(), 2);
+        world.advance(Duration::from_secs(age));
+        assert_eq!(minted(&call(world.address, "POST", path, "").await), new);
         // Octokit keeps what it got for 59 minutes, without a look at `expires_at`.
         world.advance(minutes(59));
-        assert!(world.is_accepted(&new).await);
+        assert!(world.is_accepted(&new).await, "{path} {age}");
     }
 }
 
@@ -570,19 +575,42 @@ async fn nobody_is_handed_a_token_that_is_being_given_back() {
 }
 
 #[tokio::test]
-async fn a_token_that_could_not_be_given_back_is_used_in_need_only() {
+async fn a_token_given_back_is_gone_here_whatever_github_answers() {
+    for (effect, code) in [
+        (Effect::Html { status: 503 }, "github_unavailable"),
+        // GitHub has done it, and the answer is lost.
+        (Effect::ResetAfter, "github_unavailable"),
+        (Effect::Status { status: 403, body: "{}".into(), headers: [].into() }, "bad_upstream_response"),
+        (Effect::Status { status: 404, body: "{}".into(), headers: [].into() }, "bad_upstream_response"),
+    ] {
+        let world = apps().await;
+        let token = world.token("/token?installation=1").await;
+        world.github.fault(Fault::new(effect.clone()).on("DELETE", "/installation/token"));
+        let reply = call_as(world.address, &bearer(&token), "DELETE", "/installation/token", "").await;
+        assert_eq!(reply.code(), code, "{effect:?}");
+        world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", MINT));
+        assert_eq!(world.get("/token?installation=1").await.status, 503, "{effect:?}");
+        world.github.clear_faults();
+        world.advance(minutes(2));
+        assert_ne!(world.token("/token?installation=1").await, token);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_still_gives_its_token_back() {
     let world = apps().await;
     let token = world.token("/token?installation=1").await;
-    world.github.fault(Fault::new(Effect::Html { status: 503 }));
-    let reply = call_as(world.address, &bearer(&token), "DELETE", "/installation/token", "").await;
-    assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
-    let reply = world.get("/token?installation=1").await;
-    assert_eq!(
-        (reply.json()["token"].as_str(), reply.header("ghtokend-token-state")),
-        (Some(token.as_str()), Some("stale"))
+    let hold = world.github.hold("DELETE", "/installation/token");
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let request = format!(
+        "DELETE /installation/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
-    world.github.clear_faults();
-    assert_ne!(world.token("/token?installation=1").await, token);
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    until(async || world.github.count("DELETE", "/installation/token") == 1).await;
+    drop(stream);
+    assert_eq!(world.get("/status").await.json()["tokens"], json!([]));
+    drop(hold);
+    until(async || !world.is_accepted(&token).await).await;
 }
 
 #[tokio::test]
@@ -598,7 +626,7 @@ async fn the_preview_revokes_nothing_but_the_token_is_dropped_here() {
 /// A JWT as an SDK signs it, with a key that is worth nothing.
 fn jwt(issuer: &Value) -> String {
     let claims = URL_SAFE_NO_PAD.encode(json!({"iat": 1, "exp": 2, "iss": issuer}).to_string());
-    format!("Bearer e30.{claims}.c2ln")
+    format!("Bearer eyJhbGciOiJSUzI1NiJ9.{claims}.c2ln")
 }
 
 #[tokio::test]
@@ -662,4 +690,61 @@ async fn a_lookup_of_a_renamed_repository_says_so() {
     let reply = call(world.address, "GET", "/repos/acme/widgets/installation", "").await;
     assert_eq!((reply.status, reply.code().as_str()), (404, "unknown_installation"));
     assert!(reply.message().contains("renamed or moved"), "{}", reply.message());
+}
+
+#[tokio::test]
+async fn heads_and_the_unix_socket_are_served_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let environment = vec![("GHTOKEND_LISTEN__UNIX", socket.display().to_string())];
+    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    for (host, origin) in [
+        ("Host: bots\r\n", "http://bots"),
+        ("Host: [::1]:80\r\n", "http://[::1]:80"),
+        ("", "http://localhost"),
+        ("Host: me@evil\r\n", "http://localhost"),
+        ("Host: a/b?c\r\n", "http://localhost"),
+        ("Host: x\"y\r\n", "http://localhost"),
+    ] {
+        let request = format!("GET /orgs/acme/installation HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        let reply = crate::world::send_unix(&socket, &request).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.json()["access_tokens_url"], format!("{origin}{MINT}"), "{host}");
+    }
+    for path in ["/app", "/app/installations", "/orgs/acme/installation"] {
+        let reply = call(world.address, "HEAD", path, "").await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn one_odd_member_of_an_object_spoils_nothing() {
+    let world = apps().await;
+    for odd in [
+        r#"{"id":1,"permissions":null}"#,
+        r#"{"id":1,"permissions":{"contents":7}}"#,
+        r#"{"id":1,"permissions":[]}"#,
+    ] {
+        let effect = Effect::Status { status: 200, body: format!("[{odd}]"), headers: [].into() };
+        world.github.fault(Fault::new(effect).on("GET", "/app/installations").times(1));
+        assert_eq!(call(world.address, "GET", "/app/installations", "").await.text(), format!("[{odd}]"));
+        let effect = Effect::Status { status: 200, body: odd.into(), headers: [].into() };
+        world.github.fault(Fault::new(effect).on("GET", "/app").times(1));
+        assert_eq!(call(world.address, "GET", "/app", "").await.text(), odd);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_in_circles_is_followed_once() {
+    let world = World::with(Setup { without_default_installation: true, ..Setup::default() }).await;
+    let list = "/app/installations";
+    until(async || world.get("/readyz").await.status == 200).await;
+    for page in [2, 3, 2] {
+        let next = format!("<{}{list}?page={page}>; rel=\"next\"", world.github.api_url());
+        let headers = [("Link".to_owned(), next)].into();
+        let effect = Effect::Status { status: 200, body: "[]".into(), headers };
+        world.github.fault(Fault::new(effect).on("GET", list).times(1));
+    }
+    assert_eq!(world.get("/token").await.code(), "unknown_installation");
+    assert_eq!(world.github.count("GET", list), 3);
 }

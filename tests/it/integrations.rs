@@ -140,7 +140,11 @@ async fn a_user_who_does_not_belong_there_gets_no_token() {
     for user in [MONA, 4711] {
         let reply = world.get(&format!("/token?user={user}")).await;
         assert_eq!(outcome(&reply), refused(422, "user_not_authorized"));
-        assert!(reply.message().contains("check that user= is the number of a user"), "{}", reply.message());
+        assert!(
+            reply.message().contains("check the number of the user, and that the user belongs"),
+            "{}",
+            reply.message()
+        );
     }
 }
 

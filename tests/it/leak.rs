@@ -210,7 +210,7 @@ fn no_secret_shows_in_debug_output() {
         expires_at: "2026-11-22T10:00:00Z".into(),
         grant: ghtokend::model::Grant::default(),
         on_behalf_of: None,
-        json: Secret::from(format!("{{\"token\":\"{MARKER}\"}}")),
+        json: bytes::Bytes::from(MARKER).into(),
     };
     let id = ghtokend::model::InstallationId::new(1).unwrap();
     let bodies = ghtokend::server::render(id, None, &token);

@@ -4,11 +4,19 @@
 #![cfg(feature = "fake-github")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
+use std::sync::Arc;
+
+use ghtokend::app;
+use ghtokend::clock::SystemClock;
 use ghtokend::fake_github::{Account, FakeGithub, Installation, Member, Options, World};
+use ghtokend::github::Github as _;
+use ghtokend::model::{AppName, Secret, TokenKey, UserId};
+use ghtokend::settings::{Environment, Settings, Sources};
 use serde_json::{Value, json};
 
 use crate::fake_github::{Reply, bearer, claims, key, signed, start};
 use crate::fake_github_preview::{ACCEPT, IDENTITY, LIST, MEDIA_TYPE, MINT, ask, call};
+use crate::program::variables_for;
 use crate::readme::has_curl;
 use crate::world::{self, Setup};
 
@@ -167,6 +175,51 @@ async fn without_the_media_type_of_the_page_there_is_nothing() {
         let plain = [("authorization", jwt.as_str()), ("accept", "application/json")];
         assert_eq!(crate::fake_github::send(method, &url, &plain, body).await.status, 415);
     }
+}
+
+// Between the daemon's own client and the fake GitHub
+
+#[tokio::test]
+async fn the_client_reads_the_page_as_it_is_written() {
+    let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
+    let mut variables = variables_for(&github);
+    variables.push(("GHTOKEND_GITHUB__DIALECT", "integrations".to_owned()));
+    let sources = Sources { environment: Environment::from_iter(variables), ..Sources::default() };
+    let settings = Settings::load(&sources).unwrap();
+    let keys = app::load_keys(&settings).unwrap();
+    let upstream = app::upstream(&settings, &keys, Arc::new(SystemClock)).unwrap();
+    let app = AppName::default();
+
+    let list = upstream.installations(&app, usize::MAX).await.unwrap();
+    let objects: Vec<_> = list.iter().map(|installation| installation.json.as_str()).collect();
+    assert_eq!(format!("[{}]", objects.join(",")), on_the_page(&github, PAGE_INSTALLATIONS));
+    assert_eq!((list[0].id.get(), list[0].account.as_deref()), (1, Some("github")));
+
+    for (user, page) in [(None, PAGE_TOKEN), (Some("1"), PAGE_TOKEN_OF_USER)] {
+        let user = user.map(|user| user.parse().unwrap());
+        let key = TokenKey { app: app.clone(), installation: list[0].id, user, scope: Arc::default() };
+        let token = upstream.mint(&key).await.unwrap().token;
+        let (secret, body) = (token.secret.expose(), token.json.expose());
+        let page = on_the_page(&github, page).replace("v1.1f699f1069f60xxx", secret);
+        assert_eq!(body, page.replace("2016-07-11T22:14:10Z", &token.expires_at).as_bytes());
+        let on_behalf_of = token.on_behalf_of.map(|user| user.json);
+        assert_eq!(on_behalf_of, user.map(|_: UserId| on_the_page(&github, PAGE_USER)));
+    }
+
+    let nonce = github.create_nonce(1, "octocat").unwrap();
+    let identity = upstream.identify(&app, &Secret::from(nonce)).await.unwrap();
+    let body =
+        format!("{{\"user\":{},\"repositories_url\":\"{}\"}}", identity.user.json, identity.repositories_url);
+    assert_eq!(body, on_the_page(&github, PAGE_IDENTITY));
+    let asked: Vec<_> =
+        github.journal().into_iter().map(|entry| format!("{} {}", entry.method, entry.path)).collect();
+    let expected = [
+        &format!("GET {LIST}?per_page=100"),
+        &format!("POST {MINT}"),
+        &format!("POST {MINT}"),
+        &format!("POST {IDENTITY}"),
+    ];
+    assert_eq!(asked.iter().collect::<Vec<_>>(), expected);
 }
 
 // Between curl and the daemon, and between the daemon and the fake GitHub

@@ -19,10 +19,17 @@ pub(in super::super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<O
     let Some(issuer) = issuer(headers).filter(|_| apps.len() > 1) else { return Ok(None) };
     let meant = apps.iter().find(|app| app.id == issuer).and_then(|app| app.name.parse().ok());
     meant.map(Some).ok_or_else(|| {
-        let message = "the JWT's iss is the id of no configured app: name the app in the header Ghtokend-App";
+        let ids: Vec<_> = apps.iter().map(|app| format!("{} ({})", app.id, app.name)).collect();
+        let ids = ids.join(", ");
+        let message = format!(
+            "the JWT's iss is the id of no configured app: use one of {ids}, or name the app in the header Ghtokend-App"
+        );
         Refusal::new(StatusCode::NOT_FOUND, "unknown_app", message)
     })
 }
+
+/// How base64url of a JSON object begins.
+const JSON_OBJECT: &str = "ey";
 
 fn issuer(headers: &HeaderMap) -> Option<String> {
     #[derive(Deserialize)]
@@ -30,7 +37,10 @@ fn issuer(headers: &HeaderMap) -> Option<String> {
         iss: serde_json::Value,
     }
     let (_, jwt) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    let claims = URL_SAFE_NO_PAD.decode(jwt.trim().split('.').nth(1)?).ok()?;
+    let mut segments = jwt.trim().split('.');
+    // GitHub's newer installation tokens have a JWT in them, with an issuer that is no app.
+    segments.next().filter(|header| header.starts_with(JSON_OBJECT))?;
+    let claims = URL_SAFE_NO_PAD.decode(segments.next()?).ok()?;
     match serde_json::from_slice::<Claims>(&claims).ok()?.iss {
         serde_json::Value::String(issuer) => Some(issuer),
         serde_json::Value::Number(issuer) => Some(issuer.to_string()),
@@ -63,7 +73,7 @@ mod tests {
     }
 
     fn jwt(claims: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+        format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
     }
 
     #[test]
@@ -86,7 +96,8 @@ mod tests {
             HeaderValue::from_str(&format!("Bearer {}", jwt(r#"{"iss":4242}"#))).unwrap(),
         );
         assert_eq!(app(&headers, &apps()[..1]), Ok(None), "with one app there is nothing to choose");
-        for authorization in ["", "Bearer", "Bearer x", "Bearer a.b", "Basic eDp5"] {
+        let token = format!("token ghs_1001_{}", jwt(r#"{"iss":"github-s2s"}"#));
+        for authorization in ["", "Bearer", "Bearer x", "Bearer a.b", "Basic eDp5", &token] {
             assert_eq!(meant(authorization, None), None, "{authorization}");
         }
     }

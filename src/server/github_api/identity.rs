@@ -49,5 +49,5 @@ pub(super) fn no_identity(error: broker::Error) -> Refusal {
         true => Refusal::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
         false => error.into(),
     };
-    Refusal { retryable: false, retry_after: None, ..refusal }
+    Refusal { retryable: false, ..refusal }
 }

@@ -1,16 +1,11 @@
 //! `GET /app/installations`, `GET /integration/installations` and the look-ups: GitHub's objects, in which
 //! `access_tokens_url` leads here.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use hyper::Uri;
 use hyper::header::{HeaderValue, LINK};
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use super::super::reply::{Refusal, Reply};
+use super::object::Object;
 use super::{Home, json};
 use crate::broker::{self, InstallationPage, Page};
 use crate::model::{Dialect, Installation};
@@ -55,7 +50,7 @@ fn localised(home: &Home, installation: &Installation, dialect: Dialect) -> Resu
     };
     let rewritten = serde_json::value::to_raw_value(&url).and_then(|url| {
         let mut object: Object<'_> = serde_json::from_str(&installation.json)?;
-        for (name, value) in &mut object.0 {
+        for (name, value) in object.members_mut() {
             if name == "access_tokens_url" {
                 *value = &url;
             }
@@ -95,37 +90,6 @@ fn link(url: &str, query: &str, found: &InstallationPage) -> Option<String> {
 fn number(query: &str, name: &str) -> Option<u64> {
     let (_, value) = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name)?;
     value.parse().ok().filter(|number| *number > 0)
-}
-
-/// A JSON object that is passed on: its members keep order and spelling.
-struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, _>()? {
-                    members.push((name.into(), value));
-                }
-                Ok(Object(members))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
-}
-
-impl Serialize for Object<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
 }
 
 const USUAL: u64 = 30;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,6 +14,7 @@ use serde_json::value::RawValue;
 use super::super::reply::{Refusal, Reply, json_object};
 use super::super::token::{MOST_REPOSITORIES, described};
 use super::json;
+use super::object::Object;
 use crate::broker::{self, Age, TokenRequest, Vended};
 use crate::model::{AppName, Dialect, Level, Permission, Scope, Secret, Selector};
 
@@ -24,17 +24,23 @@ use crate::model::{AppName, Dialect, Level, Permission, Scope, Secret, Selector}
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
 pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Result<TokenRequest, Refusal> {
     #[derive(Default, Deserialize)]
-    struct Body {
-        repositories: Option<Value>,
-        repository_ids: Option<Value>,
-        permissions: Option<Value>,
+    struct Body<'a> {
+        #[serde(borrow)]
+        repositories: Option<&'a RawValue>,
+        #[serde(borrow)]
+        repository_ids: Option<&'a RawValue>,
+        #[serde(borrow)]
+        permissions: Option<&'a RawValue>,
         user_id: Option<Value>,
     }
     let body = match body.trim_ascii() {
         // Go clients without options send `null`.
         b"" | b"null" => Body::default(),
-        body => json_object(body).ok_or_else(|| invalid("the body is no JSON object"))?,
+        body => {
+            json_object(body).ok_or_else(|| invalid("the body is no JSON object with each member once"))?
+        }
     };
+    let names = member("repositories", body.repositories, "a list of names")?;
     let ids: Option<Vec<u64>> = member("repository_ids", body.repository_ids, "a list of numbers")?;
     let ids = ids.map(|ids| ids.into_iter().map(|id| id.to_string()).collect());
     let user = match body.user_id {
@@ -44,7 +50,7 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
         Some(_) => return Err(invalid("user_id is not the number of a user")),
     };
     let scope = Scope {
-        repositories: items("repositories", member("repositories", body.repositories, "a list of names")?)?,
+        repositories: items("repositories", names)?,
         repository_ids: items("repository_ids", ids)?,
         permissions: permissions(body.permissions)?,
     };
@@ -61,7 +67,7 @@ pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, Refusal
     }
     let token = &vended.entry.token;
     let body = match dialect {
-        Dialect::Apps => token.json.expose().to_owned(),
+        Dialect::Apps => token.json.expose().clone(),
         Dialect::Integrations => {
             let user = token.on_behalf_of.as_ref().map(|user| serde_json::from_str(&user.json)).transpose();
             let preview = |on_behalf_of| Preview {
@@ -69,8 +75,8 @@ pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, Refusal
                 expires_at: &token.expires_at,
                 on_behalf_of,
             };
-            let body = user.and_then(|user| serde_json::to_string(&preview(user)));
-            body.map_err(|_| Refusal::from(broker::Error::Crashed))?
+            let body = user.and_then(|user| serde_json::to_vec(&preview(user)));
+            body.map_err(|_| Refusal::from(broker::Error::Crashed))?.into()
         }
     };
     Ok(described(vended, json(StatusCode::CREATED, body)))
@@ -87,14 +93,13 @@ pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, Refusal> {
     }
 }
 
-fn permissions(value: Option<Value>) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
+fn permissions(json: Option<&RawValue>) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
     let shape = "an object such as {\"contents\":\"read\"}";
-    let Some(asked) = member::<BTreeMap<String, String>>("permissions", value, shape)? else {
-        return Ok(None);
-    };
+    let Some(asked) = member::<Object<'_>>("permissions", json, shape)? else { return Ok(None) };
     let mut permissions = BTreeMap::new();
-    for (name, level) in &asked {
-        let (name, level): (Permission, Level) = (item("permissions", name)?, item("permissions", level)?);
+    for (name, level) in asked.members() {
+        let level: String = member("permissions", Some(level), shape)?.unwrap_or_default();
+        let (name, level): (Permission, Level) = (item("permissions", name)?, item("permissions", &level)?);
         if permissions.insert(name.clone(), level).is_some() {
             return Err(invalid(&format!("permissions names {name} twice: send it once")));
         }
@@ -103,8 +108,12 @@ fn permissions(value: Option<Value>) -> Result<Option<BTreeMap<Permission, Level
     Ok(Some(permissions).filter(|permissions| !permissions.is_empty()))
 }
 
-fn member<T: DeserializeOwned>(name: &str, value: Option<Value>, shape: &str) -> Result<Option<T>, Refusal> {
-    let read = value.map(serde_json::from_value).transpose();
+fn member<'a, T: Deserialize<'a>>(
+    name: &str,
+    json: Option<&'a RawValue>,
+    shape: &str,
+) -> Result<Option<T>, Refusal> {
+    let read = json.map(|json| serde_json::from_str(json.get())).transpose();
     read.map_err(|_| invalid(&format!("{name} is not {shape}")))
 }
 
@@ -141,6 +150,8 @@ mod tests {
     /// What a caller means, whichever way it says it.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Asked {
+        app: Option<&'static str>,
+        installation: u64,
         repositories: BTreeSet<String>,
         ids: BTreeSet<u64>,
         permissions: BTreeMap<String, &'static str>,
@@ -153,8 +164,11 @@ mod tests {
         let ids = proptest::collection::btree_set(1..4_u64, 0..3);
         let levels = prop_oneof![Just("read"), Just("write"), Just("admin")];
         let permissions = proptest::collection::btree_map("[ab]{1,2}", levels, 0..3);
-        let parts = (names, ids, permissions, proptest::option::of(1..4_u64));
-        parts.prop_map(|(repositories, ids, permissions, user)| Asked {
+        let app = proptest::option::of(prop_oneof![Just("a"), Just("b")]);
+        let parts = (app, 1..3_u64, names, ids, permissions, proptest::option::of(1..4_u64));
+        parts.prop_map(|(app, installation, repositories, ids, permissions, user)| Asked {
+            app,
+            installation,
             repositories,
             ids,
             permissions,
@@ -173,7 +187,8 @@ mod tests {
     impl Asked {
         fn in_a_query(&self, upper: bool, reversed: bool) -> TokenRequest {
             let join = |items: Vec<String>| items.join(",");
-            let mut parts = vec!["installation=1".to_owned()];
+            let mut parts = vec![format!("installation={}", self.installation)];
+            parts.extend(self.app.map(|app| format!("app={app}")));
             let names = ordered(self.repositories.iter().map(|name| cased(name, upper)), reversed);
             let ids = ordered(self.ids.iter().map(u64::to_string), reversed);
             let permission = |(name, level): (&String, &&str)| cased(&format!("{name}:{level}"), upper);
@@ -206,8 +221,13 @@ mod tests {
                 let user = if upper { Value::from(user) } else { Value::from(user.to_string()) };
                 members.insert("user_id".into(), user);
             }
-            let selector = Selector::Id("1".parse().unwrap());
-            read(None, selector, Value::Object(members).to_string().as_bytes()).unwrap()
+            let selector = Selector::Id(self.installation.to_string().parse().unwrap());
+            read(
+                self.app.map(|app| app.parse().unwrap()),
+                selector,
+                Value::Object(members).to_string().as_bytes(),
+            )
+            .unwrap()
         }
     }
 
@@ -217,11 +237,10 @@ mod tests {
             one in asked(), other in asked(), upper: bool, reversed: bool,
         ) {
             let plain = one.in_a_query(false, false);
-            let narrowing = |request: &TokenRequest| (request.scope.clone(), request.user);
             prop_assert_eq!(&plain, &one.in_a_query(upper, reversed));
-            prop_assert_eq!(narrowing(&plain), narrowing(&one.in_a_body(upper, reversed)));
-            let same = narrowing(&plain) == narrowing(&other.in_a_query(upper, reversed));
-            prop_assert_eq!(same, one == other);
+            let of_any_age = TokenRequest { age: Age::Any, ..one.in_a_body(upper, reversed) };
+            prop_assert_eq!(&plain, &of_any_age);
+            prop_assert_eq!(plain == other.in_a_query(upper, reversed), one == other);
         }
 
         #[test]
