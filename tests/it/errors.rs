@@ -200,7 +200,7 @@ async fn what_the_installation_cannot_grant_is_a_422() {
     ] {
         check(&world.get(target).await, 422, "scope_not_granted", says);
     }
-    check(&world.get("/token?user=42").await, 422, "user_tokens_unsupported", "leave user= out");
+    check(&world.get("/token?user=42").await, 422, "user_tokens_unsupported", "leave the user out");
 }
 
 #[tokio::test]
