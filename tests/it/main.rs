@@ -23,6 +23,7 @@ mod leak;
 mod program;
 mod readme;
 mod reject;
+mod sdk;
 mod settings;
 mod tidy;
 mod tls;
