@@ -26,6 +26,7 @@ mod readme;
 mod reject;
 mod reload;
 mod rotation;
+mod sdk;
 mod settings;
 mod tidy;
 mod tls;

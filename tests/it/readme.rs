@@ -98,7 +98,7 @@ pub fn has_curl() -> bool {
 }
 
 /// The fenced blocks with this info string.
-fn blocks(info: &str) -> Vec<String> {
+pub fn blocks(info: &str) -> Vec<String> {
     let fence = format!("\n```{info}\n");
     let found = README.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
     let found: Vec<_> = found.collect();
