@@ -2,14 +2,18 @@
 
 mod answer;
 mod apps;
+mod breaker;
 mod client;
 pub mod failure;
+mod gate;
 mod integrations;
 mod jwt;
 pub mod key;
 mod listing;
 mod minted;
+mod patience;
 mod request;
+mod retry;
 mod ring;
 mod upstream;
 

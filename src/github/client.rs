@@ -14,6 +14,7 @@ use super::answer::{self, Answer};
 use super::failure::{Failure, Kind, refuses_key, unanswered};
 use super::jwt::Signed;
 use super::key::Key;
+use super::patience::Patience;
 use super::request::Request;
 use super::ring::KeyRing;
 use super::{apps, integrations};
@@ -26,6 +27,7 @@ pub(crate) struct Client {
     base: Url,
     apps: BTreeMap<AppName, KeyRing>,
     github_clock: GithubClock,
+    patience: Patience,
 }
 
 /// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
@@ -80,8 +82,9 @@ impl Client {
     ) -> Result<Self, BuildError> {
         let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
         let apps = apps.into_iter().map(ring).collect();
+        let patience = Patience::new(Arc::clone(&clock), reach.request_timeout);
         let github_clock = GithubClock::new(clock);
-        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, github_clock })
+        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, github_clock, patience })
     }
 
     /// Base of the REST API.
@@ -101,18 +104,44 @@ impl Client {
 
     /// Puts `keys`, newest first, in the place of those that `app` has. Whether that changes anything.
     pub(crate) fn replace_keys(&self, app: &AppName, keys: Vec<Key>) -> bool {
-        self.apps.get(app).is_some_and(|ring| ring.replace(keys, &self.github_clock))
+        let is_changed = self.apps.get(app).is_some_and(|ring| ring.replace(keys, &self.github_clock));
+        if is_changed {
+            self.patience.forget(app);
+        }
+        is_changed
+    }
+
+    /// The answer to `request`, which is sent again where that is worth it.
+    pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+        self.patience.with(app, || self.signed(app, &request)).await
+    }
+
+    /// The answer to `request`, which is sent at most once, whatever comes of it.
+    pub(crate) async fn call_once(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+        let ring = self.ring(app)?;
+        let send = async || {
+            let signed = ring.sign_safely(&self.github_clock).ok_or_else(|| no_key(app))?;
+            let answer = self.send(&request, &signed.jwt).await?;
+            self.heard(ring, &signed, &answer);
+            Ok(answer)
+        };
+        self.patience.once(app, send).await
+    }
+
+    /// The answer to `request`, which an installation token has to authorise and not the app.
+    pub(crate) async fn call_with(&self, token: &Secret, request: Request) -> Result<Answer, Failure> {
+        self.patience.ungated(|| self.send(&request, token)).await
     }
 
     /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is
     /// signed and sent once more; if it was refused for its key, it is sent with the next one.
-    pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
+    async fn signed(&self, app: &AppName, request: &Request) -> Result<Answer, Failure> {
         let ring = self.ring(app)?;
         let sign = || ring.sign(&self.github_clock).ok_or_else(|| no_key(app));
         let mut signed = sign()?;
         let (mut tries, mut is_resigned) = (1, false);
         loop {
-            let answer = self.send(&request, &signed.jwt).await?;
+            let answer = self.send(request, &signed.jwt).await?;
             if answer.status == 401 && !is_resigned && !signed.is_usable(self.github_clock.now()) {
                 tracing::warn!(%app, "this machine's clock is wrong: signing anew by GitHub's");
                 is_resigned = true;
@@ -122,20 +151,6 @@ impl Client {
             signed = sign()?;
             tries += 1;
         }
-    }
-
-    /// The answer to `request`, which is sent at most once, whatever comes of it.
-    pub(crate) async fn call_once(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        let ring = self.ring(app)?;
-        let signed = ring.sign_safely(&self.github_clock).ok_or_else(|| no_key(app))?;
-        let answer = self.send(&request, &signed.jwt).await?;
-        self.heard(ring, &signed, &answer);
-        Ok(answer)
-    }
-
-    /// The answer to `request`, which an installation token has to authorise and not the app.
-    pub(crate) async fn call_with(&self, token: &Secret, request: Request) -> Result<Answer, Failure> {
-        self.send(&request, token).await
     }
 
     fn ring(&self, app: &AppName) -> Result<&KeyRing, Failure> {

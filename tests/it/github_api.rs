@@ -257,7 +257,7 @@ async fn a_list_that_cannot_be_read_anew_is_not_lost() {
     let world = integrations().await;
     world.token("/token?owner=acme").await;
     let list = "/integration/installations";
-    world.github.fault(Fault::new(Effect::Html { status: 502 }).on("GET", list).times(1));
+    world.github.fault(Fault::new(Effect::Html { status: 502 }).on("GET", list).times(3));
     let reply = call(world.address, "GET", list, "").await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
     let before = world.github.count("GET", list);

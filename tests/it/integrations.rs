@@ -240,7 +240,7 @@ async fn fifty_first_requests_together_read_the_list_once() {
 #[tokio::test]
 async fn a_list_that_cannot_be_read_fails_all_who_wait_for_it_and_none_after_them() {
     let world = of_250().await;
-    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("GET", LIST).times(1));
+    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("GET", LIST).times(3));
     let hold = world.github.hold("GET", LIST);
     let first = tokio::spawn(get(world.address, "/token?owner=org-0001"));
     hold.reached(1).await;

@@ -11,6 +11,7 @@ mod commands;
 mod deploy;
 mod endpoint;
 mod errors;
+mod failure;
 mod fake_github;
 mod fake_github_preview;
 mod git;

@@ -119,7 +119,7 @@ async fn where_github_gives_no_other_a_rejected_token_goes_on_as_stale() {
     let token = world.token("/token").await;
     world.advance(Duration::from_secs(6));
     reject(&world, &token).await;
-    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", MINT_1).times(1));
+    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", MINT_1).times(3));
     let reply = world.get("/token").await;
     assert_eq!(
         (reply.header("ghtokend-token-state"), reply.json()["token"].as_str()),

@@ -23,6 +23,7 @@ const MINT_1: &str = "/app/installations/1/access_tokens";
 const REFUSED: &str = "POST /app/installations/1/access_tokens 401";
 const MINTED: &str = "POST /app/installations/1/access_tokens 201";
 /// Every token is dead after it, and no refused key is still passed over.
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A daemon whose keys are in files, newest first, and its GitHub, which knows [`RSA`].
@@ -333,7 +334,8 @@ async fn the_newest_key_signs_again_once_github_accepts_it() {
     rotation.world.github.fault(Fault::new(effect).on("POST", MINT_1).times(1));
     let refused = rotation.asked(rotation.world.get("/token")).await;
     assert_eq!(refused, [REFUSED, REFUSED], "GitHub was wrong about the first, and right about the second");
-    // With none left that it does not refuse, the newest is asked with, once.
+    // With none left that it does not refuse, the newest is asked with, once, and a second later.
+    rotation.world.advance(Duration::from_secs(1));
     assert_eq!(rotation.asked(rotation.world.token("/token")).await, [MINTED]);
     rotation.stand(&[(&fingerprint(RSA), "signs"), (&fingerprint(FOREIGN), "refused")]).await;
 }
@@ -363,7 +365,9 @@ async fn with_every_key_refused_a_request_asks_once() {
         assert_eq!((reply.status, reply.code().as_str()), (502, "app_rejected"));
     });
     assert_eq!(refused.await, [REFUSED, REFUSED]);
+    assert!(rotation.asked(rotation.world.get("/token")).await.is_empty(), "not at once");
     for _ in 0..3 {
+        rotation.world.advance(MINUTE);
         assert_eq!(rotation.asked(rotation.world.get("/token")).await, [REFUSED]);
     }
     rotation.stand(&[(&fingerprint(RSA), "refused"), (&fingerprint(FOREIGN), "refused")]).await;
@@ -384,6 +388,7 @@ async fn many_keys_do_not_make_many_refusals_of_one_request() {
     keys.iter().for_each(|(_, (_, fingerprint))| rotation.delete_at_github(fingerprint));
     for refusals in [4, 3, 1, 1] {
         assert_eq!(rotation.asked(rotation.world.get("/token")).await, vec![REFUSED; refusals]);
+        rotation.world.advance(MINUTE);
     }
 }
 
@@ -425,6 +430,7 @@ async fn a_nonce_is_sent_once_and_with_the_key_that_worked_last() {
         let asked = rotation.asked(post(&rotation.world, identity, "{\"nonce\":\"abc\"}"));
         assert_eq!(asked.await, [format!("POST {identity} 401")]);
         rotation.stand(&[(&fingerprint(FOREIGN), standing[0]), (&fingerprint(RSA), standing[1])]).await;
+        rotation.world.advance(MINUTE);
     }
 }
 

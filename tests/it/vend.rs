@@ -67,14 +67,14 @@ async fn two_hundred_first_requests_for_twenty_keys_cost_twenty_mints_and_one_jw
 #[tokio::test]
 async fn a_failed_mint_is_one_call_for_all_who_wait_for_it() {
     let world = World::start().await;
-    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", MINT_1).times(1));
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
     let hold = world.github.hold("POST", MINT_1);
     let first = tokio::spawn(get(world.address, "/token"));
     hold.reached(1).await;
     // These have come before the failure, however long they take to be read.
     let others: Vec<_> = (0..20).map(|_| tokio::spawn(get(world.address, "/token"))).collect();
     hold.release();
-    assert_eq!(first.await.unwrap().status, 503);
+    assert_eq!(first.await.unwrap().status, 502);
     for other in others {
         other.await.unwrap();
     }
@@ -164,28 +164,33 @@ async fn a_failed_renewal_never_takes_a_live_token_away_and_a_dead_one_is_never_
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(minutes(56));
-    for effect in [
-        Effect::Html { status: 500 },
-        Effect::Status { status: 401, body: "{\"message\":\"no\"}".into(), headers: [].into() },
-        Effect::Status { status: 422, body: "{\"message\":\"no\"}".into(), headers: [].into() },
-        Effect::SecondaryLimit { status: 429, retry_after: Some(30) },
-        Effect::TruncatedBody,
-        Effect::ResetBefore,
-        Effect::ResetAfter,
+    // Each is asked again only after some seconds.
+    for (effect, seconds) in [
+        (Effect::Html { status: 500 }, 0),
+        (Effect::Status { status: 401, body: "{\"message\":\"no\"}".into(), headers: [].into() }, 1),
+        (Effect::Status { status: 422, body: "{\"message\":\"no\"}".into(), headers: [].into() }, 0),
+        (Effect::SecondaryLimit { status: 429, retry_after: Some(30) }, 30),
+        (Effect::TruncatedBody, 0),
+        (Effect::ResetBefore, 0),
+        (Effect::ResetAfter, 0),
     ] {
         let seen = format!("{effect:?}");
-        world.github.fault(Fault::new(effect).on("POST", MINT_1).times(1));
+        world.github.fault(Fault::new(effect).on("POST", MINT_1));
         let reply = world.get("/token").await;
         assert_eq!(reply.header("ghtokend-token-state"), Some("stale"), "{seen}");
         assert_eq!(reply.json()["token"], token.as_str(), "{seen}");
+        world.github.clear_faults();
+        world.advance(Duration::from_secs(seconds));
     }
     // 31 s of its life are left: the last moment.
-    world.github.fault(Fault::new(Effect::Html { status: 500 }).on("POST", MINT_1).times(2));
-    world.advance(Duration::from_secs(4 * 60 - 1 - 31));
+    world.github.fault(Fault::new(Effect::Html { status: 500 }).on("POST", MINT_1));
+    world.advance(Duration::from_secs(4 * 60 - 1 - 31 - 31));
     assert_eq!(world.get("/token").await.json()["token"], token.as_str());
     world.advance(Duration::from_secs(2));
     let dead = world.get("/token").await;
     assert_eq!((dead.status, dead.code().as_str()), (503, "github_unavailable"));
+    world.github.clear_faults();
+    world.advance(minutes(1));
     let renewed = world.token("/token").await;
     assert_ne!(renewed, token);
     assert!(world.is_accepted(&renewed).await);

@@ -1,0 +1,117 @@
+//! What is done when GitHub fails: little, so that it is not made worse. Every call to GitHub passes here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::breaker::{Breaker, LeftAlone, Pass};
+use super::failure::{Failure, Kind, classify};
+use super::gate::Gates;
+use super::retry::{self, Budget};
+use crate::clock::Clock;
+use crate::model::AppName;
+
+/// Lets calls through, or not, and makes them once more where that is worth it.
+pub(crate) struct Patience {
+    clock: Arc<dyn Clock>,
+    breaker: Breaker,
+    gates: Gates,
+    retries: Budget,
+    /// No call is made once more that long after the first time.
+    limit: Duration,
+}
+
+impl Patience {
+    /// Patience for calls that take no longer than `limit`.
+    pub(crate) fn new(clock: Arc<dyn Clock>, limit: Duration) -> Self {
+        let retries = Budget::new(clock.boot());
+        Self { clock, breaker: Breaker::default(), gates: Gates::default(), retries, limit }
+    }
+
+    /// Something about `app` has changed: what GitHub thought of it before counts no longer.
+    pub(crate) fn forget(&self, app: &AppName) {
+        self.gates.open(app);
+    }
+
+    /// What `call` brings as `app`, made up to three times if it fails in passing.
+    pub(crate) async fn with<F>(&self, app: &AppName, call: impl Fn() -> F) -> Result<Answer, Failure>
+    where
+        F: Future<Output = Result<Answer, Failure>>,
+    {
+        let began = self.clock.boot();
+        let mut pauses = retry::pauses();
+        self.retries.earn();
+        loop {
+            let answer = self.once(app, &call).await;
+            if !may_pass(&answer) || self.clock.boot().since(began) >= self.limit {
+                return answer;
+            }
+            let Some(pause) = pauses.next() else { return answer };
+            if self.breaker.enter(self.clock.boot()).is_err() || !self.retries.spend(self.clock.boot()) {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// What `call` brings as `app`, made once at most.
+    pub(crate) async fn once<F>(&self, app: &AppName, call: impl Fn() -> F) -> Result<Answer, Failure>
+    where
+        F: Future<Output = Result<Answer, Failure>>,
+    {
+        self.gates.enter(app, self.clock.boot())?;
+        let answer = self.ungated(call).await;
+        if let Ok(answer) = &answer {
+            let failure = classify(answer);
+            match (answer.status, failure.kind) {
+                // Other refusals are of one installation, or of what was asked.
+                (401, _) | (_, Kind::RateLimited) => {
+                    self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
+                }
+                (500.., _) => {}
+                _ => self.gates.open(app),
+            }
+        }
+        answer
+    }
+
+    /// What `call` brings that no app makes, made once at most.
+    pub(crate) async fn ungated<F>(&self, call: impl Fn() -> F) -> Result<Answer, Failure>
+    where
+        F: Future<Output = Result<Answer, Failure>>,
+    {
+        let pass = self.breaker.enter(self.clock.boot()).map_err(left_alone)?;
+        let answer = call().await;
+        self.tell(pass, &answer);
+        answer
+    }
+
+    fn tell(&self, pass: Pass<'_>, answer: &Result<Answer, Failure>) {
+        let failure = match answer {
+            Ok(answer) if answer.status < 500 => return pass.answered(),
+            Ok(answer) => classify(answer),
+            Err(failure) => failure.clone(),
+        };
+        match failure.kind {
+            Kind::Unavailable | Kind::TimedOut => pass.failed(self.clock.boot(), failure.message),
+            _ => pass.answered(),
+        }
+    }
+}
+
+/// Whether the same call may have more success in a moment. Who is told how long to wait does not come at once.
+fn may_pass(answer: &Result<Answer, Failure>) -> bool {
+    match answer {
+        Ok(answer) => matches!(answer.status, 500 | 502 | 503 | 504) && answer.named_wait().is_none(),
+        // What has timed out has used up its caller's time.
+        Err(failure) => failure.kind == Kind::Unavailable,
+    }
+}
+
+fn left_alone(why: LeftAlone) -> Failure {
+    let message = format!(
+        "GitHub fails again and again, and is left alone for some seconds; the last time: {}",
+        why.last
+    );
+    Failure { retry_after: Some(why.wait), ..Failure::new(Kind::Unavailable, message) }
+}
