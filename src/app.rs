@@ -24,6 +24,14 @@ pub struct App {
     broker: Broker,
     server: Server,
     shutdown: settings::Shutdown,
+    sweep: Sweep,
+}
+
+/// Who has the broker sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    EverySecond,
+    ByHand,
 }
 
 /// Why no daemon could be built. All of it is the configuration's fault.
@@ -110,13 +118,19 @@ impl App {
         let github: Arc<dyn Github> = Arc::new(upstream);
         let broker = Broker::new(github, clock, Arc::clone(&metrics), broker_rules(settings));
         let server = Server::new(broker.clone(), metrics, github_clock, apps, server_rules(settings));
-        Ok(Self { broker, server, shutdown: settings.shutdown.clone() })
+        Ok(Self { broker, server, shutdown: settings.shutdown.clone(), sweep: Sweep::EverySecond })
+    }
+
+    /// The same, and its broker, which is not swept but by whoever calls this: for tests, whose clock stands still.
+    pub fn swept_by_hand(self) -> (Self, Broker) {
+        let broker = self.broker.clone();
+        (Self { sweep: Sweep::ByHand, ..self }, broker)
     }
 
     /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
     /// the requests in hand may take `shutdown.grace` to end.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
-        let Self { broker, server, shutdown } = self;
+        let Self { broker, server, shutdown, sweep } = self;
         broker.probe();
         let close = CancellationToken::new();
         let draining = async {
@@ -125,7 +139,13 @@ impl App {
             tokio::time::sleep(shutdown.delay).await;
             close.cancel();
         };
-        tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining);
+        let sweeping = async {
+            if sweep == Sweep::EverySecond {
+                broker.sweep().await;
+            }
+        };
+        // The sweep is no task of its own: its panic shall end the process.
+        tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining, sweeping);
         // A mint whose callers have gone is not worth waiting for longer than its callers would be.
         let _ = tokio::time::timeout(LAST_MINTS, broker.drained()).await;
     }
@@ -142,9 +162,22 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
             grace: cache.grace,
         },
         settle: cache.settle,
+        idle_after: cache.idle_after,
+        mints_per_minute: settings.github.mints_per_minute,
+        prefetch: settings.prefetch.iter().map(wanted_at_start).collect(),
         max_entries: cache.max_entries,
         max_bytes: cache.max_bytes,
         render: server::render,
+    }
+}
+
+fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
+    broker::TokenRequest {
+        app: prefetch.app.clone(),
+        selector: prefetch.selector.clone(),
+        scope: Arc::new(prefetch.scope.clone()),
+        user: prefetch.user,
+        age: broker::Age::Any,
     }
 }
 

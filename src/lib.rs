@@ -14,12 +14,16 @@
 //!        ── Broker::vend ────── broker::directory       which installation is meant
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
+//!                          ├─── broker::slot            is a renewed one to be handed out yet?       pure
 //!                          └─── flight                  one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
 //!                                                   ├── github::jwt      proves that we are the app
 //!                                                   └── github::failure  what an error means           pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
+//!
+//! What happens without a request is one sweep a second, `broker::sweep`: it renews what is in use ahead of its time and
+//! mints what is listed for the start, as `broker::renewal` and `broker::pace` decide.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|

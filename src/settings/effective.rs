@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{App, Keys, LogFormat, LogLevel, Settings};
-use crate::model::AppName;
+use super::{App, Keys, LogFormat, LogLevel, Prefetch, Settings};
+use crate::model::{AppName, Scope, Selector};
 
 pub(super) fn toml(settings: &Settings) -> String {
     let mut file = File::default();
@@ -25,6 +25,7 @@ pub(super) fn toml(settings: &Settings) -> String {
     file.key("level", text(settings.log.level.as_str()));
     file.section("audit");
     file.key("file", path(&settings.audit_file));
+    settings.prefetch.iter().for_each(|prefetch| prefetched(&mut file, prefetch));
     file.0
 }
 
@@ -96,6 +97,36 @@ fn cache(file: &mut File, settings: &Settings) {
     file.key("max_bytes", bytes(cache.max_bytes));
 }
 
+fn prefetched(file: &mut File, prefetch: &Prefetch) {
+    file.table("prefetch");
+    if let Some(app) = &prefetch.app {
+        file.key("app", text(app.as_str()));
+    }
+    let by_repository = matches!(prefetch.selector, Selector::Repository(..));
+    match &prefetch.selector {
+        Selector::Id(id) => file.key("installation", id),
+        Selector::Owner(login) | Selector::Organization(login) => file.key("owner", text(login.as_str())),
+        Selector::Repository(owner, name) => file.key("repo", text(&format!("{owner}/{name}"))),
+        Selector::Enterprise(slug) => file.key("enterprise", text(slug.as_str())),
+        Selector::Default => {}
+    }
+    let Scope { repositories, repository_ids, permissions } = &prefetch.scope;
+    if let Some(names) = repositories.as_ref().filter(|_| !by_repository) {
+        file.key("repositories", list(names.iter().map(|name| text(name.as_str()))));
+    }
+    if let Some(ids) = repository_ids {
+        file.key("repository_ids", list(ids.iter().map(ToString::to_string)));
+    }
+    if let Some(permissions) = permissions {
+        let permissions =
+            permissions.iter().map(|(name, level)| format!("{name} = {}", text(level.as_str())));
+        file.key("permissions", format!("{{ {} }}", permissions.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(user) = prefetch.user {
+        file.key("user", user);
+    }
+}
+
 #[derive(Default)]
 struct File(String);
 
@@ -104,6 +135,11 @@ impl File {
     fn section(&mut self, name: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.0, "{gap}[{name}]");
+    }
+
+    /// The next one of an array of tables.
+    fn table(&mut self, name: &str) {
+        let _ = writeln!(self.0, "\n[[{name}]]");
     }
 
     fn key(&mut self, name: &str, value: impl std::fmt::Display) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ghtokend::app::{self, App};
+use ghtokend::broker::Broker;
 use ghtokend::clock::{Clock, ManualClock, SystemClock};
 use ghtokend::fake_github::{FakeGithub, Options};
 use ghtokend::settings::{Environment, Settings, Sources};
@@ -19,6 +20,7 @@ pub struct World {
     pub github: FakeGithub,
     pub clock: Arc<ManualClock>,
     pub address: SocketAddr,
+    broker: Broker,
     stop: Option<oneshot::Sender<()>>,
     daemon: Option<JoinHandle<()>>,
 }
@@ -29,6 +31,8 @@ pub struct Setup {
     pub options: Options,
     pub environment: Vec<(&'static str, String)>,
     pub without_default_installation: bool,
+    /// What stands in the configuration file.
+    pub file: String,
 }
 
 impl World {
@@ -53,23 +57,42 @@ impl World {
         // Of two values for one variable the last one holds.
         let environment: BTreeMap<_, _> = environment.into_iter().collect();
         let environment = Environment::from_iter(environment);
-        let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), setup.file).unwrap();
+        let file = Some(file.path().to_owned());
+        let settings = Settings::load(&Sources { environment, file, ..Sources::default() }).unwrap();
         let keys = app::load_keys(&settings).unwrap();
         let clock = ManualClock::new(SystemClock.wall());
-        let app = App::build(&settings, &keys, clock.clone()).unwrap();
+        let (app, broker) = App::build(&settings, &keys, clock.clone()).unwrap().swept_by_hand();
         let listeners = app::bind(&settings.listen).await.unwrap();
         let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let daemon = tokio::spawn(app.serve(listeners, async {
             let _ = stopped.await;
         }));
-        Self { github, clock, address, stop: Some(stop), daemon: Some(daemon) }
+        Self { github, clock, address, broker, stop: Some(stop), daemon: Some(daemon) }
     }
 
     /// Lets time pass, here and at GitHub.
     pub fn advance(&self, time: Duration) {
         self.clock.advance(time);
         self.github.advance(time);
+    }
+
+    /// One sweep of the daemon's, which is not swept otherwise: how many renewals and prefetches it started.
+    pub fn tick(&self) -> usize {
+        self.broker.tick()
+    }
+
+    /// Whether nothing is under way at GitHub for a token.
+    pub fn is_idle(&self) -> bool {
+        self.broker.is_idle()
+    }
+
+    /// Waits until GitHub has been asked for so many tokens, and all that is under way has ended.
+    pub async fn minted(&self, mints: usize) {
+        until(|| async { self.mints() >= mints && self.is_idle() }).await;
+        assert_eq!(self.mints(), mints);
     }
 
     /// `GET target` with a client header.
@@ -130,7 +153,11 @@ impl Drop for World {
 
 /// Asks again and again until it is so: for what a task in the background does.
 pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
-    let asking = async { while !so().await {} };
+    let asking = async {
+        while !so().await {
+            tokio::task::yield_now().await;
+        }
+    };
     tokio::time::timeout(PATIENCE, asking).await.expect("it never came about");
 }
 
