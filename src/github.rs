@@ -9,6 +9,7 @@ mod jwt;
 pub mod key;
 mod listing;
 mod minted;
+pub(crate) mod remembrance;
 mod request;
 mod upstream;
 

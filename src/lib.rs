@@ -44,6 +44,7 @@
 //! # What holds everywhere
 //!
 //! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
+//! - Nobody waits for GitHub who asks for a token that is good for five minutes more; a name that was known is no reason.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.
 //! - Time is an argument ([`clock::Clock`]). Lifetimes are measured on the boot-time clock, from GitHub's `Date`.
 //! - No secret can print itself ([`model::Secret`]); none is logged, none stands in an error or a metric.
