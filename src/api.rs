@@ -109,4 +109,17 @@ pub struct CachedToken {
     pub remaining_seconds: u64,
     /// base64 SHA-256, by which GitHub's audit log knows it.
     pub hashed_token: String,
+    /// The renewed token that will take its place; null if there is none.
+    pub successor: Option<Successor>,
+}
+
+/// A renewed token that waits until GitHub's replicas know it, in [`CachedToken`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Successor {
+    /// As GitHub wrote it.
+    pub expires_at: String,
+    /// Seconds until it enters service at the latest, rounded up.
+    pub in_service_in_seconds: u64,
+    /// base64 SHA-256, by which GitHub's audit log knows it.
+    pub hashed_token: String,
 }

@@ -28,6 +28,14 @@ pub struct App {
     server: Server,
     reloader: Reloader,
     shutdown: settings::Shutdown,
+    sweep: Sweep,
+}
+
+/// Who has the broker sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    EverySecond,
+    ByHand,
 }
 
 /// Why no daemon could be built. All of it is the configuration's fault.
@@ -128,7 +136,7 @@ impl App {
         let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, rules);
         let reach = Reaches { upstream, guard: server.guard(), metrics, clock };
         let reloader = Reloader::new(reach, settings.clone(), keys.clone());
-        Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone() })
+        Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone(), sweep: Sweep::EverySecond })
     }
 
     /// What brings changed keys and settings into this daemon.
@@ -136,10 +144,16 @@ impl App {
         self.reloader.clone()
     }
 
+    /// The same, and its broker, which is not swept but by whoever calls this: for tests, whose clock stands still.
+    pub fn swept_by_hand(self) -> (Self, Broker) {
+        let broker = self.broker.clone();
+        (Self { sweep: Sweep::ByHand, ..self }, broker)
+    }
+
     /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
     /// the requests in hand may take `shutdown.grace` to end.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
-        let Self { broker, server, reloader, shutdown } = self;
+        let Self { broker, server, reloader, shutdown, sweep } = self;
         broker.probe();
         let close = CancellationToken::new();
         let draining = async {
@@ -148,8 +162,15 @@ impl App {
             tokio::time::sleep(shutdown.delay).await;
             close.cancel();
         };
-        let serving =
-            async { tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining) };
+        let sweeping = async {
+            if sweep == Sweep::EverySecond {
+                broker.sweep().await;
+            }
+        };
+        // The sweep is no task of its own: its panic shall end the process.
+        let serving = async {
+            tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining, sweeping)
+        };
         tokio::select! {
             _ = serving => {}
             never = reloader.run() => match never {},
@@ -170,6 +191,9 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
             grace: cache.grace,
         },
         settle: cache.settle,
+        idle_after: cache.idle_after,
+        mints_per_minute: settings.github.mints_per_minute,
+        prefetch: settings.prefetch.iter().map(wanted_at_start).collect(),
         max_entries: cache.max_entries,
         max_bytes: cache.max_bytes,
         render: server::render,
@@ -178,6 +202,16 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
 
 fn guard(listen: &settings::Listen) -> Guard {
     Guard { allowed_hosts: listen.allowed_hosts.clone(), require_client_header: listen.require_client_header }
+}
+
+fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
+    broker::TokenRequest {
+        app: prefetch.app.clone(),
+        selector: prefetch.selector.clone(),
+        scope: Arc::new(prefetch.scope.clone()),
+        user: prefetch.user,
+        age: broker::Age::Any,
+    }
 }
 
 fn server_rules(settings: &Settings) -> server::Rules {

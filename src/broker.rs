@@ -3,18 +3,25 @@
 //! What holds here, whatever the callers and GitHub do:
 //! - a dead token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
-//! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does.
+//! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does;
+//! - a token is renewed ahead of its time, behind its callers' backs ([`sweep`]), and the new one waits until GitHub's
+//!   replicas can be taken to know it ([`slot`]).
 
 mod cache;
 mod directory;
 mod error;
 pub mod freshness;
 mod hash;
+mod mint;
+mod pace;
 mod readiness;
 mod rejection;
+mod renewal;
+mod request;
+mod slot;
+mod sweep;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,19 +32,24 @@ use cache::TokenCache;
 pub use cache::{Bodies, Entry};
 use directory::{Directory, Found, Source};
 pub use error::Error;
-use freshness::{Life, State, Windows, assess};
+use error::in_words;
+use freshness::{State, Windows};
 pub use hash::TokenHash;
+use mint::Cause;
 use readiness::Readiness;
 use rejection::Obeyed;
 pub use rejection::Rejection;
+pub use request::{Age, Held, Origin, Settling, TokenRequest, Vended};
+use slot::Moment;
+use sweep::Renewals;
 
 use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::github::Github;
 pub use crate::github::{Failure, InstallationPage, Kind, Page};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse, Scope,
-    Secret, Selector, TokenKey, UserId,
+    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse, Secret,
+    Selector, TokenKey,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -51,6 +63,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     windows: Windows,
     settle: Duration,
+    idle_after: Duration,
+    renewals: Mutex<Renewals>,
     obeyed: Mutex<Obeyed>,
     render: Render,
     default_app: Option<AppName>,
@@ -78,6 +92,12 @@ pub struct Rules {
     pub windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
     pub settle: Duration,
+    /// Time after the last request at which a key is no longer renewed.
+    pub idle_after: Duration,
+    /// Mints a minute for each app, two thirds of which may be in the background; 0 is no bound.
+    pub mints_per_minute: u32,
+    /// Keys to mint at start.
+    pub prefetch: Vec<TokenRequest>,
     /// Most tokens kept.
     pub max_entries: u64,
     /// Most bytes of tokens kept.
@@ -86,78 +106,21 @@ pub struct Rules {
     pub render: Render,
 }
 
-/// A caller's request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRequest {
-    /// Which app; `None` is the default one.
-    pub app: Option<AppName>,
-    /// Which installation.
-    pub selector: Selector,
-    /// What the token is narrowed to.
-    pub scope: Arc<Scope>,
-    /// On whose behalf.
-    pub user: Option<UserId>,
-    /// How old it may be.
-    pub age: Age,
-}
-
-/// How old a token may be, beyond that it has to be good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    /// As old as may be: its caller asks again for every use.
-    Any,
-    /// Minted within the last minute, or a sixtieth of a shorter life: its caller keeps it without a look at its
-    /// expiry, as Octokit does for 59 minutes.
-    JustMinted,
-}
-
-/// A token for a caller.
-#[derive(Debug, Clone)]
-pub struct Vended {
-    /// Which one.
-    pub key: TokenKey,
-    /// The token.
-    pub entry: Arc<Entry>,
-    /// How good it is.
-    pub state: State,
-    /// Whether it was in hand, or had to be minted.
-    pub origin: Origin,
-}
-
-/// A token in hand, for whoever looks at the cache.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// Which one.
-    pub key: Arc<TokenKey>,
-    /// The token.
-    pub entry: Arc<Entry>,
-    /// How good it is.
-    pub state: State,
-    /// What is left of its life.
-    pub remaining: Duration,
-}
-
-/// Whether a token was in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It was in hand.
-    Cached,
-    /// It was minted for this request or one at the same time.
-    Minted,
-}
-
 impl Broker {
     /// A broker with nothing in hand.
     pub fn new(github: Arc<dyn Github>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, rules: Rules) -> Self {
         let tasks = TaskTracker::new();
         let apps: Vec<_> = rules.apps.keys().cloned().collect();
-        Self(Arc::new(Inner {
+        apps.iter().for_each(|app| metrics.expect_app(app));
+        let broker = Self(Arc::new(Inner {
             readiness: Readiness::new(apps.iter()),
             directory: Directory::new(Arc::clone(&github), Arc::clone(&clock), rules.apps, tasks.clone()),
             tokens: TokenCache::new(rules.max_entries, rules.max_bytes),
             mints: Flights::new(tasks.clone()),
             windows: rules.windows,
             settle: rules.settle,
+            idle_after: rules.idle_after,
+            renewals: Mutex::new(Renewals::new(&apps, rules.mints_per_minute)),
             obeyed: Mutex::default(),
             render: rules.render,
             default_app: rules.default_app,
@@ -167,13 +130,27 @@ impl Broker {
             metrics,
             apps,
             tasks,
-        }))
+        }));
+        broker.prefetch(rules.prefetch);
+        broker
     }
 
     /// A token for `request`: the one in hand while it is good, else a new one.
     pub async fn vend(&self, request: &TokenRequest) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
-        self.vend_for(app, request).await.map_err(|error| error.about(app))
+        if let Age::LivesFor(life) = request.age {
+            let longest = self.renewals().longest_min_ttl();
+            if life > longest {
+                return Err(Error::life_too_long(longest));
+            }
+        }
+        let vended = self.vend_for(app, request).await;
+        vended.map_err(|error| {
+            if let Error::Github(failure) = &error {
+                self.note_refusal(app, failure.kind, &failure.message);
+            }
+            error.about(app)
+        })
     }
 
     async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
@@ -217,29 +194,28 @@ impl Broker {
 
     /// All tokens in hand: which, and how good.
     pub fn entries(&self) -> Vec<Held> {
-        let now = self.0.clock.boot();
-        let held = |(key, entry): (_, Arc<Entry>)| Held {
-            key,
-            state: self.state(&entry),
-            remaining: entry.life.remaining(now),
-            entry,
+        let at = self.moment();
+        let held = |(key, slot): (_, Arc<slot::Slot>)| {
+            let entry = Arc::clone(slot.in_service(&at));
+            let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
+            let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
+            Held { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
         };
-        self.0.tokens.entries().into_iter().map(held).collect()
+        self.0.tokens.slots().into_iter().map(held).collect()
     }
 
     /// A caller says that a token no longer works. Obeyed with restraint: see [`Rejection`].
     pub fn reject(&self, hash: TokenHash) -> Rejection {
-        let in_service = |entry: &Entry| !entry.rejected && self.state(entry) != State::Dead;
-        let held =
-            self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash && in_service(entry));
-        let Some((key, entry)) = held else { return Rejection::Unknown };
-        let now = self.0.clock.boot();
+        let at = self.moment();
+        let slots = self.0.tokens.slots().into_iter();
+        let mut held = slots.filter_map(|(key, slot)| Some((key, Arc::clone(slot.handed_out(hash, &at)?))));
+        let Some((key, entry)) = held.next() else { return Rejection::Unknown };
         let settle = entry.life.settles_after(self.0.settle);
         let mut obeyed = self.0.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejection = obeyed.judge(&key, entry.life.age(now), settle, now);
+        let rejection = obeyed.judge(&key, entry.life.age(at.now), settle, at.now);
         if rejection == Rejection::Evicted {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller rejected a token");
-            self.0.tokens.reject((*key).clone(), hash);
+            self.0.tokens.reject((*key).clone(), hash, &at);
         }
         rejection
     }
@@ -283,7 +259,7 @@ impl Broker {
     /// GitHub answers, and GitHub is asked even if the caller goes away: somebody may give back what has leaked.
     pub async fn revoke(&self, token: Secret) -> Result<(), Error> {
         let hash = TokenHash::of(&token);
-        let held = self.0.tokens.entries().into_iter().find(|(_, entry)| entry.hash == hash);
+        let held = self.0.tokens.slots().into_iter().find(|(_, slot)| slot.has(hash));
         if let Some((key, _)) = held {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller gave a token back");
             self.0.tokens.drop((*key).clone(), hash);
@@ -299,9 +275,13 @@ impl Broker {
         self.0.tokens.len()
     }
 
-    /// Why not every app is accepted by GitHub yet; empty once all are.
+    /// Why an app cannot be vended for: GitHub has not accepted it yet, or refuses it now and no live token is left.
     pub fn not_ready(&self) -> Vec<(AppName, String)> {
-        self.0.readiness.missing()
+        self.0.readiness.missing(|app| {
+            let at = self.moment();
+            let slots = self.0.tokens.slots().into_iter().filter(|(key, _)| key.app == *app);
+            slots.map(|(_, slot)| slot.in_need(Age::Any, &at)).any(|entry| entry.is_some())
+        })
     }
 
     /// The private keys of every app, newest first, and how each stands.
@@ -311,16 +291,36 @@ impl Broker {
 
     /// Asks GitHub who each app is, until it says so. Vending never waits for this.
     pub fn probe(&self) {
-        for app in self.0.apps.clone() {
-            let inner = Arc::clone(&self.0);
-            let probing = async move { inner.readiness.probe(&*inner.github, &app).await };
-            tokio::spawn(self.0.draining.clone().run_until_cancelled_owned(probing));
+        for app in &self.0.apps {
+            self.probe_after(app, Duration::ZERO);
         }
+    }
+
+    /// GitHub has refused `app` something. If it was the app itself, it is asked until it accepts it again.
+    fn note_refusal(&self, app: &AppName, kind: Kind, message: &str) {
+        if kind == Kind::AppRejected {
+            self.0.readiness.refused(app, message);
+            self.probe_after(app, readiness::FIRST_PAUSE);
+        }
+    }
+
+    fn probe_after(&self, app: &AppName, pause: Duration) {
+        if !self.0.readiness.begins_probing(app) {
+            return;
+        }
+        let (inner, app) = (Arc::clone(&self.0), app.clone());
+        let probing = async move { inner.readiness.probe(&*inner.github, &app, pause).await };
+        tokio::spawn(self.0.draining.clone().run_until_cancelled_owned(probing));
     }
 
     /// From now on only tokens in hand are vended.
     pub fn drain(&self) {
         self.0.draining.cancel();
+    }
+
+    /// Whether nothing is under way at GitHub for a token: for tests.
+    pub fn is_idle(&self) -> bool {
+        self.0.tasks.is_empty()
     }
 
     /// Waits for the mints under way.
@@ -330,113 +330,65 @@ impl Broker {
     }
 
     async fn token(&self, key: TokenKey, found: &Found, age: Age) -> Result<Vended, Error> {
-        let may_be_old = |entry: &Entry| age == Age::Any || entry.life.has_just_begun(self.0.clock.boot());
-        if let Some((entry, state @ (State::Fresh | State::Renewing))) = self.in_hand(&key)
-            && may_be_old(&entry)
+        let at = self.moment();
+        if let Some(slot) = self.0.tokens.get(&key) {
+            slot.note_asked(at.now);
+            if let Some(entry) = slot.at_once(age, &at) {
+                let state = at.state(&entry);
+                if state == State::Renewing {
+                    self.renew_behind(&key, &slot, found, &at);
+                }
+                return Ok(Vended { key, entry, state, origin: Origin::Cached });
+            }
+        }
+        let mut minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
+        if let Ok(entry) = &minting
+            && age == Age::JustMinted
+            && !self.moment().is_young_enough(entry, age)
         {
+            // The machine slept meanwhile, or the call under way had begun long before.
+            minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
+        }
+        match minting {
+            Ok(entry) => self.just_minted(key, entry, age),
+            // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
+            Err(error) => self.in_need(key, error, age),
+        }
+    }
+
+    fn just_minted(&self, key: TokenKey, entry: Arc<Entry>, age: Age) -> Result<Vended, Error> {
+        let at = self.moment();
+        let state = at.state(&entry);
+        let remaining = entry.life.remaining(at.now);
+        match age {
+            _ if state == State::Dead => Err(Error::dead_on_arrival()),
+            Age::JustMinted if !at.is_young_enough(&entry, age) => Err(Error::dead_on_arrival()),
+            Age::LivesFor(life) if remaining < life => {
+                Err(Error::life_too_long(self.renewals().longest_min_ttl().min(remaining)))
+            }
+            _ => Ok(Vended { key, entry, state, origin: Origin::Minted }),
+        }
+    }
+
+    /// What is left to hand out, no new token being had because of `error`.
+    fn in_need(&self, key: TokenKey, error: Error, age: Age) -> Result<Vended, Error> {
+        let at = self.moment();
+        let Some(slot) = self.0.tokens.get(&key) else { return Err(error) };
+        if let Some(entry) = slot.in_need(age, &at) {
+            let state = at.state(&entry);
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
         }
-        match self.mint(&key, found).await {
-            Ok(entry) => match self.state(&entry) {
-                State::Dead => Err(Error::dead_on_arrival()),
-                state => Ok(Vended { key, entry, state, origin: Origin::Minted }),
-            },
-            // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
-            Err(error) => match self.in_hand(&key) {
-                Some((entry, state)) if may_be_old(&entry) => {
-                    Ok(Vended { key, entry, state, origin: Origin::Cached })
-                }
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// The token in hand, unless it is dead.
-    fn in_hand(&self, key: &TokenKey) -> Option<(Arc<Entry>, State)> {
-        let entry = self.0.tokens.get(key)?;
-        let state = self.state(&entry);
-        (state != State::Dead).then_some((entry, state))
-    }
-
-    /// How good a token is now. One that was rejected is handed out only if no other can be had.
-    fn state(&self, entry: &Entry) -> State {
-        match assess(&entry.life, self.0.clock.boot(), &self.0.windows) {
-            State::Fresh | State::Renewing if entry.rejected => State::Stale,
-            state => state,
-        }
-    }
-
-    async fn mint(&self, key: &TokenKey, found: &Found) -> Minting {
-        if self.0.draining.is_cancelled() {
-            return Err(Error::ShuttingDown);
-        }
-        let start = || {
-            let (broker, key, account) = (self.clone(), key.clone(), found.account.clone());
-            async move { broker.minted(key, account).await }
-        };
-        self.0.mints.join(key, start).await.unwrap_or(Err(Error::Crashed))
-    }
-
-    /// Runs in a task of its own, once at a time for each key.
-    async fn minted(&self, key: TokenKey, account: Option<String>) -> Minting {
-        if let Some((entry, State::Fresh)) = self.in_hand(&key)
-            && entry.life.has_just_begun(self.0.clock.boot())
-        {
-            // The mint before this one landed between our caller's look into the cache and its joining.
-            return Ok(entry);
-        }
-        let began = self.0.clock.boot();
-        let outcome = self.0.github.mint(&key).await;
-        let took = self.0.clock.boot().since(began);
-        match outcome {
-            Ok(minted) => {
-                self.0.metrics.mint(&key.app, "ok", took);
-                self.0.readiness.accepted(&key.app);
-                let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token);
-                let life = Life::of(&minted);
-                let hash = TokenHash::of(&minted.token.secret);
-                let entry =
-                    Arc::new(Entry { token: minted.token, account, life, bodies, hash, rejected: false });
-                self.0.tokens.put(key, Arc::clone(&entry));
-                Ok(entry)
+        match (age, slot.in_need(Age::Any, &at)) {
+            (Age::LivesFor(_), Some(entry)) => {
+                let remaining = entry.life.remaining(at.now);
+                Err(Error::NoneLivesLongEnough { because: Box::new(error), remaining })
             }
-            Err(failure) => {
-                self.0.metrics.mint(&key.app, failure.kind.as_str(), took);
-                let installation = key.installation.get();
-                tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
-                self.drop_if_gone(&key, &failure).await;
-                Err(Error::Github(failure))
-            }
+            _ => Err(error),
         }
     }
 
-    /// Throws tokens out on GitHub's word that they are worthless: a suspension, or a 404 that holds when asked again.
-    async fn drop_if_gone(&self, key: &TokenKey, failure: &Failure) {
-        let gone = match failure.kind {
-            Kind::Suspended => true,
-            Kind::NotFound if self.0.tokens.holds(&key.app, key.installation) => {
-                let confirmed = self.0.github.look_up(&key.app, &Selector::Id(key.installation)).await;
-                confirmed.is_err_and(|failure| failure.kind == Kind::NotFound)
-            }
-            _ => false,
-        };
-        if gone {
-            self.0.tokens.drop_installation(&key.app, key.installation);
-        }
-    }
-}
-
-impl TokenRequest {
-    fn key(&self, app: &AppName, found: &Found) -> TokenKey {
-        TokenKey { app: app.clone(), installation: found.id, user: self.user, scope: Arc::clone(&self.scope) }
-    }
-}
-
-impl fmt::Display for TokenRequest {
-    /// As in a query, for log and audit.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.selector, self.scope)?;
-        self.user.map_or(Ok(()), |user| write!(f, " user={user}"))
+    fn moment(&self) -> Moment {
+        Moment { now: self.0.clock.boot(), windows: self.0.windows, settle: self.0.settle }
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// A moment since the machine was started. It goes on while the machine sleeps and never jumps, so it is what
 /// lifetimes are measured by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BootTime(Duration);
 
 impl BootTime {

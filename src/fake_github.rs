@@ -35,6 +35,7 @@ mod payload;
 mod preview;
 mod random;
 mod render;
+mod replication;
 mod repositories;
 mod request;
 mod routes;
@@ -58,6 +59,7 @@ pub use keys::AppKey;
 pub use members::Member;
 pub use options::{Mode, Options, RateLimits, Revocation, SuspendedWording, TokenFormat, Wording};
 pub use preview::{Flavour, Preview, Refusal};
+pub use replication::{Replication, Unreplicated};
 pub use shared::AppInfo;
 pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
 
@@ -153,6 +155,11 @@ impl FakeGithub {
     /// as long as before. Not added to what it was: 0 sets it right.
     pub fn skew(&self, seconds: i64) {
         self.shared.clock.skew(seconds);
+    }
+
+    /// From now on the replicas are behind by as much, also for tokens made before.
+    pub fn set_replication(&self, replication: Replication) {
+        *locked(&self.shared.replication) = replication;
     }
 
     /// Holds back answers to requests with `method` and a path that begins with `path`. They are carried out.

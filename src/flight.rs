@@ -39,6 +39,19 @@ where
         outcome.clone().ok_or(Crashed)
     }
 
+    /// Begins the call for `key`, unless it is under way. Nobody waits for it.
+    pub(crate) fn begin<F>(&self, key: &K, start: impl FnOnce() -> F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.board(key, start);
+    }
+
+    /// Whether the call for `key` is under way.
+    pub(crate) fn is_under_way(&self, key: &K) -> bool {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     fn board<F>(&self, key: &K, start: impl FnOnce() -> F) -> watch::Receiver<Option<T>>
     where
         F: Future<Output = T> + Send + 'static,

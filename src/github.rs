@@ -12,6 +12,7 @@ pub mod key;
 mod listing;
 mod minted;
 mod patience;
+pub(crate) mod remembrance;
 mod request;
 mod retry;
 mod ring;

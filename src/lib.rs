@@ -14,6 +14,7 @@
 //!        ── Broker::vend ────── broker::directory       which installation is meant
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
+//!                          ├─── broker::slot            is a renewed one to be handed out yet?       pure
 //!                          └─── flight                  one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
 //!                                                   ├── github::ring     which of our keys signs
@@ -21,6 +22,9 @@
 //!                                                   └── github::failure  what an error means           pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
+//!
+//! What happens without a request is one sweep a second, `broker::sweep`: it renews what is in use ahead of its time and
+//! mints what is listed for the start, as `broker::renewal` and `broker::pace` decide.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|
@@ -44,6 +48,7 @@
 //! # What holds everywhere
 //!
 //! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
+//! - Nobody waits for GitHub who asks for a token that is good for five minutes more; a name that was known is no reason.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.
 //! - Time is an argument ([`clock::Clock`]). Lifetimes are measured on the boot-time clock, from GitHub's `Date`.
 //! - A broken key file or configuration changes nothing: what works stays in use.

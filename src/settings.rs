@@ -11,6 +11,7 @@ mod later;
 mod layer;
 mod live;
 mod parse;
+mod prefetch;
 mod sources;
 mod url;
 mod values;
@@ -27,7 +28,7 @@ use self::layer::{Known, Layer};
 pub use self::sources::{Environment, Flag, Sources};
 pub use self::url::Proxy;
 use self::values::Values;
-use crate::model::{AppName, Dialect, InstallationId, Secret};
+use crate::model::{AppName, Dialect, InstallationId, Scope, Secret, Selector, UserId};
 
 /// Everything the daemon can be told, checked and in domain types.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Settings {
     pub default_app: Option<AppName>,
     /// How long tokens are kept, and how many.
     pub cache: Cache,
+    /// Tokens to mint at start; none by default.
+    pub prefetch: Vec<Prefetch>,
     /// How to stop.
     pub shutdown: Shutdown,
     /// Worker threads; 0, the default, runs all on one thread.
@@ -165,6 +168,19 @@ pub struct Cache {
     pub max_entries: u64,
     /// Most bytes kept; 64 MiB by default.
     pub max_bytes: u64,
+}
+
+/// A token to mint at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Which app; `None`, the default, is the default one.
+    pub app: Option<AppName>,
+    /// Which installation; [`Selector::Default`] by default.
+    pub selector: Selector,
+    /// What it is narrowed to; nothing by default.
+    pub scope: Scope,
+    /// On whose behalf; nobody's by default.
+    pub user: Option<UserId>,
 }
 
 /// How to stop.

@@ -13,6 +13,7 @@ use moka::sync;
 
 use super::TokenHash;
 use super::freshness::Life;
+use super::slot::{Moment, Slot};
 use crate::model::{AppName, InstallationId, InstallationToken, TokenKey};
 
 /// A token in hand, ready to be handed out.
@@ -48,7 +49,7 @@ impl fmt::Debug for Bodies {
 }
 
 /// The tokens by all that makes them differ, the least recently used of too many thrown out first.
-pub(super) struct TokenCache(sync::Cache<TokenKey, Arc<Entry>>);
+pub(super) struct TokenCache(sync::Cache<TokenKey, Arc<Slot>>);
 
 impl TokenCache {
     /// A cache that never holds more than `max_entries` tokens, nor more than about `max_bytes` of them.
@@ -57,43 +58,55 @@ impl TokenCache {
         // both bounds hold.
         let share = max_bytes.div_ceil(max_entries.max(1));
         let weigh =
-            move |_: &TokenKey, entry: &Arc<Entry>| u32::try_from(share.max(size(entry))).unwrap_or(u32::MAX);
+            move |_: &TokenKey, slot: &Arc<Slot>| u32::try_from(share.max(size(slot))).unwrap_or(u32::MAX);
         // The default policy does not admit a new key to a full cache: every request for it would mint.
         let cache =
             sync::Cache::builder().max_capacity(share.saturating_mul(max_entries.max(1))).weigher(weigh);
         Self(cache.eviction_policy(EvictionPolicy::lru()).expire_after(UntilDead).build())
     }
 
-    /// The token in hand, in whatever state.
-    pub(super) fn get(&self, key: &TokenKey) -> Option<Arc<Entry>> {
+    /// What is in hand, in whatever state.
+    pub(super) fn get(&self, key: &TokenKey) -> Option<Arc<Slot>> {
         self.0.get(key)
     }
 
-    /// Puts a token into service, in place of the one before it.
-    pub(super) fn put(&self, key: TokenKey, entry: Arc<Entry>) {
-        self.0.insert(key, entry);
+    /// Puts a token beside the one in service, or in its place, as [`Slot::with`] decides.
+    pub(super) fn put(&self, key: TokenKey, minted: &Arc<Entry>, at: &Moment) {
+        self.0.entry(key).and_compute_with(|slot| {
+            let slot = slot.map(moka::Entry::into_value);
+            let first = || Slot::new(Arc::clone(minted), at.now);
+            Op::Put(Arc::new(slot.map_or_else(first, |slot| slot.with(Arc::clone(minted), at))))
+        });
     }
 
-    /// Marks a token as rejected, if it is still the one in service.
-    pub(super) fn reject(&self, key: TokenKey, hash: TokenHash) {
-        self.0.entry(key).and_compute_with(|current| match current.map(moka::Entry::into_value) {
-            Some(entry) if entry.hash == hash => {
-                Op::Put(Arc::new(Entry { rejected: true, ..(*entry).clone() }))
+    /// Throws the token out that a settled one has replaced.
+    pub(super) fn drop_the_replaced(&self, key: TokenKey, at: &Moment) {
+        self.0.entry(key).and_compute_with(|slot| {
+            let without = slot.and_then(|slot| slot.into_value().without_the_replaced(at));
+            without.map_or(Op::Nop, |slot| Op::Put(Arc::new(slot)))
+        });
+    }
+
+    /// Takes a token out of service, if it is still in hand.
+    pub(super) fn reject(&self, key: TokenKey, hash: TokenHash, at: &Moment) {
+        self.0.entry(key).and_compute_with(|slot| match slot.map(moka::Entry::into_value) {
+            Some(slot) if slot.has(hash) => Op::Put(Arc::new(slot.rejecting(hash, at))),
+            _ => Op::Nop,
+        });
+    }
+
+    /// Throws a token out, if it is still in hand.
+    pub(super) fn drop(&self, key: TokenKey, hash: TokenHash) {
+        self.0.entry(key).and_compute_with(|slot| match slot.map(moka::Entry::into_value) {
+            Some(slot) if slot.has(hash) => {
+                slot.without(hash).map_or(Op::Remove, |slot| Op::Put(Arc::new(slot)))
             }
             _ => Op::Nop,
         });
     }
 
-    /// Throws a token out, if it is still the one in service.
-    pub(super) fn drop(&self, key: TokenKey, hash: TokenHash) {
-        self.0.entry(key).and_compute_with(|current| match current.map(moka::Entry::into_value) {
-            Some(entry) if entry.hash == hash => Op::Remove,
-            _ => Op::Nop,
-        });
-    }
-
-    /// All tokens in hand, in no order.
-    pub(super) fn entries(&self) -> Vec<(Arc<TokenKey>, Arc<Entry>)> {
+    /// All that is in hand, in no order. Does not count as use.
+    pub(super) fn slots(&self) -> Vec<(Arc<TokenKey>, Arc<Slot>)> {
         self.0.iter().collect()
     }
 
@@ -143,23 +156,31 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
 /// memory, never correctness.
 struct UntilDead;
 
-impl Expiry<TokenKey, Arc<Entry>> for UntilDead {
-    fn expire_after_create(&self, _: &TokenKey, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.life.lifetime())
+impl Expiry<TokenKey, Arc<Slot>> for UntilDead {
+    fn expire_after_create(&self, _: &TokenKey, slot: &Arc<Slot>, _: Instant) -> Option<Duration> {
+        lifetime(slot)
     }
 
     fn expire_after_update(
         &self,
         _: &TokenKey,
-        entry: &Arc<Entry>,
+        slot: &Arc<Slot>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(entry.life.lifetime())
+        lifetime(slot)
     }
 }
 
-fn size(entry: &Entry) -> u64 {
+fn lifetime(slot: &Slot) -> Option<Duration> {
+    slot.entries().map(|entry| entry.life.lifetime()).max()
+}
+
+fn size(slot: &Slot) -> u64 {
+    slot.entries().map(|entry| entry_size(entry)).sum()
+}
+
+fn entry_size(entry: &Entry) -> u64 {
     let bytes = entry.bodies.json.len()
         + entry.bodies.text.len()
         + entry.token.secret.expose().len()
@@ -174,6 +195,7 @@ const FIXED: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::freshness::Windows;
     use crate::clock::BootTime;
     use crate::model::{Grant, Minted, Secret};
 
@@ -191,6 +213,12 @@ mod tests {
         Arc::new(Entry { token, account: None, life, bodies, hash: TokenHash::new([0; 32]), rejected: false })
     }
 
+    fn moment() -> Moment {
+        let windows =
+            Windows { renew_before: Duration::ZERO, min_validity: Duration::ZERO, grace: Duration::ZERO };
+        Moment { now: BootTime::new(Duration::ZERO), windows, settle: Duration::from_secs(5) }
+    }
+
     fn key(installation: u64) -> TokenKey {
         of_app("default", installation)
     }
@@ -206,7 +234,7 @@ mod tests {
 
     fn fill(cache: &TokenCache, count: u64, json: usize) {
         for installation in 1..=count {
-            cache.put(key(installation), entry_of(Duration::from_secs(3600), json));
+            cache.put(key(installation), &entry_of(Duration::from_secs(3600), json), &moment());
             cache.len();
         }
     }
@@ -231,7 +259,7 @@ mod tests {
     fn dropping_an_installation_leaves_the_others() {
         let cache = TokenCache::new(10, 1024 * 1024);
         fill(&cache, 3, 10);
-        cache.put(of_app("other", 2), entry_of(Duration::from_secs(3600), 10));
+        cache.put(of_app("other", 2), &entry_of(Duration::from_secs(3600), 10), &moment());
         cache.drop_installation(&AppName::default(), InstallationId::new(2).unwrap());
         assert!(cache.get(&key(2)).is_none() && cache.get(&key(1)).is_some() && cache.get(&key(3)).is_some());
         assert!(

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -10,20 +9,26 @@ use super::Error;
 use super::cache::Lru;
 use crate::clock::{BootTime, Clock};
 use crate::flight::Flights;
+use crate::github::remembrance::{Remembrance, Use};
 use crate::github::{Failure, Github, Kind};
 use crate::model::{AppName, Dialect, Installation, InstallationId, Selector};
 
 /// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
 pub(super) struct Directory {
-    github: Arc<dyn Github>,
-    clock: Arc<dyn Clock>,
     /// The configured installation of each app, for requests that name none.
     defaults: BTreeMap<AppName, Option<InstallationId>>,
-    known: Lru<Question, (Arc<Found>, BootTime)>,
+    desk: Arc<Desk>,
     look_ups: Flights<Question, Result<Arc<Found>, Error>>,
 }
 
 type Question = (AppName, Selector);
+
+/// Where GitHub is asked and its answers are kept.
+struct Desk {
+    github: Arc<dyn Github>,
+    clock: Arc<dyn Clock>,
+    known: Lru<Question, (Arc<Found>, Remembrance)>,
+}
 
 /// The installation that was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +52,8 @@ impl Directory {
         defaults: BTreeMap<AppName, Option<InstallationId>>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { github, clock, defaults, known: Lru::new(MOST_REMEMBERED), look_ups: Flights::new(tasks) }
+        let desk = Arc::new(Desk { github, clock, known: Lru::new(MOST_REMEMBERED) });
+        Self { defaults, desk, look_ups: Flights::new(tasks) }
     }
 
     /// The installation that `selector` names.
@@ -65,43 +71,77 @@ impl Directory {
             return Ok((Arc::new(Found { id, account: None }), Source::Given));
         }
         let question = (app.clone(), selector.clone());
-        if let Some((found, at)) = self.known.get(&question)
-            && self.clock.boot().since(at) < REMEMBERED_FOR
-        {
-            return Ok((found, Source::Remembered));
+        let Some((found, remembrance)) = self.desk.known.get(&question) else {
+            return Ok((self.ask(&question).await?, self.source_of_answers()));
+        };
+        match remembrance.judge(self.desk.clock.boot()) {
+            Use::AsItIs => {}
+            Use::AndAskBehind => self.look_ups.begin(&question, || self.look_up(&question)),
+            Use::IfNoAnswer => match self.ask(&question).await {
+                Err(error) if error.leaves_open() => {}
+                answer => return Ok((answer?, self.source_of_answers())),
+            },
         }
-        let found = self.ask(&question).await?;
-        if self.github.dialect() == Dialect::Integrations {
-            // There the list is what is remembered: to remember its answers too would only make them older.
-            return Ok((found, Source::Remembered));
-        }
-        self.known.put(question, (Arc::clone(&found), self.clock.boot()));
-        Ok((found, Source::Asked))
+        Ok((found, Source::Remembered))
     }
 
     /// Makes the next look-up ask GitHub.
     pub(super) fn forget(&self, app: &AppName, selector: &Selector) {
-        self.known.forget(&(app.clone(), selector.clone()));
+        self.desk.known.forget(&(app.clone(), selector.clone()));
+    }
+
+    /// Of dialect `integrations` the list is what is remembered, and what comes from it may be out of date.
+    fn source_of_answers(&self) -> Source {
+        match self.desk.github.dialect() {
+            Dialect::Apps => Source::Asked,
+            Dialect::Integrations => Source::Remembered,
+        }
     }
 
     async fn ask(&self, question: &Question) -> Result<Arc<Found>, Error> {
-        let look_up = || {
-            let (github, (app, selector)) = (Arc::clone(&self.github), question.clone());
-            async move {
-                let installation = match selector {
-                    Selector::Default => {
-                        let list = github.installations(&app, SEVERAL).await.map_err(Error::Github)?;
-                        only_one(&app, list, github.dialect())
-                    }
-                    _ => github
-                        .look_up(&app, &selector)
-                        .await
-                        .map_err(|failure| explain(&app, &selector, failure)),
-                }?;
-                Ok(Arc::new(Found { id: installation.id, account: installation.account }))
+        self.look_ups.join(question, || self.look_up(question)).await.unwrap_or(Err(Error::Crashed))
+    }
+
+    fn look_up(&self, question: &Question) -> impl Future<Output = Result<Arc<Found>, Error>> + use<> {
+        let (desk, question) = (Arc::clone(&self.desk), question.clone());
+        async move {
+            let asked = desk.clock.boot();
+            let answer = desk.look_up(&question).await;
+            // To remember answers from a list that is remembered itself would only make them older.
+            if desk.github.dialect() == Dialect::Apps {
+                desk.remember(question, &answer, asked);
             }
-        };
-        self.look_ups.join(question, look_up).await.unwrap_or(Err(Error::Crashed))
+            answer
+        }
+    }
+}
+
+impl Desk {
+    async fn look_up(&self, (app, selector): &Question) -> Result<Arc<Found>, Error> {
+        let installation = match selector {
+            Selector::Default => {
+                let list = self.github.installations(app, SEVERAL).await.map_err(Error::Github)?;
+                only_one(app, list, self.github.dialect())
+            }
+            _ => {
+                let found = self.github.look_up(app, selector).await;
+                found.map_err(|failure| explain(app, selector, failure))
+            }
+        }?;
+        Ok(Arc::new(Found { id: installation.id, account: installation.account }))
+    }
+
+    fn remember(&self, question: Question, answer: &Result<Arc<Found>, Error>, asked: BootTime) {
+        match answer {
+            Ok(found) => self.known.put(question, (Arc::clone(found), Remembrance::new(asked))),
+            Err(error) if error.leaves_open() => {
+                if let Some((found, remembrance)) = self.known.get(&question) {
+                    let failed = Some(self.clock.boot());
+                    self.known.put(question, (found, Remembrance { failed, ..remembrance }));
+                }
+            }
+            Err(_) => self.known.forget(&question),
+        }
     }
 }
 
@@ -148,8 +188,6 @@ pub(super) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> E
     }
 }
 
-/// Accounts are rarely renamed; when one is, and its old name taken by another, this bounds the mistake.
-const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 const MOST_REMEMBERED: u64 = 10_000;
 /// Two installations are several; one page of the list tells.
 const SEVERAL: usize = 2;

@@ -1,5 +1,9 @@
 //! Why there is no token, told by what a caller can do about it.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
 use crate::github::{Failure, Kind};
 use crate::model::{AppName, Scope};
 
@@ -21,6 +25,17 @@ pub enum Error {
     /// No app of this name is configured.
     #[error("{0}")]
     UnknownApp(String),
+    /// More life is asked for than GitHub's tokens have left for sure.
+    #[error("{0}")]
+    LifeTooLong(String),
+    /// No token lives as long as is asked for, because no new one could be had.
+    #[error("{because}; the token in hand lives {} more: ask for less with min_ttl=, or leave it out", in_words(*remaining))]
+    NoneLivesLongEnough {
+        /// Why no new one could be had.
+        because: Box<Error>,
+        /// What is left of the one in hand.
+        remaining: Duration,
+    },
     /// The mint's task panicked.
     #[error(
         "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
@@ -49,10 +64,43 @@ impl Error {
         failure.kind == Kind::NotFound || (failure.kind == Kind::ScopeRefused && scope.names_repositories())
     }
 
+    /// More than the `longest` life that can be asked for.
+    pub(super) fn life_too_long(longest: Duration) -> Self {
+        let longest = in_words(longest);
+        Self::LifeTooLong(format!(
+            "min_ttl is longer than GitHub's tokens can be had for: ask for {longest} at most, and again before it ends"
+        ))
+    }
+
+    /// Whether GitHub said nothing about what it was asked.
+    pub(super) fn leaves_open(&self) -> bool {
+        match self {
+            Self::Github(failure) => failure.kind.leaves_open(),
+            Self::Crashed => true,
+            _ => false,
+        }
+    }
+
+    /// How long to wait at least before the same is tried in vain again.
+    pub(super) fn named_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Github(failure) if failure.retry_after.is_some() => failure.retry_after,
+            error => (!error.leaves_open()).then_some(REFUSED_FOR),
+        }
+    }
+
     /// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.
     pub(super) fn dead_on_arrival() -> Self {
         let message =
             "minting a token took longer than the token lives: try again, and see why GitHub is that slow";
         Self::Github(Failure::new(Kind::TimedOut, message))
     }
+}
+
+/// What GitHub has denied, an owner of the account has to change.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+
+/// `12m 30s`, in whole seconds.
+pub(super) fn in_words(duration: Duration) -> String {
+    format!("{:#}", SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
 }

@@ -40,6 +40,11 @@ impl Life {
         self.age(now) < JUST_BEGUN.min(self.lifetime / 60)
     }
 
+    /// The remaining life down to which it is fresh: `renew_before`, at most a third of its lifetime.
+    pub fn renew_before(&self, windows: &Windows) -> Duration {
+        windows.renew_before.min(self.lifetime / 3)
+    }
+
     /// What is left of it.
     pub fn remaining(&self, now: BootTime) -> Duration {
         self.deadline.since(now)
@@ -89,7 +94,7 @@ pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
     if remaining.is_zero() {
         // Whatever the windows are: they may be configured down to nothing.
         State::Dead
-    } else if remaining > windows.renew_before.min(life.lifetime / 3) {
+    } else if remaining > life.renew_before(windows) {
         State::Fresh
     } else if remaining >= windows.min_validity.min(life.lifetime / 6) {
         State::Renewing

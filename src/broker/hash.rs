@@ -7,7 +7,7 @@ use base64::Engine as _;
 use crate::model::Secret;
 
 /// The SHA-256 of a token. Shows as base64, which is how GitHub's audit log names a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {

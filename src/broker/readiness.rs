@@ -1,54 +1,111 @@
-//! Whether GitHub has accepted us.
+//! Whether GitHub accepts us.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::github::{Failure, Github};
+use crate::github::{Github, Kind};
 use crate::model::AppName;
 
-/// For each app, whether GitHub has ever accepted its JWT; if not, why not.
+/// For each app, whether GitHub accepts it.
 #[derive(Debug)]
-pub(super) struct Readiness(Mutex<BTreeMap<AppName, Option<String>>>);
+pub(super) struct Readiness(Mutex<BTreeMap<AppName, Standing>>);
+
+/// What GitHub thinks of an app.
+#[derive(Debug)]
+struct Standing {
+    once_accepted: bool,
+    /// Why it is not accepted now.
+    objection: Option<String>,
+    /// Whether GitHub is being asked.
+    probing: bool,
+}
 
 impl Readiness {
     pub(super) fn new<'a>(apps: impl Iterator<Item = &'a AppName>) -> Self {
-        let not_yet = || Some("GitHub has not been reached yet".to_owned());
+        let not_yet = || Standing {
+            once_accepted: false,
+            objection: Some("GitHub has not been reached yet".to_owned()),
+            probing: false,
+        };
         Self(Mutex::new(apps.map(|app| (app.clone(), not_yet())).collect()))
     }
 
-    /// GitHub accepted the app: a fact that stays.
+    /// GitHub has accepted the app.
     pub(super) fn accepted(&self, app: &AppName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(app.clone(), None);
+        if let Some(standing) = self.standings().get_mut(app) {
+            (standing.once_accepted, standing.objection) = (true, None);
+        }
     }
 
-    /// Why each app that is not accepted is not.
-    pub(super) fn missing(&self) -> Vec<(AppName, String)> {
-        let apps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        apps.iter().filter_map(|(app, reason)| Some((app.clone(), reason.clone()?))).collect()
+    /// GitHub has refused the app itself.
+    pub(super) fn refused(&self, app: &AppName, why: &str) {
+        if let Some(standing) = self.standings().get_mut(app) {
+            standing.objection = Some(why.to_owned());
+        }
     }
 
-    /// Asks GitHub who `app` is until it says so or a mint has shown it, ever more slowly.
-    pub(super) async fn probe(&self, github: &dyn Github, app: &AppName) {
-        let mut pause = FIRST_PAUSE;
-        while self.missing().iter().any(|(missing, _)| missing == app) {
-            match github.who_am_i(app).await {
-                Ok(_) => return self.accepted(app),
-                Err(failure) => self.refused(app, &failure),
+    /// Why apps cannot be vended for: one that was never accepted, or that is refused now and `has_tokens` no more.
+    pub(super) fn missing(&self, has_tokens: impl Fn(&AppName) -> bool) -> Vec<(AppName, String)> {
+        let standings = self.standings();
+        let objected = standings.iter().filter_map(|(app, standing)| {
+            let objection = standing.objection.clone()?;
+            (!standing.once_accepted || !has_tokens(app)).then(|| (app.clone(), objection))
+        });
+        objected.collect()
+    }
+
+    /// Whether GitHub is to be asked from now on: somebody objects, and nobody is asking.
+    pub(super) fn begins_probing(&self, app: &AppName) -> bool {
+        let mut standings = self.standings();
+        let Some(standing) = standings.get_mut(app) else { return false };
+        standing.objection.is_some() && !std::mem::replace(&mut standing.probing, true)
+    }
+
+    /// Asks GitHub, first after `pause`, who `app` is until it says so or a mint has shown it, ever more slowly.
+    pub(super) async fn probe(&self, github: &dyn Github, app: &AppName, pause: Duration) {
+        let mut pause = pause;
+        loop {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            if self.has_ended_probing(app) {
+                return;
+            }
+            match github.who_am_i(app).await {
+                Ok(_) => {
+                    self.accepted(app);
+                    if self.has_ended_probing(app) {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    tracing::warn!(%app, %failure, "GitHub does not accept the app");
+                    // What keeps an accepted app from being asked about is no word against it.
+                    if failure.kind == Kind::AppRejected || !self.is_once_accepted(app) {
+                        self.refused(app, &failure.message);
+                    }
+                }
+            }
+            pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         }
     }
 
-    fn refused(&self, app: &AppName, failure: &Failure) {
-        tracing::warn!(%app, %failure, "GitHub has not accepted the app yet");
-        let mut apps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some(reason)) = apps.get_mut(app) {
-            reason.clone_from(&failure.message);
-        }
+    fn has_ended_probing(&self, app: &AppName) -> bool {
+        let mut standings = self.standings();
+        let Some(standing) = standings.get_mut(app) else { return true };
+        standing.probing = standing.objection.is_some();
+        !standing.probing
+    }
+
+    fn is_once_accepted(&self, app: &AppName) -> bool {
+        self.standings().get(app).is_some_and(|standing| standing.once_accepted)
+    }
+
+    fn standings(&self) -> MutexGuard<'_, BTreeMap<AppName, Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

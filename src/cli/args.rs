@@ -56,6 +56,9 @@ pub(super) struct Wanted {
     /// On behalf of the user with this id
     #[arg(long, value_name = "ID")]
     user: Option<String>,
+    /// It must live at least this long: seconds, or a duration such as 30m
+    #[arg(long, value_name = "DURATION")]
+    min_ttl: Option<String>,
 }
 
 impl Wanted {
@@ -71,6 +74,7 @@ impl Wanted {
             ("repository_ids", &self.repository_ids),
             ("permissions", &self.permissions),
             ("user", &self.user),
+            ("min_ttl", &self.min_ttl),
         ] {
             if let Some(value) = value {
                 query.append_pair(name, value);

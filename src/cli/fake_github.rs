@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use super::serve::runtime;
 use super::{EX_DATAERR, Failure};
-use crate::fake_github::{AppInfo, FakeGithub, Flavour, Mode, Options, Preview, TokenFormat, World};
+use crate::fake_github::{
+    AppInfo, FakeGithub, Flavour, Mode, Options, Preview, Replication, TokenFormat, Unreplicated, World,
+};
 use crate::shutdown::Signals;
 
 /// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails in every way you ask for.
@@ -48,6 +50,12 @@ pub(super) struct Args {
     /// Make tokens at least this long, in bytes
     #[arg(long, value_name = "BYTES")]
     token_length: Option<usize>,
+    /// Refuse a token's use for so long after it was made, as GitHub's replicas do that lag behind
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    replication_lag: u64,
+    /// How to refuse it meanwhile
+    #[arg(long, value_enum, default_value_t = Lagging::Unauthorized)]
+    replication_status: Lagging,
     /// Make keys, tokens and ids the same at every start
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -88,6 +96,19 @@ enum PreviewForm {
     Y2017,
     /// Not at all, as GitHub today
     Retired,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Lagging {
+    /// As a token that is not there yet
+    #[value(name = "401")]
+    Unauthorized,
+    /// As a token whose permissions are not there yet
+    #[value(name = "403")]
+    Forbidden,
+    /// As a token whose repositories are not there yet
+    #[value(name = "404")]
+    NotFound,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -132,6 +153,14 @@ fn options(args: Args) -> Result<Options, Failure> {
             PreviewForm::Y2016 => Preview { flavour: Flavour::Y2016, ..Preview::default() },
             PreviewForm::Y2017 => Preview { flavour: Flavour::Y2017, ..Preview::default() },
             PreviewForm::Retired => Preview { retired: true, ..Preview::default() },
+        },
+        replication: Replication {
+            lag_ms: args.replication_lag,
+            status: match args.replication_status {
+                Lagging::Unauthorized => Unreplicated::Unauthorized,
+                Lagging::Forbidden => Unreplicated::Forbidden,
+                Lagging::NotFound => Unreplicated::NotFound,
+            },
         },
         token_length: args.token_length,
         seed: args.seed,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::fault::Fault;
 use super::payload::Payload;
+use super::replication::Replication;
 use super::request::Request;
 use super::routes::parameters;
 use super::server::Service;
@@ -82,6 +83,8 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/repositories/{owner}/{repo}/rename", r#"{"to": "gizmos"}"#, "Renames a repository; the old name redirects."),
     ("POST", "/accounts/{name}/rename", r#"{"to": "acme-inc"}"#, "Renames an account."),
     ("POST", "/tokens/revoke", r#"{"token": "ghs_…"}"#, "Revokes a token."),
+    ("GET", "/replication", "", "How far the replicas are behind."),
+    ("POST", "/replication", r#"{"lag_ms": 2000, "status": 404}"#, "Answers a token so for so long after it was made."),
     ("POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#, "Makes the nonce that a user's browser would bring to the app."),
     ("POST", "/preview/retire", "", "Answers the routes of the preview of 2016 with 404, as GitHub does since 2020."),
     ("POST", "/preview/restore", "", "Answers them again."),
@@ -193,7 +196,7 @@ fn preview(shared: &Shared, request: &Request, template: &str) -> Answer {
     done()
 }
 
-/// Calls about the emulator itself: faults, the clock, holds.
+/// Calls about the emulator itself: faults, the clock, replicas, holds.
 fn machinery(shared: &Shared, request: &Request, template: &str, name: &str) -> Answer {
     match (request.method.as_str(), template) {
         ("GET", "/faults") => Ok(json!(locked(&shared.faults).armed())),
@@ -221,6 +224,12 @@ fn machinery(shared: &Shared, request: &Request, template: &str, name: &str) -> 
             Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) }))
         }
         ("GET", "/clock") => Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) })),
+        ("GET", "/replication") => Ok(json!(*locked(&shared.replication))),
+        ("POST", "/replication") => {
+            let replication: Replication = body(request)?;
+            *locked(&shared.replication) = replication;
+            done()
+        }
         ("GET", "/holds") => {
             let holds = shared.holds.list();
             Ok(holds.into_iter().map(|(id, held)| json!({ "id": id, "held": held })).collect())

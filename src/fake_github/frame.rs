@@ -237,7 +237,11 @@ fn authenticated_token(call: &Call<'_>, store: &Store) -> Result<Token, Problem>
             Problem::not_for_integrations("metadata=read")
         });
     }
-    let token = store.live_token(secret, call.shared.clock.now()).ok_or_else(Problem::bad_credentials)?;
+    let now = call.shared.clock.now();
+    let token = store.live_token(secret, now).ok_or_else(Problem::bad_credentials)?;
+    if let Some(problem) = locked(&call.shared.replication).objection(token, now) {
+        return Err(problem);
+    }
     match store.installation(token.installation).and_then(|installation| {
         let owner = store.account_of(installation).map_or("ghost", |account| account.name());
         installation.suspended_at.as_ref().map(|at| suspended(&call.shared.options, owner, at))

@@ -30,6 +30,7 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
         permissions: grant.permissions,
         repositories: grant.repositories,
         user: None,
+        created: call.shared.clock.now(),
         deadline: deadline(call),
         stateless,
     };

@@ -7,6 +7,7 @@ use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 use super::preview::options::Preview;
+use super::replication::Replication;
 use super::world::World;
 
 /// Everything that is decided at the start.
@@ -52,6 +53,8 @@ pub struct Options {
     pub suspended_wording: SuspendedWording,
     /// What a revoked stateless token still does, which is not documented. Default [`Revocation::Immediate`].
     pub stateless_revocation: Revocation,
+    /// How far GitHub's replicas are behind, for a token just made. Default: not at all.
+    pub replication: Replication,
     /// The largest `per_page`; more is taken as this. Default 100.
     pub per_page_max: usize,
     /// How the "Integrations" preview of 2016, the other dialect, is spoken. Default: as on its only page.
@@ -159,6 +162,7 @@ impl Default for Options {
             installation_rate_limit: 5000,
             suspended_wording: SuspendedWording::default(),
             stateless_revocation: Revocation::default(),
+            replication: Replication::default(),
             per_page_max: 100,
             preview: Preview::default(),
             wording: Wording::default(),

@@ -14,6 +14,7 @@ use super::keys::{AppKey, KeyRing};
 use super::limits::Limits;
 use super::options::{Mode, Options};
 use super::random::Random;
+use super::replication::Replication;
 use super::store::Store;
 
 /// One emulator.
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) faults: Mutex<Faults>,
     pub(super) limits: Mutex<Limits>,
     pub(super) holds: Holds,
+    pub(super) replication: Mutex<Replication>,
     preview_retired: AtomicBool,
     /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
     pub(super) random: Random,
@@ -69,6 +71,7 @@ impl Shared {
             faults: Mutex::default(),
             limits: Mutex::default(),
             holds: Holds::default(),
+            replication: Mutex::new(options.replication),
             preview_retired: AtomicBool::new(options.preview.retired),
             random: Random::new(options.seed),
             keys,
@@ -120,6 +123,7 @@ impl Shared {
         locked(&self.faults).clear();
         locked(&self.journal).reset();
         self.clock.reset();
+        *locked(&self.replication) = self.options.replication;
         self.preview_retired.store(self.options.preview.retired, Ordering::SeqCst);
         self.holds.release_all();
     }

@@ -34,6 +34,8 @@ pub(super) struct Token {
     pub(super) repositories: Option<BTreeSet<u64>>,
     /// The id of the user on whose behalf it acts, and without whom it sees nothing.
     pub(super) user: Option<u64>,
+    /// When it was made.
+    pub(super) created: Millis,
     /// The first moment it does not work any more.
     pub(super) deadline: Millis,
     pub(super) stateless: Stateless,

@@ -66,6 +66,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether the question was left open: the key, a limit or the way to GitHub stood before it.
+    pub const fn leaves_open(self) -> bool {
+        matches!(
+            self,
+            Self::AppRejected | Self::RateLimited | Self::BadAnswer | Self::Unavailable | Self::TimedOut
+        )
+    }
+}
+
 impl Failure {
     /// A failure with nothing but its class and sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
 use super::failure::{Failure, Kind};
 use super::integrations::Listed;
+use super::remembrance::{Remembrance, Use};
 use crate::clock::{BootTime, Clock};
 use crate::flight::Flights;
 use crate::model::AppName;
@@ -23,8 +23,7 @@ pub(crate) struct Listing {
 struct Lists(Mutex<BTreeMap<AppName, Arc<List>>>);
 
 struct List {
-    /// When its reading began.
-    at: BootTime,
+    remembrance: Mutex<Remembrance>,
     installations: Vec<Listed>,
 }
 
@@ -34,8 +33,8 @@ impl Listing {
         Self { clock, lists: Arc::default(), reads: Flights::new(TaskTracker::new()) }
     }
 
-    /// What `pick` takes from the app's list: from the one in hand; if there is none, or nothing for `pick` in it, from
-    /// one that `read` brings.
+    /// What `pick` takes from the app's list: from the one in hand; if there is none, it is too old, or has nothing for
+    /// `pick`, from one that `read` brings.
     pub(crate) async fn find<T, F>(
         &self,
         app: &AppName,
@@ -46,12 +45,20 @@ impl Listing {
         F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
     {
         let in_hand = self.lists.get(app);
-        let young = in_hand.as_ref().filter(|list| self.clock.boot().since(list.at) < KEPT_FOR);
-        if let Some(found) = young.and_then(|list| pick(&list.installations)) {
-            return Ok(Some(found));
+        let useful = in_hand.clone().and_then(|list| Some((pick(&list.installations)?, list)));
+        let Some((found, list)) = useful else {
+            let list = self.read(app, in_hand, read).await?;
+            return Ok(pick(&list.installations));
+        };
+        match list.remembrance().judge(self.clock.boot()) {
+            Use::AsItIs => {}
+            Use::AndAskBehind => self.reads.begin(app, || self.reading(app, Some(list), read)),
+            Use::IfNoAnswer => match self.read(app, Some(list), read).await {
+                Err(failure) if failure.kind.leaves_open() => {}
+                newer => return Ok(pick(&newer?.installations)),
+            },
         }
-        let list = self.read(app, in_hand, read).await?;
-        Ok(pick(&list.installations))
+        Ok(Some(found))
     }
 
     /// What `pick` takes from the app's list as it is now.
@@ -82,27 +89,58 @@ impl Listing {
     where
         F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
     {
-        let start = || {
-            let (lists, app, at) = (Arc::clone(&self.lists), app.clone(), self.clock.boot());
-            // Made here, polled only if it is needed.
-            let reading = read();
-            async move {
-                let seen = |list: &Arc<List>| in_hand.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, list));
-                if let Some(newer) = lists.get(&app).filter(|list| !seen(list)) {
-                    // The read before this one landed between our look at the list and our joining.
-                    return Ok(newer);
-                }
-                let list = Arc::new(List { at, installations: reading.await? });
-                lists.put(&app, Some(Arc::clone(&list)));
-                Ok(list)
-            }
-        };
         let crashed = |_| {
             let message = "listing the app's installations failed inside ghtokend: the next request tries anew; please \
                            report it with the log";
             Err(Failure::new(Kind::BadAnswer, message))
         };
-        self.reads.join(app, start).await.unwrap_or_else(crashed)
+        self.reads.join(app, || self.reading(app, in_hand, read)).await.unwrap_or_else(crashed)
+    }
+
+    /// Reads the list, unless that has just been done: `in_hand` is what the caller saw.
+    fn reading<F>(
+        &self,
+        app: &AppName,
+        in_hand: Option<Arc<List>>,
+        read: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<Arc<List>, Failure>> + Send + 'static
+    where
+        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
+    {
+        let (lists, clock, app) = (Arc::clone(&self.lists), Arc::clone(&self.clock), app.clone());
+        // Made here, polled only if it is needed.
+        let reading = read();
+        async move {
+            let seen = |list: &Arc<List>| in_hand.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, list));
+            if let Some(newer) = lists.get(&app).filter(|list| !seen(list)) {
+                // The read before this one landed between our look at the list and our joining.
+                return Ok(newer);
+            }
+            let remembrance = Mutex::new(Remembrance::new(clock.boot()));
+            match reading.await {
+                Ok(installations) => {
+                    let list = Arc::new(List { remembrance, installations });
+                    lists.put(&app, Some(Arc::clone(&list)));
+                    Ok(list)
+                }
+                Err(failure) => {
+                    if let Some(list) = in_hand {
+                        list.note_failure(clock.boot());
+                    }
+                    Err(failure)
+                }
+            }
+        }
+    }
+}
+
+impl List {
+    fn remembrance(&self) -> Remembrance {
+        *self.remembrance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_failure(&self, now: BootTime) {
+        self.remembrance.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(now);
     }
 }
 
@@ -120,12 +158,10 @@ impl Lists {
     }
 }
 
-/// Accounts are rarely renamed; when one is, and its old name taken by another, this bounds the mistake.
-const KEPT_FOR: Duration = Duration::from_secs(600);
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use jiff::Timestamp;
 
@@ -153,9 +189,9 @@ mod tests {
             reads.load(Ordering::SeqCst)
         };
         assert_eq!((ask(None).await, ask(Some(())).await, ask(None).await), (1, 1, 2));
-        clock.advance(KEPT_FOR - Duration::from_secs(1));
+        clock.advance(Duration::from_secs(569));
         assert_eq!(ask(Some(())).await, 2);
-        clock.advance(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(31));
         assert_eq!((ask(Some(())).await, ask(Some(())).await), (3, 3));
         listing.forget(&AppName::default());
         assert_eq!(ask(Some(())).await, 4);

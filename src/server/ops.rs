@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::Server;
-use super::reply::{Format, Reply, ok};
+use super::reply::{Format, Reply, ok, whole_seconds};
 use crate::api;
 use crate::model::{KeyInUse, Standing};
 use crate::telemetry::metrics;
@@ -14,7 +14,8 @@ pub(super) fn healthz() -> Reply {
     ok(Format::Text, "ok\n".into())
 }
 
-/// `200` once GitHub has accepted every app, else `503` with the reasons.
+/// `200` once GitHub has accepted every app, and while it refuses none that has no live token left; else `503` with the
+/// reasons.
 pub(super) fn readyz(server: &Server) -> Reply {
     let missing = server.broker.not_ready();
     if missing.is_empty() {
@@ -70,6 +71,11 @@ pub(super) fn status(server: &Server) -> Reply {
         expires_at: held.entry.token.expires_at.clone(),
         remaining_seconds: held.remaining.as_secs(),
         hashed_token: held.entry.hash.to_string(),
+        successor: held.successor.map(|settling| api::Successor {
+            expires_at: settling.entry.token.expires_at.clone(),
+            in_service_in_seconds: whole_seconds(settling.wait),
+            hashed_token: settling.entry.hash.to_string(),
+        }),
     });
     let status = api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

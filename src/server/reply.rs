@@ -66,7 +66,8 @@ impl From<broker::Error> for Refusal {
         use broker::Error;
         let message = error.to_string();
         match error {
-            Error::SelectorNeeded(_) | Error::AppNeeded(_) => Self::invalid(message),
+            Error::SelectorNeeded(_) | Error::AppNeeded(_) | Error::LifeTooLong(_) => Self::invalid(message),
+            Error::NoneLivesLongEnough { because, .. } => Self { message, ..Self::from(*because) },
             Error::UnknownInstallation(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
             }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use jiff::SignedDuration;
 
 use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
 use crate::api;
@@ -27,7 +29,8 @@ pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Ref
         (query, header) => query.or(header),
     };
     let user = parameters.parse("user")?;
-    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Age::Any })
+    let age = parameters.min_ttl()?.map_or(Age::Any, Age::LivesFor);
+    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age })
 }
 
 /// How the caller wants its answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.
@@ -161,6 +164,22 @@ impl Parameters {
         Ok(scope)
     }
 
+    /// Seconds, or a duration as in the configuration.
+    fn min_ttl(&self) -> Result<Option<Duration>, Refusal> {
+        let Some(value) = self.get("min_ttl") else { return Ok(None) };
+        let seconds = value.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = match seconds {
+            true => value.parse().ok().map(Duration::from_secs),
+            false => value.parse().ok().and_then(|parsed: SignedDuration| Duration::try_from(parsed).ok()),
+        };
+        parsed.map(Some).ok_or_else(|| {
+            let value: String = value.chars().take(LONGEST_QUOTE).collect();
+            Refusal::invalid(format!(
+                "parameter min_ttl: {value:?} is neither a number of seconds nor a duration such as \"30m\""
+            ))
+        })
+    }
+
     fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, Refusal> {
         let Some(value) = self.get(name) else { return Ok(None) };
         if value.split(',').count() > MOST_REPOSITORIES {
@@ -237,7 +256,7 @@ fn prefers_text(headers: &HeaderMap) -> bool {
     text > json.unwrap_or(anything) && text > anything
 }
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "installation",
     "owner",
     "repo",
@@ -246,6 +265,7 @@ const KNOWN: [&str; 10] = [
     "repository_ids",
     "permissions",
     "user",
+    "min_ttl",
     "app",
     "format",
 ];
@@ -299,6 +319,11 @@ mod tests {
             ("permissions=a:read,a:write", "parameter permissions names a twice"),
             ("permissions=", "parameter permissions is empty"),
             ("user=octocat", "parameter user: \"octocat\" is not a user id"),
+            ("min_ttl=soon", "parameter min_ttl: \"soon\" is neither a number of seconds nor a duration"),
+            ("min_ttl=-5", "parameter min_ttl: \"-5\" is neither"),
+            ("min_ttl=-5m", "parameter min_ttl: \"-5m\" is neither"),
+            ("min_ttl=1.5", "parameter min_ttl: \"1.5\" is neither"),
+            ("min_ttl=99999999999999999999", "parameter min_ttl: \"99999999999999999999\" is neither"),
             ("app=No", "parameter app: \"No\" is not an app's name"),
             ("format=xml", "parameter format: json and text are allowed"),
         ] {
@@ -308,6 +333,15 @@ mod tests {
         let many = |n| request(&format!("repository_ids={}", vec!["7"; n].join(",")));
         assert!(many(500).is_ok());
         assert!(many(501).unwrap_err().contains("over 500 items"));
+    }
+
+    #[test]
+    fn min_ttl_is_seconds_or_a_duration() {
+        for (value, seconds) in [("0", 0), ("1800", 1800), ("30m", 1800), ("1h30m", 5400), ("90s", 90)] {
+            let age = request(&format!("min_ttl={value}")).map(|request| request.age);
+            assert_eq!(age, Ok(Age::LivesFor(Duration::from_secs(seconds))), "{value}");
+        }
+        assert_eq!(request("").map(|request| request.age), Ok(Age::Any));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{App, Keys, LogFormat, LogLevel, Settings};
-use crate::model::AppName;
+use super::{App, Keys, LogFormat, LogLevel, Prefetch, Settings};
+use crate::model::{AppName, Scope, Selector};
 
 pub(super) fn toml(settings: &Settings) -> String {
     file(settings).text
@@ -35,6 +35,7 @@ fn file(settings: &Settings) -> File {
     file.key("level", text(settings.log.level.as_str()));
     file.section("audit");
     file.key("file", path(&settings.audit_file));
+    settings.prefetch.iter().for_each(|prefetch| prefetched(&mut file, prefetch));
     file
 }
 
@@ -106,10 +107,41 @@ fn cache(file: &mut File, settings: &Settings) {
     file.key("max_bytes", bytes(cache.max_bytes));
 }
 
+fn prefetched(file: &mut File, prefetch: &Prefetch) {
+    file.table("prefetch");
+    if let Some(app) = &prefetch.app {
+        file.key("app", text(app.as_str()));
+    }
+    let by_repository = matches!(prefetch.selector, Selector::Repository(..));
+    match &prefetch.selector {
+        Selector::Id(id) => file.key("installation", id),
+        Selector::Owner(login) | Selector::Organization(login) => file.key("owner", text(login.as_str())),
+        Selector::Repository(owner, name) => file.key("repo", text(&format!("{owner}/{name}"))),
+        Selector::Enterprise(slug) => file.key("enterprise", text(slug.as_str())),
+        Selector::Default => {}
+    }
+    let Scope { repositories, repository_ids, permissions } = &prefetch.scope;
+    if let Some(names) = repositories.as_ref().filter(|_| !by_repository) {
+        file.key("repositories", list(names.iter().map(|name| text(name.as_str()))));
+    }
+    if let Some(ids) = repository_ids {
+        file.key("repository_ids", list(ids.iter().map(ToString::to_string)));
+    }
+    if let Some(permissions) = permissions {
+        let permissions =
+            permissions.iter().map(|(name, level)| format!("{name} = {}", text(level.as_str())));
+        file.key("permissions", format!("{{ {} }}", permissions.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(user) = prefetch.user {
+        file.key("user", user);
+    }
+}
+
 #[derive(Default)]
 struct File {
     text: String,
     section: String,
+    tables: usize,
     values: BTreeMap<String, String>,
 }
 
@@ -119,6 +151,13 @@ impl File {
         let gap = if self.text.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.text, "{gap}[{name}]");
         name.clone_into(&mut self.section);
+    }
+
+    /// The next one of an array of tables.
+    fn table(&mut self, name: &str) {
+        let _ = writeln!(self.text, "\n[[{name}]]");
+        self.tables += 1;
+        self.section = format!("{name}.{}", self.tables);
     }
 
     fn key(&mut self, name: &str, value: impl std::fmt::Display) {

@@ -9,7 +9,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::Sources;
 use super::error::{Error, may_be_secret, quote};
-use super::layer::{Known, Layer, ONLY_IN_THE_FILE};
+use super::layer::{Known, Layer, ONLY_IN_THE_FILE, section_of};
 use crate::model::AppName;
 
 /// The file that the sources name, or nothing if they name none.
@@ -135,16 +135,36 @@ impl Document<'_> {
             DeValue::Array(items) => ValueKind::Array(
                 items
                     .iter()
-                    .map(|item| {
-                        let (origin, kind) = self.value(key, name, item)?;
-                        Ok(Value::new(Some(&origin), kind))
+                    .map(|item| match item.get_ref() {
+                        DeValue::Table(inner) if ONLY_IN_THE_FILE.contains(&key) => {
+                            let origin = format!("{}: [[{key}]]", self.position(item.span().start));
+                            Ok(Value::new(Some(&origin), ValueKind::Table(self.members(key, inner)?)))
+                        }
+                        _ => {
+                            let (origin, kind) = self.value(key, name, item)?;
+                            Ok(Value::new(Some(&origin), kind))
+                        }
                     })
                     .collect::<Result<_, _>>()?,
             ),
             DeValue::Table(_) if ONLY_IN_THE_FILE.contains(&key) => ValueKind::Array(vec![Value::default()]),
+            DeValue::Table(inner) if ONLY_IN_THE_FILE.contains(&section_of(key)) => {
+                ValueKind::Table(self.members(key, inner)?)
+            }
             DeValue::Table(_) => return Err(Error::new(&origin, "is a table where a plain value belongs")),
         };
         Ok((origin, kind))
+    }
+
+    /// The members of a table that is a value, each with its own place.
+    fn members(&self, key: &str, table: &DeTable<'_>) -> Result<config::Map<String, Value>, Error> {
+        let member = |(name, value): (&Name<'_>, &Spanned<DeValue<'_>>)| {
+            let key = format!("{key}.{}", shown(name.get_ref()));
+            let (_, kind) = self.value(&key, name, value)?;
+            let origin = format!("{}: {key}", self.position(name.span().start));
+            Ok((name.get_ref().to_string(), Value::new(Some(&origin), kind)))
+        };
+        table.iter().map(member).collect()
     }
 
     /// Where a name stands, or the header `[…]` or `[[…]]` that it is part of.

@@ -13,11 +13,6 @@ pub(super) fn refuse(values: &Values) -> Result<(), Error> {
     if revoke.flag()? {
         return Err(revoke.error("tokens are not revoked at exit by this version: leave it false"));
     }
-    let prefetch = values.get("prefetch");
-    if prefetch.has_items() {
-        return Err(prefetch
-            .error("[[prefetch]] is not done by this version: remove the entries; the first request mints"));
-    }
     let callers = values.get("callers");
     if callers.has_items() {
         return Err(callers.error(

@@ -148,7 +148,7 @@ fn app_key(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix("apps.")?.split_once('.')
 }
 
-fn section_of(key: &str) -> &str {
+pub(super) fn section_of(key: &str) -> &str {
     key.split_once('.').map_or(key, |(section, _)| section)
 }
 

@@ -6,17 +6,23 @@ use super::apps::Apps;
 use super::error::{Error, quote};
 use super::url::{api, base, proxy, web_of};
 use super::values::{Item, MOST, Values};
-use super::{Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, later};
+use super::{
+    Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, later, prefetch,
+};
 use crate::model::Dialect;
 
 pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Settings, Error> {
     later::refuse(values)?;
-    let Apps { apps, default_app } = Apps::new(values, environment)?;
+    let apps = Apps::new(values, environment)?;
+    let github = github(values)?;
+    let prefetch = prefetch::read(values, &apps, github.dialect)?;
+    let Apps { apps, default_app } = apps;
     Ok(Settings {
         listen: listen(values)?,
-        github: github(values)?,
+        github,
         apps,
         default_app,
+        prefetch,
         cache: cache(values)?,
         shutdown: Shutdown {
             delay: values.get("shutdown.delay").duration()?,

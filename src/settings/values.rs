@@ -185,6 +185,40 @@ impl<'a> Item<'a> {
         Ok(items)
     }
 
+    /// The items of a list, of whatever kind.
+    pub(super) fn items(self) -> Result<Vec<Item<'a>>, Error> {
+        match &self.0.kind {
+            ValueKind::Array(items) => Ok(items.iter().map(Item).collect()),
+            other => Err(self.error(format!("is {}, and a list is wanted", describe(other)))),
+        }
+    }
+
+    /// The tables of an array of tables.
+    pub(super) fn tables(self) -> Result<Vec<Item<'a>>, Error> {
+        let items: Vec<_> = match &self.0.kind {
+            ValueKind::Nil => Vec::new(),
+            ValueKind::Array(items) => items.iter().map(Item).collect(),
+            _ => vec![self],
+        };
+        match items.iter().all(|item| entries(item.0).is_some()) {
+            true => Ok(items),
+            false => Err(self.error("[[prefetch]] is a list of tables: two brackets, and its keys below")),
+        }
+    }
+
+    /// The members of a table, in the order of their names.
+    pub(super) fn members(self) -> Result<Vec<(&'a str, Item<'a>)>, Error> {
+        let members = entries(self.0).ok_or_else(|| {
+            self.error(format!(
+                "is {}, and a table such as {{ contents = \"read\" }} is wanted",
+                describe(&self.0.kind)
+            ))
+        })?;
+        let mut members: Vec<_> = members.iter().map(|(name, value)| (name.as_str(), Item(value))).collect();
+        members.sort_unstable_by_key(|(name, _)| *name);
+        Ok(members)
+    }
+
     /// Whether it is an array, such as of tables, with anything in it.
     pub(super) fn has_items(self) -> bool {
         !matches!(&self.0.kind, ValueKind::Nil)

@@ -17,6 +17,8 @@ pub struct Metrics {
     registry: Registry,
     vends: Family<Outcome, Counter>,
     mints: Family<Outcome, Counter>,
+    background_mints: Family<Outcome, Counter>,
+    waiting_renewals: Family<App, Gauge>,
     mint_duration: Family<App, Histogram>,
     responses: Family<Response, Counter>,
     keys: Family<Key, Gauge>,
@@ -74,6 +76,8 @@ impl Default for Metrics {
         let metrics = Self {
             vends: Family::default(),
             mints: Family::default(),
+            background_mints: Family::default(),
+            waiting_renewals: Family::default(),
             mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
             responses: Family::default(),
             keys: Family::default(),
@@ -92,6 +96,10 @@ impl Default for Metrics {
             metrics.vends.clone(),
         );
         registry.register("mints", "Tokens asked of GitHub, by outcome", metrics.mints.clone());
+        let help = "Those of them that no caller waited for, by outcome";
+        registry.register("background_mints", help, metrics.background_mints.clone());
+        let help = "Tokens due to be minted in the background that the pace holds back";
+        registry.register("waiting_renewals", help, metrics.waiting_renewals.clone());
         let help = "Time from asking GitHub for a token to its answer";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
         registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
@@ -110,6 +118,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// There is this app: what may not happen to it for long shows as 0 until it does.
+    pub fn expect_app(&self, app: &AppName) {
+        self.background_mints.get_or_create(&Outcome { app: app.to_string(), outcome: "ok" }).inc_by(0);
+        self.waiting_renewals(app, 0);
+    }
+
     /// A request for a token ended so. `app` is `None` if it named none that is configured.
     pub fn vend(&self, app: Option<&AppName>, outcome: &'static str) {
         let app = app.map_or_else(String::new, AppName::to_string);
@@ -121,6 +135,17 @@ impl Metrics {
         let app = app.to_string();
         self.mint_duration.get_or_create(&App { app: app.clone() }).observe(took.as_secs_f64());
         self.mints.get_or_create(&Outcome { app, outcome }).inc();
+    }
+
+    /// The same mint was one that no caller waited for.
+    pub fn background_mint(&self, app: &AppName, outcome: &'static str) {
+        self.background_mints.get_or_create(&Outcome { app: app.to_string(), outcome }).inc();
+    }
+
+    /// So many tokens are due to be minted in the background, and have to wait.
+    pub fn waiting_renewals(&self, app: &AppName, count: usize) {
+        let gauge = self.waiting_renewals.get_or_create(&App { app: app.to_string() });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The local endpoint answered so.

@@ -67,6 +67,10 @@ fn nothing_names_a_place_on_one_machine() {
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        // What npm and pip have put there is not ours.
+        if path.ends_with("node_modules") || path.ends_with(".venv") {
+            continue;
+        }
         if path.is_dir() { walk(&path, files) } else { files.push(path) }
     }
 }

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use ghtokend::fake_github::{
-    Account, App, Effect, FakeGithub, Fault, Installation, Mode, Options, RateLimits, Revocation,
-    SuspendedWording, TokenFormat, WiderRepositories, World, permissions,
+    Account, App, Effect, FakeGithub, Fault, Installation, Mode, Options, RateLimits, Replication,
+    Revocation, SuspendedWording, TokenFormat, Unreplicated, WiderRepositories, World, permissions,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -1617,6 +1617,67 @@ async fn the_control_endpoint_says_what_is_wrong_and_what_is_allowed() {
     check("POST", "/tokens/revoke", r#"{"token": "x"}"#, 404, &["no such token"]).await;
     check("GET", "/reset", "", 405, &["POST"]).await;
     check("GET", "/nothing", "", 404, &["GET /"]).await;
+}
+
+/// How a use of `token` is answered, with and without its being asked for.
+async fn uses(github: &FakeGithub, token: &str) -> [u16; 2] {
+    let listed = with_token(github, token, "GET", "/installation/repositories").await;
+    let open = with_token(github, token, "GET", "/rate_limit").await;
+    [listed.status, open.status]
+}
+
+#[tokio::test]
+async fn a_token_just_made_is_not_known_until_the_replicas_have_heard_of_it() {
+    for (status, text) in [
+        (Unreplicated::Unauthorized, "Bad credentials"),
+        (Unreplicated::Forbidden, "Resource not accessible by integration"),
+        (Unreplicated::NotFound, "Not Found"),
+    ] {
+        let replication = Replication { lag_ms: 60_000, status };
+        let github = start(Options { replication, ..Options::default() }).await;
+        let token = token(&github, 1).await;
+        let status = u16::from(status);
+        assert_eq!(uses(&github, &token).await, [status; 2]);
+        let refused = with_token(&github, &token, "GET", "/installation/repositories").await;
+        assert_eq!(
+            (refused.message().as_str(), refused.json()["status"].as_str()),
+            (text, Some(&*status.to_string()))
+        );
+        // Its maker is not affected, and neither are tokens that have been there for long.
+        assert_eq!(mint(&github, 1, "").await.status, 201);
+        github.advance(Duration::from_secs(59));
+        assert_eq!(uses(&github, &token).await, [status; 2]);
+        github.advance(Duration::from_secs(1));
+        assert_eq!(uses(&github, &token).await, [200; 2]);
+    }
+}
+
+#[tokio::test]
+async fn the_lag_of_the_replicas_is_set_and_lifted_by_the_control_endpoint() {
+    let github = demo().await;
+    let token = token(&github, 1).await;
+    assert_eq!(control(&github, "POST", "/replication", r#"{"lag_ms": 60000}"#).await.status, 200);
+    assert_eq!(uses(&github, &token).await, [401; 2]);
+    let set = control(&github, "POST", "/replication", r#"{"lag_ms": 60000, "status": 404}"#).await;
+    assert_eq!((set.status, uses(&github, &token).await), (200, [404; 2]));
+    assert_eq!(
+        control(&github, "GET", "/replication", "").await.json(),
+        json!({"lag_ms": 60000, "status": 404})
+    );
+    for (body, expected) in [
+        (r#"{"lag_ms": 1, "status": 500}"#, "allowed: 401, 403, 404"),
+        (r#"{"lag_ms": -1}"#, "not negative"),
+        ("{}", "missing field `lag_ms`"),
+    ] {
+        let refused = control(&github, "POST", "/replication", body).await;
+        assert_eq!(refused.status, 400, "{body}");
+        assert!(refused.text.contains(expected), "{body}: {}", refused.text);
+    }
+    github.set_replication(Replication::default());
+    assert_eq!(uses(&github, &token).await, [200; 2]);
+    github.set_replication(Replication { lag_ms: 60_000, ..Replication::default() });
+    github.reset();
+    assert_eq!(control(&github, "GET", "/replication", "").await.json()["lag_ms"], 0);
 }
 
 #[tokio::test]

@@ -440,13 +440,13 @@ async fn an_sdk_gets_a_token_that_lives_as_long_as_it_will_keep_it() {
         let new = minted(&call(world.address, "POST", path, "").await);
         assert_ne!(new, old);
         assert_eq!(minted(&call(world.address, "POST", path, "").await), new, "once a minute and no more");
-        assert_eq!(
-            world.token("/token?installation=1").await,
-            new,
-            "whoever asks for a shared one gets it too"
-        );
+        assert_eq!(world.token("/token?installation=1").await, old, "whoever has a good one notices nothing");
+        let settle = 5.min(age);
+        world.advance(Duration::from_secs(settle));
+        let shared = if settle == 5 { &new } else { &old };
+        assert_eq!(world.token("/token?installation=1").await, *shared);
         assert_eq!(world.mints(), 2);
-        world.advance(Duration::from_secs(age));
+        world.advance(Duration::from_secs(age - settle));
         assert_eq!(minted(&call(world.address, "POST", path, "").await), new);
         // Octokit keeps what it got for 59 minutes, without a look at `expires_at`.
         world.advance(minutes(59));
@@ -475,6 +475,39 @@ async fn an_old_token_is_no_answer_when_a_new_one_cannot_be_had() {
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
     assert!(reply.header("retry-after").is_some());
     assert_eq!(world.token("/token?installation=1").await, old, "nothing was lost on the failure");
+}
+
+#[tokio::test]
+async fn a_token_that_was_shown_to_be_dead_is_not_given_to_be_kept() {
+    let world = apps().await;
+    let token = world.token("/token?installation=1").await;
+    world.advance(Duration::from_secs(10));
+    let rejected = format!("{{\"token\":\"{token}\"}}");
+    assert_eq!(call(world.address, "POST", "/token/reject", &rejected).await.json()["outcome"], "evicted");
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT));
+    let shared = world.get("/token?installation=1").await;
+    assert_eq!(
+        shared.header("ghtokend-token-state"),
+        Some("stale"),
+        "whoever asks each time gets it in need"
+    );
+    assert_eq!(call(world.address, "POST", MINT, "").await.status, 502);
+}
+
+#[tokio::test]
+async fn a_mint_that_took_minutes_is_no_token_to_be_kept() {
+    let world = apps().await;
+    let hold = world.github.hold("POST", MINT);
+    let address = world.address;
+    let sdk = tokio::spawn(async move { call(address, "POST", MINT, "").await });
+    hold.reached(1).await;
+    // The machine sleeps while GitHub's answer is on its way.
+    world.clock.advance(Duration::from_secs(200));
+    hold.release();
+    let token = minted(&sdk.await.unwrap());
+    assert_eq!(world.mints(), 2);
+    world.advance(minutes(59));
+    assert!(world.is_accepted(&token).await);
 }
 
 #[tokio::test]
@@ -651,7 +684,9 @@ async fn the_issuer_or_the_header_chooses_among_several_apps() {
         environment.extend([(id, app.client_id), (key, file.display().to_string())]);
     }
     // The same seed makes the same keys.
-    let world = World::with(Setup { options, environment, without_default_installation: true }).await;
+    let world =
+        World::with(Setup { options, environment, without_default_installation: true, ..Setup::default() })
+            .await;
     let (release, triage) =
         (jwt(&world.github.app("release").unwrap().client_id.into()), jwt(&json!("IV-NOBODY")));
     let triage_id = jwt(&world.github.app("triage").unwrap().client_id.into());

@@ -32,6 +32,7 @@ async fn world(options: Options, default: Fallback) -> World {
             ("GHTOKEND_GITHUB__WEB_URL", "https://git.example".to_owned()),
         ],
         without_default_installation: default == Fallback::None,
+        ..Setup::default()
     })
     .await;
     while world.get("/readyz").await.status != 200 {
@@ -288,14 +289,14 @@ async fn what_the_list_lacks_is_looked_for_once_more() {
 async fn the_list_is_used_for_ten_minutes() {
     let world = usual().await;
     world.token("/token?owner=acme").await;
-    world.advance(Duration::from_secs(599));
+    world.advance(Duration::from_secs(569));
     world.token("/token?owner=octocat").await;
     assert_eq!(lists(&world), 2);
     // The machine's wall clock has no say in it.
     world.clock.set_wall_back(3_600_000);
     world.token("/token?installation=1&user=2").await;
     assert_eq!(lists(&world), 2);
-    world.advance(Duration::from_secs(1));
+    world.advance(Duration::from_secs(31));
     world.token("/token?installation=1&user=4").await;
     assert_eq!(lists(&world), 3);
 }

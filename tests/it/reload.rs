@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::program::Daemon;
-use crate::world::{Reply, Setup, World, get, send};
+use crate::world::{Reply, World, get, send};
 
 const RSA: &str = include_str!("keys/rsa.pem");
 
@@ -231,15 +231,11 @@ async fn a_key_from_the_environment_stays_as_it_is() {
 
 #[tokio::test]
 async fn the_client_header_can_be_demanded_and_waived_while_it_runs() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("ghtokend.toml");
-    fs::write(&file, "").unwrap();
-    let environment = vec![("GHTOKEND_CONFIG", file.display().to_string())];
-    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    let world = World::start().await;
     let without = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for (configuration, status) in [("", 403), ("[listen]\nrequire_client_header = false\n", 200), ("", 403)]
     {
-        fs::write(&file, configuration).unwrap();
+        world.configure(configuration);
         world.reload().await;
         assert_eq!(send(world.address, without).await.unwrap().status, status, "{configuration}");
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ghtokend::model::AppName;
 use ghtokend::settings::{Environment, Error, Flag, Keys, LogLevel, Settings, Sources};
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -125,14 +126,69 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("a default that is none", "[apps.one]\nid = 1\nprivate_key_file = 'a'\ndefault = 'sure'\n", &[], "g.toml:4:11: apps.one.default: \"sure\" is not true or false"),
     ("default without a name", "[app]\ndefault = true\n", &[], "g.toml:2:1: app.default is not a known key; the nearest one is app.id"),
     ("no dialect", "[github]\ndialect = 'graphql'\n", &[], "g.toml:2:11: github.dialect: \"graphql\" is not one of apps, integrations"),
+    // Tokens to mint at start.
+    ("prefetch with one bracket", "[prefetch]\nowner = 'acme'\n", &[], "g.toml:1:1: [[prefetch]] is a list of tables: two brackets, and its keys below"),
+    ("prefetch of plain values", "prefetch = ['acme']\n", &[], "g.toml:1:1: [[prefetch]] is a list of tables: two brackets, and its keys below"),
+    ("prefetch with an unknown key", "[[prefetch]]\nowner = 'acme'\nrepos = ['x']\n", &[], "g.toml:3:1: prefetch.repos: is not a known key; the nearest one is repo"),
+    ("prefetch of two installations", "[log]\nlevel = 'info'\n[[prefetch]]\nowner = 'acme'\n\n[[prefetch]]\nowner = 'acme'\ninstallation = 1\n", &[], "g.toml:6:1: [[prefetch]]: installation and owner each name an installation: keep one"),
+    ("prefetch narrowed twice", "[[prefetch]]\nrepo = 'acme/x'\nrepositories = ['y']\n", &[], "g.toml:1:1: [[prefetch]]: repo already narrows the token to one repository: leave repositories and repository_ids out, or choose by owner"),
+    ("prefetch of no repository", "[[prefetch]]\nrepo = 'acme'\n", &[], "g.toml:2:1: prefetch.repo: is not of the form \"OWNER/NAME\""),
+    ("prefetch of no login", "[[prefetch]]\nowner = 'a/b'\n", &[], "g.toml:2:1: prefetch.owner: \"a/b\" is not a GitHub login: 1 to 100 letters, digits, '-' or '_' are"),
+    ("prefetch of a secret", "[[prefetch]]\nowner = 'ghs_MARKER.x'\n", &[], "g.toml:2:1: prefetch.owner: the value (not shown) is not what belongs here"),
+    ("prefetch without repositories", "[[prefetch]]\nrepositories = []\n", &[], "g.toml:2:1: prefetch.repositories: is empty: name some, or leave it out for all of them"),
+    ("prefetch of a word for a list", "[[prefetch]]\nrepositories = 'a,b'\n", &[], "g.toml:2:1: prefetch.repositories: is text, and a list is wanted"),
+    ("prefetch of a level", "[[prefetch]]\npermissions = { contents = 'own' }\n", &[], "g.toml:2:17: prefetch.permissions.contents: \"own\" is not a permission level: read, write and admin are"),
+    ("prefetch of permissions as in a query", "[[prefetch]]\npermissions = 'contents:read'\n", &[], "g.toml:2:1: prefetch.permissions: is text, and a table such as { contents = \"read\" } is wanted"),
+    ("prefetch for nobody's app", "[app]\nid = 1\nprivate_key_file = 'a'\n[[prefetch]]\napp = 'other'\n", &[], "g.toml:5:1: prefetch.app: no app other is configured: there are default"),
+    ("prefetch for one of several apps", "[apps.one]\nid = 1\nprivate_key_file = 'a'\n[apps.two]\nid = 2\nprivate_key_file = 'b'\n[[prefetch]]\nowner = 'acme'\n", &[], "g.toml:7:1: [[prefetch]]: several apps are configured (one, two): choose one with app"),
+    ("prefetch for a user", "[[prefetch]]\nuser = 5\n", &[], "g.toml:1:1: [[prefetch]]: user: today's GitHub has no tokens on behalf of users: leave it out"),
+    ("prefetch that the preview cannot narrow", "[github]\ndialect = 'integrations'\n[[prefetch]]\nrepo = 'acme/x'\n", &[], "g.toml:3:1: [[prefetch]]: dialect \"integrations\" narrows no token: use owner or installation alone"),
+    ("prefetch of an enterprise of the preview", "[github]\ndialect = 'integrations'\n[[prefetch]]\nenterprise = 'acme'\n", &[], "g.toml:3:1: [[prefetch]]: enterprise: dialect \"integrations\" knows none: use owner or installation"),
+    ("prefetch from the environment", "", &[("GHTOKEND_PREFETCH__OWNER", "acme")], "GHTOKEND_PREFETCH__OWNER: [[prefetch]] tables are only in the file"),
     // What this version does not do.
     ("webhooks", "[webhook]\nsecret_file = '/run/MARKER'\n", &[], "g.toml:2:15: webhook.secret_file: webhooks are not served by this version: leave it empty"),
     ("revoking", "", &[("GHTOKEND_SHUTDOWN__REVOKE", "true")], "GHTOKEND_SHUTDOWN__REVOKE: tokens are not revoked at exit by this version: leave it false"),
-    ("prefetch", "\n[[prefetch]]\nowner = 'acme'\n", &[], "g.toml:2:1: [[prefetch]] is not done by this version: remove the entries; the first request mints"),
     ("callers", "[log]\nlevel = 'info'\n\n[[callers]]\nname = 'MARKER'\nuid = 1000\nallow = [{ owner = 'acme' }]\n", &[], "g.toml:4:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers with one bracket", "[callers]\nname = 'MARKER'\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers inline", "callers = [{ name = 'MARKER' }]\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
 ];
+
+#[test]
+fn tokens_to_mint_at_start_are_named_as_in_a_query_and_shown_as_they_are() {
+    let file = "[app]\nid = 1\nprivate_key_file = 'a'\n\n[[prefetch]]\napp = 'default'\nowner = 'Acme'\n\
+                repositories = ['b', 'A']\nrepository_ids = [7, 3]\npermissions = { issues = 'write', contents = 'read' }\n\n\
+                [[prefetch]]\nrepo = 'acme/widgets'\n\n[[prefetch]]\ninstallation = 5\n\n[[prefetch]]\nenterprise = 'x'\n\n\
+                [[prefetch]]\n";
+    let settings = load(file, &[]).unwrap();
+    let shown: Vec<_> = settings
+        .prefetch
+        .iter()
+        .map(|prefetch| {
+            format!(
+                "{} {} {:?}",
+                prefetch.selector,
+                prefetch.scope,
+                prefetch.app.as_ref().map(AppName::as_str)
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "owner=acme repositories=a,b repository_ids=3,7 permissions=contents:read,issues:write Some(\"default\")",
+            "repo=acme/widgets repositories=widgets None",
+            "installation=5 * None",
+            "enterprise=x * None",
+            "default * None",
+        ]
+    );
+    let effective = settings.effective();
+    assert_eq!(load(&effective, &[]).unwrap().prefetch, settings.prefetch);
+    let user = "[github]\ndialect = 'integrations'\n[[prefetch]]\nowner = 'acme'\nuser = 5\n";
+    let settings = load(user, &[]).unwrap();
+    assert_eq!(load(&settings.effective(), &[]).unwrap().prefetch, settings.prefetch);
+    assert_eq!(settings.prefetch[0].user.map(|user| user.get()), Some(5));
+}
 
 const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\nMARKER\n-----END RSA PRIVATE KEY-----\n";
 
@@ -262,6 +318,10 @@ fn the_commented_examples_of_the_documented_file_load() {
         lines.collect::<Vec<_>>().join("\n")
     });
     let loaded: Vec<Settings> = examples.map(|example| load(&example, &[]).unwrap()).collect();
+    let (with_apps, others): (Vec<_>, Vec<_>) =
+        loaded.into_iter().partition(|settings| !settings.apps.is_empty());
+    assert_eq!(others.iter().map(|settings| settings.prefetch.len()).collect::<Vec<_>>(), [2]);
+    let loaded = with_apps;
     let names: Vec<Vec<&str>> =
         loaded.iter().map(|settings| settings.apps.keys().map(|name| name.as_str()).collect()).collect();
     assert_eq!(names, [vec!["default"], vec!["release", "triage"]]);

@@ -149,13 +149,15 @@ async fn a_token_is_used_until_thirty_seconds_before_its_end_and_never_after() {
     // Fresh and renewing: at once, without the network.
     world.advance(minutes(49));
     assert_eq!(world.get("/token").await.header("ghtokend-token-state"), Some("fresh"));
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
     world.advance(minutes(5));
     let renewing = world.get("/token").await;
-    assert_eq!((renewing.header("ghtokend-token-state"), world.mints()), (Some("renewing"), 1));
-    // Stale: a new one is minted, and is fresh.
+    assert_eq!(renewing.header("ghtokend-token-state"), Some("renewing"));
+    world.minted(2).await;
+    // Its renewal has failed. Stale: a new one is waited for, and is fresh.
     world.advance(minutes(2));
     let renewed = world.get("/token").await;
-    assert_eq!((renewed.header("ghtokend-token-state"), world.mints()), (Some("fresh"), 2));
+    assert_eq!((renewed.header("ghtokend-token-state"), world.mints()), (Some("fresh"), 3));
     assert_ne!(renewed.json()["token"], first.as_str());
 }
 
@@ -539,5 +541,5 @@ async fn two_apps(github: GithubWorld) -> World {
         ("GHTOKEND_APPS__OTHER__PRIVATE_KEY_FILE", path("other")),
     ];
     let options = Options { world: github, ..Options::default() };
-    World::with(Setup { options, environment, without_default_installation: true }).await
+    World::with(Setup { options, environment, without_default_installation: true, ..Setup::default() }).await
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ghtokend::app::reload::Reloader;
 use ghtokend::app::{self, App};
+use ghtokend::broker::Broker;
 use ghtokend::clock::{Clock, ManualClock, SystemClock};
 use ghtokend::fake_github::{FakeGithub, Options};
 use ghtokend::settings::{Environment, Settings, Sources};
@@ -23,6 +24,8 @@ pub struct World {
     /// For `tick`, which time in the daemon does, and not in a test.
     pub reloader: Reloader,
     sources: Sources,
+    file: tempfile::NamedTempFile,
+    broker: Broker,
     stop: Option<oneshot::Sender<()>>,
     daemon: Option<JoinHandle<()>>,
 }
@@ -33,6 +36,8 @@ pub struct Setup {
     pub options: Options,
     pub environment: Vec<(&'static str, String)>,
     pub without_default_installation: bool,
+    /// What stands in the configuration file.
+    pub file: String,
 }
 
 impl World {
@@ -57,11 +62,13 @@ impl World {
         // Of two values for one variable the last one holds.
         let environment: BTreeMap<_, _> = environment.into_iter().collect();
         let environment = Environment::from_iter(environment);
-        let sources = Sources { environment, ..Sources::default() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), setup.file).unwrap();
+        let sources = Sources { environment, file: Some(file.path().to_owned()), ..Sources::default() };
         let settings = Settings::load(&sources).unwrap();
         let keys = app::load_keys(&settings).unwrap();
         let clock = ManualClock::new(SystemClock.wall());
-        let app = App::build(&settings, &keys, clock.clone()).unwrap();
+        let (app, broker) = App::build(&settings, &keys, clock.clone()).unwrap().swept_by_hand();
         let reloader = app.reloader();
         let listeners = app::bind(&settings.listen).await.unwrap();
         let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();
@@ -69,7 +76,8 @@ impl World {
         let daemon = tokio::spawn(app.serve(listeners, async {
             let _ = stopped.await;
         }));
-        Self { github, clock, address, reloader, sources, stop: Some(stop), daemon: Some(daemon) }
+        let (stop, daemon) = (Some(stop), Some(daemon));
+        Self { github, clock, address, reloader, sources, file, broker, stop, daemon }
     }
 
     /// Lets time pass, here and at GitHub.
@@ -78,9 +86,30 @@ impl World {
         self.github.advance(time);
     }
 
+    /// Writes the configuration file anew.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.file.path(), text).unwrap();
+    }
+
     /// Has the daemon read its configuration again, as SIGHUP would.
     pub async fn reload(&self) {
         self.reloader.reload(&self.sources).await;
+    }
+
+    /// One sweep of the daemon's, which is not swept otherwise: how many renewals and prefetches it started.
+    pub fn tick(&self) -> usize {
+        self.broker.tick()
+    }
+
+    /// Whether nothing is under way at GitHub for a token.
+    pub fn is_idle(&self) -> bool {
+        self.broker.is_idle()
+    }
+
+    /// Waits until GitHub has been asked for so many tokens, and all that is under way has ended.
+    pub async fn minted(&self, mints: usize) {
+        until(|| async { self.mints() >= mints && self.is_idle() }).await;
+        assert_eq!(self.mints(), mints);
     }
 
     /// `GET target` with a client header.

@@ -28,6 +28,7 @@ pub(super) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
         permissions: grant.permissions,
         repositories: None,
         user,
+        created: call.shared.clock.now(),
         deadline: mint::deadline(call),
         stateless: Stateless::No,
     };

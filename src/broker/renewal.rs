@@ -1,0 +1,195 @@
+//! When a token is renewed ahead of its time, and when a failed renewal is tried again. Pure.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::time::Duration;
+
+use super::Entry;
+use super::freshness::Windows;
+use super::slot::{Moment, Slot};
+use crate::clock::BootTime;
+use crate::model::TokenKey;
+
+/// Whether the timer is to renew what is in `slot`: it has been asked for within `idle_after`, at most half a token's
+/// lifetime, and its moment has come. One that callers have rejected is left to the next of them.
+pub(super) fn is_due(key: &TokenKey, slot: &Slot, idle_after: Duration, at: &Moment) -> bool {
+    let entry = slot.in_service(at);
+    let idle_after = idle_after.min(entry.life.lifetime() / 2);
+    let asked_for = at.now.since(slot.asked()) <= idle_after;
+    let due = entry.life.remaining(at.now) <= renewed_at(key, entry, &at.windows);
+    asked_for && due && !entry.rejected && slot.settling(at).is_none()
+}
+
+/// The remaining life at which the timer renews a token: from 1.0 to 1.2 times `renew_before`, each token at its own,
+/// so that many that were minted together are not renewed together.
+fn renewed_at(key: &TokenKey, entry: &Entry, windows: &Windows) -> Duration {
+    entry.life.renew_before(windows).mul_f64(1.0 + SPREAD * fraction(&(key, entry.hash)))
+}
+
+/// The longest remaining life that a caller may ask for, where GitHub grants `lifetime`. What is left over keeps each
+/// of such callers from causing a mint of its own.
+pub(super) fn longest_min_ttl(lifetime: Duration) -> Duration {
+    lifetime * 5 / 6
+}
+
+/// When what failed is tried again: ever later, each key at its own moment, and not before GitHub said.
+#[derive(Debug)]
+pub(super) struct Pauses<K>(HashMap<K, Pause>);
+
+#[derive(Debug)]
+struct Pause {
+    failures: u32,
+    until: BootTime,
+}
+
+impl<K: Hash + Eq> Pauses<K> {
+    /// Nothing has failed yet.
+    pub(super) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Whether `key` is to be left alone at `now`.
+    pub(super) fn holds(&self, key: &K, now: BootTime) -> bool {
+        self.0.get(key).is_some_and(|pause| !pause.until.since(now).is_zero())
+    }
+
+    /// An attempt failed at `now`; GitHub may have named a wait.
+    pub(super) fn failed(&mut self, key: K, named: Option<Duration>, now: BootTime) {
+        let failures = self.0.get(&key).map_or(0, |pause| pause.failures).saturating_add(1);
+        let wait = pause_after(failures, fraction(&(&key, now, failures)));
+        let wait = wait.max(named.unwrap_or_default().min(LONGEST_NAMED_WAIT));
+        self.0.insert(key, Pause { failures, until: now.plus(wait) });
+    }
+
+    /// An attempt succeeded.
+    pub(super) fn succeeded(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+
+    /// Forgets what failed so long ago that it says nothing any more.
+    pub(super) fn forget_the_old(&mut self, now: BootTime) {
+        self.0.retain(|_, pause| now.since(pause.until) < LONGEST_NAMED_WAIT);
+    }
+}
+
+/// The pause after so many failures in a row: from a second, doubled each time, to a minute; a `jitter` from 0 to 1
+/// chooses between half of that and all of it.
+fn pause_after(failures: u32, jitter: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+    doubled.min(LONGEST_PAUSE).mul_f64(0.5 + jitter / 2.0)
+}
+
+/// A number from 0 to 1 that is the same for the same `seed`, and for different ones anywhere.
+fn fraction(seed: &impl Hash) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    // 53 bits are what a float holds.
+    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+const SPREAD: f64 = 0.2;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// GitHub's longest limits are reset within the hour.
+pub(super) const LONGEST_NAMED_WAIT: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::slot::tests::{entry, moment};
+    use crate::model::{AppName, InstallationId};
+
+    fn key(installation: u64) -> TokenKey {
+        let installation = InstallationId::new(installation).unwrap();
+        TokenKey { app: AppName::default(), installation, user: None, scope: Arc::default() }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_key_is_renewed_only_if_it_was_asked_for_of_late() {
+        for (asked, idle_after, due) in [
+            (1200, 1800, true),
+            (1199, 1800, false),
+            (1199, 3600, false),
+            (2699, 300, false),
+            (2700, 300, true),
+        ] {
+            let slot = Slot::new(entry(1, 0, 3600), BootTime::new(seconds(asked)));
+            let due_now = is_due(&key(1), &slot, seconds(idle_after), &moment(3000));
+            assert_eq!(due_now, due, "{asked} {idle_after}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_rejected_or_has_a_successor_is_not_renewed_by_the_timer() {
+        let slot = Slot::new(entry(1, 0, 3600), BootTime::new(seconds(3000)));
+        let at = moment(3000);
+        assert!(is_due(&key(1), &slot, seconds(1800), &at));
+        assert!(!is_due(&key(1), &slot.rejecting(entry(1, 0, 1).hash, &at), seconds(1800), &at));
+        assert!(!is_due(&key(1), &slot.with(entry(2, 3000, 3600), &at), seconds(1800), &at));
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_jitter_takes_half_away_at_most() {
+        for (failures, longest) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (100, 60), (u32::MAX, 60)] {
+            assert_eq!(pause_after(failures, 1.0), seconds(longest), "{failures}");
+            assert_eq!(pause_after(failures, 0.0), seconds(longest) / 2, "{failures}");
+        }
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_by_success_and_not_before_github_said() {
+        let mut pauses = Pauses::new();
+        let at = |second| BootTime::new(seconds(second));
+        pauses.failed(1, None, at(100));
+        assert!(pauses.holds(&1, at(100)) && !pauses.holds(&1, at(101)) && !pauses.holds(&2, at(100)));
+        pauses.failed(1, Some(seconds(120)), at(101));
+        assert!(pauses.holds(&1, at(220)) && !pauses.holds(&1, at(221)));
+        pauses.failed(1, Some(seconds(100_000)), at(300));
+        assert!(pauses.holds(&1, at(300 + 3599)) && !pauses.holds(&1, at(300 + 3600)), "an hour at most");
+        pauses.succeeded(&1);
+        assert!(!pauses.holds(&1, at(300)));
+        pauses.failed(2, None, at(300));
+        pauses.forget_the_old(at(300 + 3599));
+        assert_eq!(pauses.0.len(), 1);
+        pauses.forget_the_old(at(300 + 3601));
+        assert_eq!(pauses.0.len(), 0);
+    }
+
+    #[test]
+    fn five_sixths_of_a_lifetime_can_be_asked_for() {
+        assert_eq!(longest_min_ttl(seconds(3600)), seconds(3000));
+        assert_eq!(longest_min_ttl(seconds(60)), seconds(50));
+    }
+
+    proptest! {
+        #[test]
+        fn the_moment_is_spread_between_one_and_one_point_two_windows_and_stays_the_same(
+            installation in 1u64..1_000_000, hash in any::<u8>(), lifetime in 2u64..86_400, renew_before in 0u64..7200,
+        ) {
+            let entry = entry(hash, 0, lifetime);
+            let windows = Windows { renew_before: seconds(renew_before), ..moment(0).windows };
+            let window = seconds(renew_before).min(seconds(lifetime) / 3);
+            let at = renewed_at(&key(installation), &entry, &windows);
+            prop_assert!(at >= window && at <= window.mul_f64(1.2), "{at:?} for {window:?}");
+            prop_assert_eq!(at, renewed_at(&key(installation), &entry, &windows));
+        }
+    }
+
+    #[test]
+    fn keys_that_were_minted_together_are_spread_evenly() {
+        let mut tenths = [0; 10];
+        for installation in 1..=1000 {
+            let at = renewed_at(&key(installation), &entry(1, 0, 3600), &moment(0).windows);
+            tenths[((at.as_secs_f64() - 600.0) / 12.0) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|tenth| (60..=140).contains(tenth)), "{tenths:?}");
+    }
+}

@@ -1,0 +1,103 @@
+//! What is asked of the broker, and what it answers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::Found;
+use super::freshness::State;
+use super::{Entry, in_words};
+use crate::model::{AppName, Scope, Selector, TokenKey, UserId};
+
+/// A caller's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// Which app; `None` is the default one.
+    pub app: Option<AppName>,
+    /// Which installation.
+    pub selector: Selector,
+    /// What the token is narrowed to.
+    pub scope: Arc<Scope>,
+    /// On whose behalf.
+    pub user: Option<UserId>,
+    /// How old it may be.
+    pub age: Age,
+}
+
+/// How old a token may be, beyond that it has to be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// As old as may be: its caller asks again for every use.
+    Any,
+    /// Minted within the last minute, or a sixtieth of a shorter life: its caller keeps it without a look at its
+    /// expiry, as Octokit does for 59 minutes.
+    JustMinted,
+    /// Young enough to live at least this long: its caller has a long job to do with it.
+    LivesFor(Duration),
+}
+
+/// A token for a caller.
+#[derive(Debug, Clone)]
+pub struct Vended {
+    /// Which one.
+    pub key: TokenKey,
+    /// The token.
+    pub entry: Arc<Entry>,
+    /// How good it is.
+    pub state: State,
+    /// Whether it was in hand, or had to be minted.
+    pub origin: Origin,
+}
+
+/// A token in hand, for whoever looks at the cache.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Which one.
+    pub key: Arc<TokenKey>,
+    /// The token in service.
+    pub entry: Arc<Entry>,
+    /// How good it is.
+    pub state: State,
+    /// What is left of its life.
+    pub remaining: Duration,
+    /// The one that will take its place.
+    pub successor: Option<Settling>,
+}
+
+/// A renewed token that waits until GitHub's replicas know it.
+#[derive(Debug, Clone)]
+pub struct Settling {
+    /// The token.
+    pub entry: Arc<Entry>,
+    /// After what time it enters service at the latest.
+    pub wait: Duration,
+}
+
+/// Whether a token was in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was in hand.
+    Cached,
+    /// It was minted for this request or one at the same time.
+    Minted,
+}
+
+impl TokenRequest {
+    pub(super) fn key(&self, app: &AppName, found: &Found) -> TokenKey {
+        TokenKey { app: app.clone(), installation: found.id, user: self.user, scope: Arc::clone(&self.scope) }
+    }
+}
+
+impl fmt::Display for TokenRequest {
+    /// As in a query, for log and audit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.selector, self.scope)?;
+        if let Some(user) = self.user {
+            write!(f, " user={user}")?;
+        }
+        match self.age {
+            Age::LivesFor(life) => write!(f, " min_ttl={}", in_words(life)),
+            Age::Any | Age::JustMinted => Ok(()),
+        }
+    }
+}

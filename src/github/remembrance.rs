@@ -1,0 +1,86 @@
+//! How long GitHub's word on who has what installed is gone by. Pure.
+//!
+//! Accounts are rarely renamed; when one is, and its old name taken by another, ten minutes bound the mistake. While
+//! GitHub says nothing, its last word holds: a token in hand must not be out of reach because a name cannot be looked
+//! up.
+
+use std::time::Duration;
+
+use crate::clock::BootTime;
+
+/// When GitHub said something, and when it was asked again in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remembrance {
+    /// When it was asked that it said so.
+    pub(crate) at: BootTime,
+    /// When it last gave no answer to the same question.
+    pub(crate) failed: Option<BootTime>,
+}
+
+/// What to do with something remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Go by it.
+    AsItIs,
+    /// Go by it, and ask anew behind the caller's back.
+    AndAskBehind,
+    /// Ask anew, and go by it only if there is no answer.
+    IfNoAnswer,
+}
+
+impl Remembrance {
+    /// What was said at `at`.
+    pub(crate) fn new(at: BootTime) -> Self {
+        Self { at, failed: None }
+    }
+
+    /// What to do with it at `now`.
+    pub(crate) fn judge(self, now: BootTime) -> Use {
+        let age = now.since(self.at);
+        match self.failed {
+            Some(failed) if now.since(failed) < LEFT_ALONE => Use::AsItIs,
+            // Whoever comes now would wait for a GitHub that is known to be silent.
+            Some(_) => Use::AndAskBehind,
+            None if age < ASKED_AHEAD => Use::AsItIs,
+            None if age < KEPT_FOR => Use::AndAskBehind,
+            None => Use::IfNoAnswer,
+        }
+    }
+}
+
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// Late enough to ask once in ten minutes, early enough that what is in use is asked anew before it is too old.
+const ASKED_AHEAD: Duration = Duration::from_secs(570);
+const LEFT_ALONE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_is_in_use_is_asked_anew_before_it_is_too_old() {
+        let said = Remembrance::new(at(1000));
+        for (age, expected) in [
+            (0, Use::AsItIs),
+            (569, Use::AsItIs),
+            (570, Use::AndAskBehind),
+            (599, Use::AndAskBehind),
+            (600, Use::IfNoAnswer),
+            (100_000, Use::IfNoAnswer),
+        ] {
+            assert_eq!(said.judge(at(1000 + age)), expected, "{age} s");
+        }
+    }
+
+    #[test]
+    fn a_silent_github_is_asked_every_half_minute_and_nobody_waits_for_it() {
+        let said = Remembrance { at: at(1000), failed: Some(at(2000)) };
+        for (now, expected) in [(2000, Use::AsItIs), (2029, Use::AsItIs), (2030, Use::AndAskBehind)] {
+            assert_eq!(said.judge(at(now)), expected, "{now}");
+        }
+    }
+}
