@@ -341,6 +341,10 @@ impl Broker {
                 return Ok(Vended { key, entry, state, origin: Origin::Cached });
             }
         }
+        let remembered = self.renewals().remembered(&key, at.now);
+        if let Some(failure) = remembered {
+            return self.in_need(key, Error::Remembered(failure), age);
+        }
         let mut minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
         if let Ok(entry) = &minting
             && age == Age::JustMinted

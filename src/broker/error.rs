@@ -13,6 +13,9 @@ pub enum Error {
     /// GitHub did not hand one out.
     #[error(transparent)]
     Github(#[from] Failure),
+    /// It did not a short time ago, and was not asked again.
+    #[error("{0}")]
+    Remembered(Failure),
     /// GitHub has no such installation for this app.
     #[error("{0}")]
     UnknownInstallation(String),
@@ -54,6 +57,10 @@ impl Error {
                 let message = format!("app {app}: {}", failure.message);
                 Self::Github(Failure { message, ..failure })
             }
+            Self::Remembered(failure) if failure.kind == Kind::AppRejected => {
+                let message = format!("app {app}: {}", failure.message);
+                Self::Remembered(Failure { message, ..failure })
+            }
             error => error,
         }
     }
@@ -75,7 +82,7 @@ impl Error {
     /// Whether GitHub said nothing about what it was asked.
     pub(super) fn leaves_open(&self) -> bool {
         match self {
-            Self::Github(failure) => failure.kind.leaves_open(),
+            Self::Github(failure) | Self::Remembered(failure) => failure.kind.leaves_open(),
             Self::Crashed => true,
             _ => false,
         }
@@ -84,7 +91,9 @@ impl Error {
     /// How long to wait at least before the same is tried in vain again.
     pub(super) fn named_wait(&self) -> Option<Duration> {
         match self {
-            Self::Github(failure) if failure.retry_after.is_some() => failure.retry_after,
+            Self::Github(failure) | Self::Remembered(failure) if failure.retry_after.is_some() => {
+                failure.retry_after
+            }
             error => (!error.leaves_open()).then_some(REFUSED_FOR),
         }
     }

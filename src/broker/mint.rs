@@ -1,6 +1,7 @@
 //! Minting: one call to GitHub for each key at a time, in a task of its own, whoever waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::freshness::{Life, State};
 use super::{Broker, Entry, Error, Minting, TokenHash};
@@ -41,6 +42,9 @@ impl Broker {
                 // The mint before this one landed between our caller's look into the cache and its joining.
                 return Ok(Arc::clone(youngest));
             }
+        }
+        if cause == Cause::Caller {
+            self.renewals().take_for_caller(&key.app, at.now).map_err(budget_is_spent)?;
         }
         let outcome = self.0.github.mint(&key).await;
         let now = self.0.clock.boot();
@@ -90,4 +94,11 @@ impl Broker {
             self.0.tokens.drop_installation(&key.app, key.installation);
         }
     }
+}
+
+/// It is our own budget, so that GitHub's is never spent.
+fn budget_is_spent(wait: Duration) -> Error {
+    let message = "as many tokens as github.mints_per_minute allows were minted within a minute: ask for fewer different \
+                   ones, or raise it";
+    Error::Github(Failure { retry_after: Some(wait), ..Failure::new(Kind::RateLimited, message) })
 }

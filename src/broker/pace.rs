@@ -1,6 +1,6 @@
-//! How fast an app's tokens are minted in the background. Pure.
+//! How fast an app's tokens are minted. Pure.
 //!
-//! GitHub allows some 180 mints a minute, and callers who wait come first: what nobody waits for has two thirds of
+//! GitHub allows some 180 mints a minute. Callers who wait come first: what nobody waits for has two thirds of
 //! `github.mints_per_minute`, and is spread over the minute.
 
 use std::collections::VecDeque;
@@ -8,15 +8,27 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// The background's share of one app's mints.
+/// The mints of one app.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Mints in a minute; `None` is no bound.
-    most: Option<usize>,
+    /// Mints in a minute, whoever wants them, and the background's share of them; `None` is no bound.
+    most: Option<Most>,
     /// Those of the last minute.
-    taken: VecDeque<BootTime>,
+    taken: VecDeque<(BootTime, Taker)>,
     closed_until: BootTime,
     line: Line,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    in_all: usize,
+    in_the_background: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taker {
+    Caller,
+    Background,
 }
 
 /// Whether keys are waiting for their turn.
@@ -29,11 +41,12 @@ pub(super) enum Line {
 }
 
 impl Pace {
-    /// A share of `mints_per_minute`; 0 is no bound.
+    /// `mints_per_minute` in all; 0 is no bound.
     pub(super) fn new(mints_per_minute: u32) -> Self {
-        let share = (mints_per_minute as usize * 2 / 3).max(1);
+        let in_all = mints_per_minute as usize;
+        let most = Most { in_all, in_the_background: (in_all * 2 / 3).max(1) };
         Self {
-            most: (mints_per_minute > 0).then_some(share),
+            most: (in_all > 0).then_some(most),
             taken: VecDeque::new(),
             closed_until: BootTime::new(Duration::ZERO),
             line: Line::Empty,
@@ -46,15 +59,37 @@ impl Pace {
             return false;
         }
         let Some(most) = self.most else { return true };
-        while self.taken.front().is_some_and(|taken| now.since(*taken) >= MINUTE) {
-            self.taken.pop_front();
-        }
-        let at_once = self.taken.iter().rev().take_while(|taken| now.since(**taken) < SECOND).count();
-        let left = self.taken.len() < most && at_once < most.div_ceil(SECONDS_AT_LEAST);
+        self.forget_the_old(now);
+        let ours = || self.taken.iter().rev().filter(|(_, taker)| *taker == Taker::Background);
+        let at_once = ours().take_while(|(at, _)| now.since(*at) < SECOND).count();
+        let left = self.taken.len() < most.in_all
+            && ours().count() < most.in_the_background
+            && at_once < most.in_the_background.div_ceil(SECONDS_AT_LEAST);
         if left {
-            self.taken.push_back(now);
+            self.taken.push_back((now, Taker::Background));
         }
         left
+    }
+
+    /// Takes a mint for a caller who waits for it, or says how long there is none.
+    pub(super) fn take_for_caller(&mut self, now: BootTime) -> Result<(), Duration> {
+        let Some(most) = self.most else { return Ok(()) };
+        self.forget_the_old(now);
+        match self.taken.front() {
+            Some((oldest, _)) if self.taken.len() >= most.in_all => {
+                Err(MINUTE.saturating_sub(now.since(*oldest)))
+            }
+            _ => {
+                self.taken.push_back((now, Taker::Caller));
+                Ok(())
+            }
+        }
+    }
+
+    fn forget_the_old(&mut self, now: BootTime) {
+        while self.taken.front().is_some_and(|(at, _)| now.since(*at) >= MINUTE) {
+            self.taken.pop_front();
+        }
     }
 
     /// The same for a key that has not waited.

@@ -32,17 +32,19 @@ pub(super) fn longest_min_ttl(lifetime: Duration) -> Duration {
     lifetime * 5 / 6
 }
 
-/// When what failed is tried again: ever later, each key at its own moment, and not before GitHub said.
+/// When what failed is tried again: ever later, each key at its own moment, and not before GitHub said. Until then it is
+/// remembered why it failed.
 #[derive(Debug)]
-pub(super) struct Pauses<K>(HashMap<K, Pause>);
+pub(super) struct Pauses<K, W>(HashMap<K, Pause<W>>);
 
 #[derive(Debug)]
-struct Pause {
+struct Pause<W> {
     failures: u32,
     until: BootTime,
+    why: W,
 }
 
-impl<K: Hash + Eq> Pauses<K> {
+impl<K: Hash + Eq, W> Pauses<K, W> {
     /// Nothing has failed yet.
     pub(super) fn new() -> Self {
         Self(HashMap::new())
@@ -53,12 +55,26 @@ impl<K: Hash + Eq> Pauses<K> {
         self.0.get(key).is_some_and(|pause| !pause.until.since(now).is_zero())
     }
 
-    /// An attempt failed at `now`; GitHub may have named a wait.
-    pub(super) fn failed(&mut self, key: K, named: Option<Duration>, now: BootTime) {
+    /// Why `key` is to be left alone at `now`, and for how long.
+    pub(super) fn remembered(&self, key: &K, now: BootTime) -> Option<(&W, Duration)> {
+        let pause = self.0.get(key)?;
+        let left = pause.until.since(now);
+        (!left.is_zero()).then_some((&pause.why, left))
+    }
+
+    /// An attempt failed at `now`, and this is why; GitHub may have named a wait.
+    pub(super) fn failed(&mut self, key: K, why: W, named: Option<Duration>, now: BootTime) {
+        if self.0.len() >= MOST_REMEMBERED {
+            // So many keys fail only for a caller that makes them up.
+            self.0.retain(|_, pause| !pause.until.since(now).is_zero());
+        }
+        if self.0.len() >= MOST_REMEMBERED {
+            self.0.clear();
+        }
         let failures = self.0.get(&key).map_or(0, |pause| pause.failures).saturating_add(1);
         let wait = pause_after(failures, fraction(&(&key, now, failures)));
         let wait = wait.max(named.unwrap_or_default().min(LONGEST_NAMED_WAIT));
-        self.0.insert(key, Pause { failures, until: now.plus(wait) });
+        self.0.insert(key, Pause { failures, until: now.plus(wait), why });
     }
 
     /// An attempt succeeded.
@@ -92,6 +108,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// GitHub's longest limits are reset within the hour.
 pub(super) const LONGEST_NAMED_WAIT: Duration = Duration::from_secs(3600);
+const MOST_REMEMBERED: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -148,15 +165,15 @@ mod tests {
     fn a_pause_ends_by_itself_by_success_and_not_before_github_said() {
         let mut pauses = Pauses::new();
         let at = |second| BootTime::new(seconds(second));
-        pauses.failed(1, None, at(100));
+        pauses.failed(1, (), None, at(100));
         assert!(pauses.holds(&1, at(100)) && !pauses.holds(&1, at(101)) && !pauses.holds(&2, at(100)));
-        pauses.failed(1, Some(seconds(120)), at(101));
+        pauses.failed(1, (), Some(seconds(120)), at(101));
         assert!(pauses.holds(&1, at(220)) && !pauses.holds(&1, at(221)));
-        pauses.failed(1, Some(seconds(100_000)), at(300));
+        pauses.failed(1, (), Some(seconds(100_000)), at(300));
         assert!(pauses.holds(&1, at(300 + 3599)) && !pauses.holds(&1, at(300 + 3600)), "an hour at most");
         pauses.succeeded(&1);
         assert!(!pauses.holds(&1, at(300)));
-        pauses.failed(2, None, at(300));
+        pauses.failed(2, (), None, at(300));
         pauses.forget_the_old(at(300 + 3599));
         assert_eq!(pauses.0.len(), 1);
         pauses.forget_the_old(at(300 + 3601));

@@ -24,11 +24,11 @@ use crate::model::{AppName, TokenKey};
 #[derive(Debug)]
 pub(super) struct Renewals {
     paces: BTreeMap<AppName, Pace>,
-    pauses: Pauses<TokenKey>,
+    pauses: Pauses<TokenKey, Failure>,
     /// How long the token lived that GitHub granted last.
     lifetime: Duration,
     prefetch: Vec<Prefetch>,
-    prefetch_pauses: Pauses<usize>,
+    prefetch_pauses: Pauses<usize, ()>,
 }
 
 /// A key to be minted at start.
@@ -71,13 +71,24 @@ impl Renewals {
 
     /// A mint for `key` failed, whoever wanted it.
     pub(super) fn failed(&mut self, key: &TokenKey, failure: &Failure, now: BootTime) {
-        self.pauses.failed(key.clone(), failure.retry_after, now);
+        self.pauses.failed(key.clone(), failure.clone(), failure.retry_after, now);
         if failure.kind == Kind::RateLimited
             && let Some(pace) = self.paces.get_mut(&key.app)
         {
             // It is the app that is limited, and not this key alone.
             pace.close(now.plus(failure.retry_after.unwrap_or_default().min(renewal::LONGEST_NAMED_WAIT)));
         }
+    }
+
+    /// Why the last mint for `key` failed, if it is too early for another: with what is left of the wait.
+    pub(super) fn remembered(&self, key: &TokenKey, now: BootTime) -> Option<Failure> {
+        let (failure, left) = self.pauses.remembered(key, now)?;
+        Some(Failure { retry_after: Some(left), ..failure.clone() })
+    }
+
+    /// Takes a mint of `app` for a caller at `now`, or says how long there is none.
+    pub(super) fn take_for_caller(&mut self, app: &AppName, now: BootTime) -> Result<(), Duration> {
+        self.paces.get_mut(app).map_or(Ok(()), |pace| pace.take_for_caller(now))
     }
 
     /// A mint for `key` brought a token that lives so long.
@@ -221,7 +232,7 @@ impl Broker {
                 }
                 Err(error) => {
                     tracing::warn!(%request, %error, "a token of [[prefetch]] could not be had yet");
-                    renewals.prefetch_pauses.failed(index, error.named_wait(), now);
+                    renewals.prefetch_pauses.failed(index, (), error.named_wait(), now);
                     Progress::Wanted
                 }
             };

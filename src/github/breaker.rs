@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
+use tokio::sync::watch;
+
 use crate::clock::BootTime;
 
 /// Counts failures in a row, over all apps: it is one GitHub that fails them.
 #[derive(Default)]
-pub(crate) struct Breaker(Mutex<State>);
+pub(crate) struct Breaker {
+    state: Mutex<State>,
+    /// Told of when a probe has ended.
+    probes: watch::Sender<()>,
+}
 
 #[derive(Default)]
 struct State {
@@ -29,10 +35,11 @@ struct Open {
 
 /// Why a call is not let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LeftAlone {
-    pub wait: Duration,
-    /// How GitHub failed last.
-    pub last: String,
+pub(crate) enum Closed {
+    /// It is too early to ask again; GitHub failed `last` in this way.
+    For { wait: Duration, last: String },
+    /// A call is under way that will tell.
+    WhileProbed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,21 +50,26 @@ enum Probe {
 
 impl Breaker {
     /// Lets a call through at `now`, or says how long to wait.
-    pub(crate) fn enter(&self, now: BootTime) -> Result<Pass<'_>, LeftAlone> {
+    pub(crate) fn enter(&self, now: BootTime) -> Result<Pass<'_>, Closed> {
         let mut state = self.lock();
         let Some(open) = &mut state.open else { return Ok(Pass { breaker: self, probes: Probe::None }) };
         if now < open.until {
-            return Err(LeftAlone { wait: open.until.since(now), last: open.last.clone() });
+            return Err(Closed::For { wait: open.until.since(now), last: open.last.clone() });
         }
         if open.probe == Probe::UnderWay {
-            return Err(LeftAlone { wait: PROBE_TAKES, last: open.last.clone() });
+            return Err(Closed::WhileProbed);
         }
         open.probe = Probe::UnderWay;
         Ok(Pass { breaker: self, probes: Probe::UnderWay })
     }
 
+    /// Changes when a probe that is under way has ended.
+    pub(crate) fn probes(&self) -> watch::Receiver<()> {
+        self.probes.subscribe()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,10 +109,11 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.probes == Probe::UnderWay
-            && let Some(open) = &mut self.breaker.lock().open
-        {
-            open.probe = Probe::None;
+        if self.probes == Probe::UnderWay {
+            if let Some(open) = &mut self.breaker.lock().open {
+                open.probe = Probe::None;
+            }
+            self.breaker.probes.send_replace(());
         }
     }
 }
@@ -118,8 +131,6 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_factor(2.0)
     .without_max_times()
     .with_jitter();
-/// For those who come while the one call is under way.
-const PROBE_TAKES: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +147,10 @@ mod tests {
     }
 
     fn wait(breaker: &Breaker, now: BootTime) -> Option<Duration> {
-        breaker.enter(now).err().map(|left_alone| left_alone.wait)
+        match breaker.enter(now).err()? {
+            Closed::For { wait, .. } => Some(wait),
+            Closed::WhileProbed => Some(Duration::MAX),
+        }
     }
 
     #[test]
@@ -156,9 +170,14 @@ mod tests {
         let breaker = Breaker::default();
         broken(&breaker, 5, at(0));
         let probe = breaker.enter(at(10)).unwrap_or_else(|_| panic!("the pause is over"));
-        assert_eq!(wait(&breaker, at(10)), Some(PROBE_TAKES));
+        let told = breaker.probes();
+        assert_eq!((wait(&breaker, at(10)), told.has_changed().unwrap()), (Some(Duration::MAX), false));
         probe.failed(at(10), "again".into());
-        assert_eq!(breaker.enter(at(10)).err().unwrap().last, "again");
+        let last = "again".to_owned();
+        assert!(
+            matches!(breaker.enter(at(10)).err(), Some(Closed::For { last: found, .. }) if found == last)
+        );
+        assert!(told.has_changed().unwrap());
         let pause = wait(&breaker, at(10)).unwrap();
         assert!((FIRST_PAUSE * 2..FIRST_PAUSE * 4).contains(&pause), "{pause:?}");
         // A caller that went away has found out nothing, and stands in nobody's way.

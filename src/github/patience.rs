@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::breaker::{Breaker, LeftAlone, Pass};
+use super::breaker::{Breaker, Closed, Pass};
 use super::failure::{Failure, Kind, classify};
 use super::gate::Gates;
 use super::retry::{self, Budget};
@@ -80,10 +80,23 @@ impl Patience {
     where
         F: Future<Output = Result<Answer, Failure>>,
     {
-        let pass = self.breaker.enter(self.clock.boot()).map_err(left_alone)?;
+        let pass = self.enter().await?;
         let answer = call().await;
         self.tell(pass, &answer);
         answer
+    }
+
+    /// Lets a call through. Who comes while another one finds out whether GitHub is back waits for what it finds.
+    async fn enter(&self) -> Result<Pass<'_>, Failure> {
+        loop {
+            let mut probes = self.breaker.probes();
+            match self.breaker.enter(self.clock.boot()) {
+                Ok(pass) => return Ok(pass),
+                Err(Closed::For { wait, last }) => return Err(left_alone(wait, &last)),
+                // The breaker is ours, so its probes do not end before this.
+                Err(Closed::WhileProbed) => drop(probes.changed().await),
+            }
+        }
     }
 
     fn tell(&self, pass: Pass<'_>, answer: &Result<Answer, Failure>) {
@@ -108,10 +121,8 @@ fn may_pass(answer: &Result<Answer, Failure>) -> bool {
     }
 }
 
-fn left_alone(why: LeftAlone) -> Failure {
-    let message = format!(
-        "GitHub fails again and again, and is left alone for some seconds; the last time: {}",
-        why.last
-    );
-    Failure { retry_after: Some(why.wait), ..Failure::new(Kind::Unavailable, message) }
+fn left_alone(wait: Duration, last: &str) -> Failure {
+    let message =
+        format!("GitHub fails again and again, and is left alone for some seconds; the last time: {last}");
+    Failure { retry_after: Some(wait), ..Failure::new(Kind::Unavailable, message) }
 }

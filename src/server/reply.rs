@@ -78,7 +78,7 @@ impl From<broker::Error> for Refusal {
             Error::ShuttingDown => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, UNNAMED_WAIT)
             }
-            Error::Github(failure) => {
+            Error::Github(failure) | Error::Remembered(failure) => {
                 let wait = failure.retry_after.unwrap_or(UNNAMED_WAIT);
                 match failure.kind {
                     Kind::AppRejected => Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message),

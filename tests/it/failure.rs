@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ghtokend::fake_github::{Effect, Fault};
+use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 
-use crate::world::{Reply, World};
+use crate::world::{Reply, Setup, World, get};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -77,7 +77,7 @@ async fn after_five_failures_in_a_row_github_is_left_alone_and_asked_by_one_call
     let world = before(Effect::Html { status: 503 }, None).await;
     assert_eq!((world.get("/token").await.status, world.mints()), (503, 3));
     assert_eq!((world.get("/token?installation=2").await.status, world.mints()), (503, 5));
-    for target in ["/token", "/token?installation=2", "/token?installation=3"] {
+    for target in ["/token?installation=3", "/token?installation=4"] {
         let reply = world.get(target).await;
         assert_eq!((reply.code().as_str(), world.mints()), ("github_unavailable", 5), "{target}");
         assert!((1..=10).contains(&wait(&reply)), "{}", wait(&reply));
@@ -89,7 +89,7 @@ async fn after_five_failures_in_a_row_github_is_left_alone_and_asked_by_one_call
     }
     // The pause is over: one call finds out that nothing has changed, and the next pause is longer.
     world.advance(seconds(10));
-    let replies = [world.get("/token").await, world.get("/token?installation=2").await];
+    let replies = [world.get("/token").await, world.get("/token?installation=5").await];
     assert_eq!(world.mints(), 6);
     assert!(wait(&replies[1]) >= 10, "{}", wait(&replies[1]));
     // GitHub is well again: the first call says so, and everybody is served.
@@ -106,8 +106,8 @@ async fn a_warm_token_is_handed_out_while_github_is_left_alone() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.github.fault(Fault::new(Effect::Html { status: 503 }));
-    for _ in 0..10 {
-        world.get("/token?installation=2").await;
+    for id in 2..10 {
+        world.get(&format!("/token?installation={id}")).await;
         assert_eq!(world.token("/token").await, token);
     }
     assert_eq!(world.mints(), 1 + 5);
@@ -136,7 +136,7 @@ async fn a_limit_that_goes_on_is_asked_about_ever_more_rarely() {
     let world = before(status(403, &[("x-ratelimit-remaining", "0")]), None).await;
     for (mints, expected) in [(1, 60), (2, 120), (3, 240)] {
         world.get("/token").await;
-        let reply = world.get("/token").await;
+        let reply = world.get("/token?installation=2").await;
         assert_eq!((reply.code().as_str(), wait(&reply), world.mints()), ("rate_limited", expected, mints));
         world.advance(seconds(expected));
     }
@@ -157,7 +157,87 @@ async fn an_app_that_github_does_not_accept_is_tried_ever_more_rarely() {
     assert_eq!(world.get("/token").await.status, 200);
     // What was accepted since counts, not what was before.
     world.github.fault(Fault::new(status(401, &[])).on("POST", "/app/installations").times(1));
-    world.get("/token?installation=2").await;
+    world.get("/token?installation=3").await;
     world.advance(seconds(1));
-    assert_eq!(world.get("/token?installation=2").await.status, 200);
+    assert_eq!(world.get("/token?installation=3").await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_comes_while_one_call_finds_out_is_served_if_it_succeeds() {
+    let world = before(Effect::Html { status: 503 }, None).await;
+    world.get("/token").await;
+    world.get("/token?installation=2").await;
+    world.github.clear_faults();
+    world.advance(seconds(10));
+    let hold = world.github.hold("POST", "/app/installations");
+    let address = world.address;
+    let asking: Vec<_> = (1..=3)
+        .map(|id| tokio::spawn(async move { get(address, &format!("/token?installation={id}")).await }))
+        .collect();
+    hold.reached(1).await;
+    assert_eq!(world.mints(), 6, "one call at a time");
+    hold.release();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_for_its_key_ever_longer_and_a_minute_at_most() {
+    let world = before(status(422, &[]), None).await;
+    let mut attempts = Vec::new();
+    for second in 0..300_u64 {
+        let before = world.mints();
+        let reply = world.get("/token").await;
+        assert_eq!((reply.status, reply.code().as_str()), (422, "scope_not_granted"));
+        assert!(reply.message().contains("minting a token answered 422"), "{}", reply.message());
+        attempts.extend((before < world.mints()).then_some(second));
+        world.advance(seconds(1));
+    }
+    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 16, 32, 60, 60, 60, 60]) {
+        assert!((longest / 2..=longest).contains(pause), "{pauses:?}");
+    }
+    assert!(pauses.len() >= 8, "{pauses:?}");
+    // Another key has its own.
+    let before = world.mints();
+    assert_eq!(world.get("/token?installation=2").await.status, 422);
+    assert_eq!(world.mints(), before + 1);
+    // A success ends it.
+    world.github.clear_faults();
+    world.advance(seconds(60));
+    assert_eq!(world.get("/token").await.status, 200);
+}
+
+#[tokio::test]
+async fn all_who_ask_while_a_failure_is_remembered_hear_of_it_and_how_long() {
+    let world = before(Effect::Html { status: 503 }, None).await;
+    let first = world.get("/token").await;
+    for _ in 0..50 {
+        let reply = world.get("/token").await;
+        assert_eq!((reply.status, wait(&reply)), (503, 1));
+        assert_eq!(reply.json()["message"], first.json()["message"]);
+    }
+    assert_eq!(world.mints(), 3);
+}
+
+#[tokio::test]
+async fn callers_mint_no_more_than_the_budget_and_hear_when_there_is_more() {
+    let options = Options { world: GithubWorld::with_installations(10), ..Options::default() };
+    let environment = vec![("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "3".to_owned())];
+    let world = World::with(Setup { options, environment, ..Setup::default() }).await;
+    for id in 1..=3 {
+        assert_eq!(world.get(&format!("/token?installation={id}")).await.status, 200);
+        world.advance(seconds(10));
+    }
+    for id in 4..=5 {
+        let reply = world.get(&format!("/token?installation={id}")).await;
+        assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (429, "rate_limited", 30));
+        assert!(reply.message().contains("github.mints_per_minute"), "{}", reply.message());
+    }
+    assert_eq!(world.get("/token?installation=1").await.status, 200, "what is in hand costs nothing");
+    world.advance(seconds(30));
+    assert_eq!(world.get("/token?installation=4").await.status, 200);
+    assert_eq!(world.get("/token?installation=5").await.code(), "rate_limited");
+    assert_eq!(world.mints(), 4);
 }

@@ -160,9 +160,11 @@ async fn a_token_that_is_not_the_users_is_not_handed_out() {
     let expires_at = (world.clock.wall() + jiff::SignedDuration::from_hours(1)).to_string();
     let other = json!({"token": "v1.x", "expires_at": expires_at, "on_behalf_of": {"id": HUBOT}});
     world.github.fault(Fault::new(answered(201, &other)).on("POST", MINT_1).times(2));
+    world.advance(Duration::from_secs(1));
     for target in ["/token?user=2", "/token"] {
         assert_eq!(outcome(&world.get(target).await), refused(502, "bad_upstream_response"), "{target}");
     }
+    world.advance(Duration::from_secs(2));
     assert_eq!(world.get("/token?user=2").await.status, 200);
 }
 
@@ -279,6 +281,7 @@ async fn what_the_list_lacks_is_looked_for_once_more() {
     let new =
         Installation { permissions: permissions("contents:read"), ..Installation::new(77, "demo", "mona") };
     world.github.add_installation(new).unwrap();
+    world.advance(Duration::from_secs(1));
     let before = lists(&world);
     assert_eq!(world.get("/token?owner=Mona").await.json()["installation_id"], 77);
     assert_eq!(world.get("/token?owner=octocat").await.status, 200);
@@ -399,6 +402,8 @@ async fn a_404_that_the_list_does_not_confirm_drops_nothing() {
         assert_eq!(reply.header("ghtokend-token-state"), Some("stale"));
         assert_eq!(reply.json()["token"], token.as_str());
         world.github.clear_faults();
+        // Only then it is asked again.
+        world.advance(Duration::from_secs(2));
     }
     assert_ne!(world.token("/token").await, token);
 }

@@ -125,6 +125,7 @@ async fn where_github_gives_no_other_a_rejected_token_goes_on_as_stale() {
         (reply.header("ghtokend-token-state"), reply.json()["token"].as_str()),
         (Some("stale"), Some(&*token))
     );
+    world.advance(Duration::from_secs(1));
     assert_ne!(world.token("/token").await, token);
 }
 

@@ -304,6 +304,8 @@ async fn a_deleted_installation_loses_its_tokens_once_github_confirms_it() {
     assert_eq!(world.github.count("GET", "/app/installations/1"), 1);
     assert_eq!(world.get("/status").await.json()["tokens"], serde_json::json!([]));
     // With nothing in hand there is nothing to confirm.
+    assert_eq!((world.get("/token").await.status, world.mints()), (404, 2), "it is remembered for a second");
+    world.advance(Duration::from_secs(1));
     assert_eq!(world.get("/token").await.status, 404);
     assert_eq!((world.github.count("GET", "/app/installations/1"), world.mints()), (1, 3));
 }
@@ -426,6 +428,7 @@ async fn a_grant_wider_than_asked_is_not_handed_out() {
         let reply = world.get("/token?repo=acme/widgets&permissions=contents:read").await;
         assert_eq!((reply.status, reply.code().as_str()), (502, "bad_upstream_response"), "{wider}");
         assert!(reply.message().contains("which was not asked for"), "{}", reply.message());
+        world.advance(Duration::from_secs(1));
         assert_eq!(world.get("/token?repo=acme/widgets&permissions=contents:read").await.status, 200);
     }
 }
