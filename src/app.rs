@@ -151,7 +151,7 @@ impl App {
     }
 
     /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
-    /// the requests in hand may take `shutdown.grace` to end.
+    /// the requests in hand may take `shutdown.grace` to end, and the revocation of the tokens as long again.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
         let Self { broker, server, reloader, shutdown, sweep } = self;
         broker.probe();
@@ -177,6 +177,9 @@ impl App {
         }
         // A mint whose callers have gone is not worth waiting for longer than its callers would be.
         let _ = tokio::time::timeout(LAST_MINTS, broker.drained()).await;
+        if shutdown.revoke {
+            let _ = tokio::time::timeout(shutdown.grace, broker.give_back_all()).await;
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -270,6 +271,30 @@ impl Broker {
         revoked.map_err(|failure| noted("revoking a token", failure))
     }
 
+    /// Has GitHub end the lives of all tokens in hand, because the daemon is about to end.
+    pub async fn give_back_all(&self) {
+        let slots = self.0.tokens.slots();
+        let tokens = slots.iter().flat_map(|(_, slot)| slot.entries()).map(|entry| &entry.token.secret);
+        let (mut revoked, mut failed) = (0, 0);
+        let mut count = |outcome: Option<Result<Result<(), Failure>, _>>| match outcome {
+            Some(Ok(Ok(()))) => revoked += 1,
+            Some(_) => failed += 1,
+            None => {}
+        };
+        let mut revoking: JoinSet<Result<(), Failure>> = JoinSet::new();
+        for token in tokens.cloned() {
+            if revoking.len() >= REVOKED_AT_ONCE {
+                count(revoking.join_next().await);
+            }
+            let github = Arc::clone(&self.0.github);
+            revoking.spawn(async move { github.revoke(&token).await });
+        }
+        while !revoking.is_empty() {
+            count(revoking.join_next().await);
+        }
+        tracing::info!(revoked, failed, "the tokens in hand were given back");
+    }
+
     /// How many tokens are in hand.
     pub fn entry_count(&self) -> u64 {
         self.0.tokens.len()
@@ -395,6 +420,9 @@ impl Broker {
         Moment { now: self.0.clock.boot(), windows: self.0.windows, settle: self.0.settle }
     }
 }
+
+/// GitHub takes a hundred calls at once, and others may be under way.
+const REVOKED_AT_ONCE: usize = 20;
 
 /// A failure that a caller meets, put on record.
 fn noted(what: &'static str, failure: Failure) -> Error {

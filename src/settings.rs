@@ -190,6 +190,8 @@ pub struct Shutdown {
     pub delay: Duration,
     /// How long requests in hand may still take after that; 10 s by default.
     pub grace: Duration,
+    /// Whether the tokens in hand are then revoked at GitHub, for at most `grace` more; false by default.
+    pub revoke: bool,
 }
 
 /// What to write to stderr.

@@ -28,6 +28,7 @@ fn file(settings: &Settings) -> File {
     file.section("shutdown");
     file.key("delay", duration(settings.shutdown.delay));
     file.key("grace", duration(settings.shutdown.grace));
+    file.key("revoke", settings.shutdown.revoke);
     file.section("runtime");
     file.key("workers", settings.workers);
     file.section("log");

@@ -9,10 +9,6 @@ pub(super) fn refuse(values: &Values) -> Result<(), Error> {
     if secret.non_empty()?.is_some() {
         return Err(secret.error("webhooks are not served by this version: leave it empty"));
     }
-    let revoke = values.get("shutdown.revoke");
-    if revoke.flag()? {
-        return Err(revoke.error("tokens are not revoked at exit by this version: leave it false"));
-    }
     let callers = values.get("callers");
     if callers.has_items() {
         return Err(callers.error(

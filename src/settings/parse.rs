@@ -27,6 +27,7 @@ pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Set
         shutdown: Shutdown {
             delay: values.get("shutdown.delay").duration()?,
             grace: values.get("shutdown.grace").duration()?,
+            revoke: values.get("shutdown.revoke").flag()?,
         },
         workers: values.get("runtime.workers").number(0..=MOST_WORKERS)? as usize,
         log: log(values)?,

@@ -147,7 +147,6 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("prefetch from the environment", "", &[("GHTOKEND_PREFETCH__OWNER", "acme")], "GHTOKEND_PREFETCH__OWNER: [[prefetch]] tables are only in the file"),
     // What this version does not do.
     ("webhooks", "[webhook]\nsecret_file = '/run/MARKER'\n", &[], "g.toml:2:15: webhook.secret_file: webhooks are not served by this version: leave it empty"),
-    ("revoking", "", &[("GHTOKEND_SHUTDOWN__REVOKE", "true")], "GHTOKEND_SHUTDOWN__REVOKE: tokens are not revoked at exit by this version: leave it false"),
     ("callers", "[log]\nlevel = 'info'\n\n[[callers]]\nname = 'MARKER'\nuid = 1000\nallow = [{ owner = 'acme' }]\n", &[], "g.toml:4:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers with one bracket", "[callers]\nname = 'MARKER'\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers inline", "callers = [{ name = 'MARKER' }]\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
@@ -236,6 +235,7 @@ max_bytes = "64MiB"
 [shutdown]
 delay = "0s"
 grace = "10s"
+revoke = false
 
 [runtime]
 workers = 0

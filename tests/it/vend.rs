@@ -546,3 +546,34 @@ async fn two_apps(github: GithubWorld) -> World {
     let options = Options { world: github, ..Options::default() };
     World::with(Setup { options, environment, without_default_installation: true, ..Setup::default() }).await
 }
+
+#[tokio::test]
+async fn tokens_are_given_back_at_the_end_if_that_is_configured() {
+    for (revoke, revoked) in [("true", 30), ("false", 0)] {
+        let options = Options { world: GithubWorld::with_installations(30), ..Options::default() };
+        let environment = vec![("GHTOKEND_SHUTDOWN__REVOKE", revoke.to_owned())];
+        let mut world = World::with(Setup { options, environment, ..Setup::default() }).await;
+        let mut tokens = Vec::new();
+        for id in 1..=30 {
+            tokens.push(world.token(&format!("/token?installation={id}")).await);
+        }
+        world.stopped().await;
+        assert_eq!(world.github.count("DELETE", "/installation/token"), revoked);
+        for token in &tokens {
+            assert_eq!(world.is_accepted(token).await, revoke == "false");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_github_that_does_not_answer_does_not_keep_the_daemon_from_ending() {
+    let environment = vec![
+        ("GHTOKEND_SHUTDOWN__REVOKE", "true".to_owned()),
+        ("GHTOKEND_SHUTDOWN__GRACE", "100ms".to_owned()),
+    ];
+    let mut world = World::with(Setup { environment, ..Setup::default() }).await;
+    world.token("/token").await;
+    let _hold = world.github.hold("DELETE", "/installation/token");
+    world.stopped().await;
+    assert_eq!(world.github.count("DELETE", "/installation/token"), 1);
+}
