@@ -213,7 +213,7 @@ impl Broker {
         let Some((key, entry)) = held.next() else { return Rejection::Unknown };
         let settle = entry.life.settles_after(self.0.settle);
         let mut obeyed = self.0.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejection = obeyed.judge(&key, entry.life.age(at.now), settle, at.now);
+        let rejection = obeyed.judge(&key, entry.life.known_for(at.now), settle, at.now);
         if rejection == Rejection::Evicted {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller rejected a token");
             self.0.tokens.reject((*key).clone(), hash, &at);

@@ -63,6 +63,8 @@ where
         let call = start();
         let (land, landing) = watch::channel(None);
         under_way.insert(key.clone(), landing.clone());
+        // Let go first: a runtime that is about to end drops what is spawned at once, and that takes the lock.
+        drop(under_way);
         let ended = Ended { key: key.clone(), under_way: Arc::clone(&self.under_way) };
         self.tasks.spawn(async move {
             let outcome = call.await;

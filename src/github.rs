@@ -21,7 +21,7 @@ mod upstream;
 use std::pin::Pin;
 
 pub use client::{BuildError, Reach};
-pub use failure::{Failure, Kind};
+pub use failure::{Asked, Failure, Kind};
 pub use upstream::Upstream;
 
 use crate::model::{

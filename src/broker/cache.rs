@@ -208,7 +208,12 @@ mod tests {
             on_behalf_of: None,
             json: bytes::Bytes::new().into(),
         };
-        let life = Life::of(&Minted { token: token.clone(), sent: BootTime::new(Duration::ZERO), lifetime });
+        let life = Life::of(&Minted {
+            token: token.clone(),
+            sent: BootTime::new(Duration::ZERO),
+            landed: BootTime::new(Duration::ZERO),
+            lifetime,
+        });
         let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };
         Arc::new(Entry { token, account: None, life, bodies, hash: TokenHash::new([0; 32]), rejected: false })
     }

@@ -53,11 +53,11 @@ impl Error {
     /// The same, naming the app where the app is what is wrong: there may be several.
     pub(super) fn about(self, app: &AppName) -> Self {
         match self {
-            Self::Github(failure) if failure.kind == Kind::AppRejected => {
+            Self::Github(failure) if matches!(failure.kind, Kind::AppRejected | Kind::Forbidden) => {
                 let message = format!("app {app}: {}", failure.message);
                 Self::Github(Failure { message, ..failure })
             }
-            Self::Remembered(failure) if failure.kind == Kind::AppRejected => {
+            Self::Remembered(failure) if matches!(failure.kind, Kind::AppRejected | Kind::Forbidden) => {
                 let message = format!("app {app}: {}", failure.message);
                 Self::Remembered(Failure { message, ..failure })
             }

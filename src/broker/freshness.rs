@@ -9,6 +9,7 @@ use crate::model::Minted;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     began: BootTime,
+    landed: BootTime,
     lifetime: Duration,
     deadline: BootTime,
 }
@@ -17,7 +18,7 @@ impl Life {
     /// The life of a token that was asked for at `minted.sent`: it may have begun then, but not before.
     pub fn of(minted: &Minted) -> Self {
         let deadline = minted.sent.plus(minted.lifetime.saturating_sub(DATE_GRAIN));
-        Self { began: minted.sent, lifetime: minted.lifetime, deadline }
+        Self { began: minted.sent, landed: minted.landed, lifetime: minted.lifetime, deadline }
     }
 
     /// How long it was when it began.
@@ -28,6 +29,11 @@ impl Life {
     /// How old it is, at most.
     pub fn age(&self, now: BootTime) -> Duration {
         now.since(self.began)
+    }
+
+    /// How long it has been in hand: the call that brought it may have taken several tries.
+    pub fn known_for(&self, now: BootTime) -> Duration {
+        now.since(self.landed)
     }
 
     /// The age at which GitHub's replicas can be taken to know it: `settle`, at most a twelfth of its lifetime.
@@ -128,7 +134,7 @@ mod tests {
 
     fn life(lifetime: u64) -> Life {
         let lifetime = Duration::from_secs(lifetime);
-        Life { began: at(1000), lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
+        Life { began: at(1000), landed: at(1000), lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Broker {
             Err(failure) => {
                 let installation = key.installation.get();
                 tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
-                self.renewals().failed(&key, &failure, now);
+                self.renewals().failed(&key, &failure, cause, now);
                 self.note_refusal(&key.app, failure.kind, &failure.message);
                 self.drop_if_gone(&key, &failure).await;
                 Err(Error::Github(failure))

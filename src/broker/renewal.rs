@@ -67,13 +67,19 @@ impl<K: Hash + Eq, W> Pauses<K, W> {
         if self.0.len() >= MOST_REMEMBERED {
             // So many keys fail only for a caller that makes them up.
             self.0.retain(|_, pause| !pause.until.since(now).is_zero());
-        }
-        if self.0.len() >= MOST_REMEMBERED {
-            self.0.clear();
+            if self.0.len() >= MOST_REMEMBERED {
+                return;
+            }
         }
         let failures = self.0.get(&key).map_or(0, |pause| pause.failures).saturating_add(1);
         let wait = pause_after(failures, fraction(&(&key, now, failures)));
         let wait = wait.max(named.unwrap_or_default().min(LONGEST_NAMED_WAIT));
+        self.0.insert(key, Pause { failures, until: now.plus(wait), why });
+    }
+
+    /// Nobody was asked, and nobody will be for so long: this is why.
+    pub(super) fn put_off(&mut self, key: K, why: W, wait: Duration, now: BootTime) {
+        let failures = self.0.get(&key).map_or(0, |pause| pause.failures);
         self.0.insert(key, Pause { failures, until: now.plus(wait), why });
     }
 

@@ -39,7 +39,7 @@ impl Moment {
 
     /// How long until `entry` is known to GitHub's replicas.
     fn unsettled_for(&self, entry: &Entry) -> Duration {
-        entry.life.settles_after(self.settle).saturating_sub(entry.life.age(self.now))
+        entry.life.settles_after(self.settle).saturating_sub(entry.life.known_for(self.now))
     }
 
     fn serves(&self, entry: &Entry) -> bool {
@@ -193,7 +193,7 @@ pub(super) mod tests {
             json: bytes::Bytes::new().into(),
         };
         let (sent, lifetime) = (BootTime::new(Duration::from_secs(sent)), Duration::from_secs(lifetime));
-        let life = Life::of(&Minted { token: token.clone(), sent, lifetime });
+        let life = Life::of(&Minted { token: token.clone(), sent, landed: sent, lifetime });
         let bodies = Bodies { json: Bytes::new(), text: Bytes::new() };
         Arc::new(Entry {
             token,

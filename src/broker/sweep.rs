@@ -17,7 +17,7 @@ use super::request::{Age, TokenRequest};
 use super::slot::{Moment, Slot};
 use super::{Broker, Error};
 use crate::clock::BootTime;
-use crate::github::{Failure, Kind};
+use crate::github::{Asked, Failure, Kind};
 use crate::model::{AppName, TokenKey};
 
 /// What the background remembers.
@@ -69,9 +69,18 @@ impl Renewals {
         renewal::longest_min_ttl(self.lifetime)
     }
 
-    /// A mint for `key` failed, whoever wanted it.
-    pub(super) fn failed(&mut self, key: &TokenKey, failure: &Failure, now: BootTime) {
-        self.pauses.failed(key.clone(), failure.clone(), failure.retry_after, now);
+    /// A mint for `key` failed.
+    pub(super) fn failed(&mut self, key: &TokenKey, failure: &Failure, cause: Cause, now: BootTime) {
+        match (failure.asked, cause) {
+            (Asked::Github, _) => self.pauses.failed(key.clone(), failure.clone(), failure.retry_after, now),
+            // The sweep is not to come again in vain.
+            (Asked::Nobody, Cause::Background) => {
+                let wait = failure.retry_after.unwrap_or_default();
+                self.pauses.put_off(key.clone(), failure.clone(), wait, now);
+            }
+            // Callers hear the same again without being remembered.
+            (Asked::Nobody, Cause::Caller) => {}
+        }
         if failure.kind == Kind::RateLimited
             && let Some(pace) = self.paces.get_mut(&key.app)
         {

@@ -47,8 +47,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let sources = args.configuration.sources(flags.into_iter().flatten().collect());
     let settings = Settings::load(&sources).map_err(Failure::configuration)?;
     start_log(&settings)?;
-    runtime(settings.workers)?.block_on(serve(&settings, &sources))?;
-    Ok(ExitCode::SUCCESS)
+    let runtime = runtime(settings.workers)?;
+    let served = runtime.block_on(serve(&settings, &sources));
+    // A name server or a volume that hangs shall not keep the process.
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(settings: &Settings, sources: &Sources) -> Result<(), Failure> {

@@ -15,6 +15,17 @@ pub struct Failure {
     pub message: String,
     /// How long GitHub asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// Whether GitHub was asked at all.
+    pub asked: Asked,
+}
+
+/// Who was asked for what failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// GitHub, or the way to it.
+    Github,
+    /// Nobody: GitHub is left alone for a while, and this is how it failed before.
+    Nobody,
 }
 
 /// The classes of failure. Each stands for something else that a caller, or the broker, does next.
@@ -22,6 +33,8 @@ pub struct Failure {
 pub enum Kind {
     /// GitHub accepts neither the key, nor the app's id, nor the clock; or it has blocked the app.
     AppRejected,
+    /// It accepts the app, and yet refuses this: by an IP allow list, or because the app is blocked there.
+    Forbidden,
     /// An owner of the account has suspended the installation.
     Suspended,
     /// GitHub knows no such thing, or not for this app.
@@ -51,6 +64,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AppRejected => "app_rejected",
+            Self::Forbidden => "forbidden",
             Self::Suspended => "suspended",
             Self::NotFound => "not_found",
             Self::Moved => "moved",
@@ -71,7 +85,12 @@ impl Kind {
     pub const fn leaves_open(self) -> bool {
         matches!(
             self,
-            Self::AppRejected | Self::RateLimited | Self::BadAnswer | Self::Unavailable | Self::TimedOut
+            Self::AppRejected
+                | Self::Forbidden
+                | Self::RateLimited
+                | Self::BadAnswer
+                | Self::Unavailable
+                | Self::TimedOut
         )
     }
 }
@@ -79,7 +98,7 @@ impl Kind {
 impl Failure {
     /// A failure with nothing but its class and sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self { kind, message: message.into(), retry_after: None, asked: Asked::Github }
     }
 
     /// An answer that came but is not trusted: `what` says why.
@@ -101,10 +120,8 @@ pub(crate) fn classify(answer: &Answer) -> Failure {
 pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
     let said = answer.message();
     let advice = match kind {
-        Kind::AppRejected if answer.status == 401 => {
-            "check app.id, the private key and the machine's clock with `ghtokend check`"
-        }
-        Kind::AppRejected => {
+        Kind::AppRejected => "check app.id, the private key and the machine's clock with `ghtokend check`",
+        Kind::Forbidden => {
             "GitHub refuses the app from here: see what it says, and ask an owner of the account"
         }
         Kind::Suspended => "an owner of the account must unsuspend the app in its settings",
@@ -128,7 +145,7 @@ pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
         Kind::Unavailable => answer.named_wait(),
         _ => None,
     };
-    Failure { kind, message, retry_after }
+    Failure { retry_after, ..Failure::new(kind, message) }
 }
 
 /// Whether a 401 is about the key: GitHub says this of signatures by a key that it does not know for the app, and other
@@ -146,7 +163,7 @@ fn kind_of(answer: &Answer, said: &str) -> Kind {
             Kind::RateLimited
         }
         429 => Kind::RateLimited,
-        403 => Kind::AppRejected,
+        403 => Kind::Forbidden,
         404 => Kind::NotFound,
         301 | 302 | 307 | 308 => Kind::Moved,
         422 => Kind::ScopeRefused,
@@ -207,7 +224,7 @@ mod tests {
             (403, suspended, Kind::Suspended),
             (403, "You have exceeded a secondary rate limit.", Kind::RateLimited),
             (403, "Maximum number of login attempts exceeded", Kind::RateLimited),
-            (403, "the `acme` organization has an IP allow list enabled", Kind::AppRejected),
+            (403, "the `acme` organization has an IP allow list enabled", Kind::Forbidden),
             (404, "Not Found", Kind::NotFound),
             (301, "Moved Permanently", Kind::Moved),
             (400, "Problems parsing JSON", Kind::BadAnswer),

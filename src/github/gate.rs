@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::failure::{Failure, Kind};
+use super::failure::{Asked, Failure, Kind};
 use crate::clock::BootTime;
 use crate::model::AppName;
 
@@ -28,15 +28,28 @@ impl Gates {
     pub(crate) fn enter(&self, app: &AppName, now: BootTime) -> Result<(), Failure> {
         match self.lock().get(app) {
             Some(gate) if now < gate.until => {
-                Err(Failure { retry_after: Some(gate.until.since(now)), ..gate.failure.clone() })
+                let left = gate.until.since(now);
+                Err(Failure { retry_after: Some(left), asked: Asked::Nobody, ..gate.failure.clone() })
             }
             _ => Ok(()),
         }
     }
 
-    /// GitHub answered `app` with nothing that would close its gate.
-    pub(crate) fn open(&self, app: &AppName) {
-        self.lock().remove(app);
+    /// GitHub answered `app` with nothing that would close its gate, to a call that set out at `entered`. One that set out
+    /// before the gate was closed says nothing of what came after.
+    pub(crate) fn open(&self, app: &AppName, entered: BootTime) {
+        let mut gates = self.lock();
+        if gates.get(app).is_some_and(|gate| gate.until <= entered) {
+            gates.remove(app);
+        }
+    }
+
+    /// The app has other keys: that it was not accepted before says nothing of them.
+    pub(crate) fn forget_refusal(&self, app: &AppName) {
+        let mut gates = self.lock();
+        if gates.get(app).is_some_and(|gate| gate.failure.kind == Kind::AppRejected) {
+            gates.remove(app);
+        }
     }
 
     /// GitHub answered `app` with `failure` at `now`, and may have `named` how long to wait. If not, a limit counts for a
@@ -53,8 +66,13 @@ impl Gates {
             Kind::RateLimited => (UNNAMED, LONGEST),
             _ => (NOT_ACCEPTED, UNNAMED),
         };
+        let named = named.filter(|wait| !wait.is_zero());
         let wait = named.unwrap_or(first.saturating_mul(2_u32.saturating_pow(times))).min(longest);
-        gates.insert(app.clone(), Gate { failure, until: now.plus(wait), times });
+        let until = now.plus(wait);
+        // Of two calls that were under way together, the later end holds.
+        if gates.get(app).is_none_or(|gate| gate.until < until) {
+            gates.insert(app.clone(), Gate { failure, until, times });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AppName, Gate>> {
@@ -110,7 +128,9 @@ mod tests {
             assert_eq!(closed(&gates, now), Some(expected));
             now += expected;
         }
-        gates.open(&AppName::default());
+        gates.open(&AppName::default(), at(now - 1));
+        assert_eq!(closed(&gates, now - 1), Some(1), "who set out before says nothing of it");
+        gates.open(&AppName::default(), at(now));
         close(&gates, Kind::RateLimited, None, now);
         assert_eq!(closed(&gates, now), Some(60));
     }
@@ -124,5 +144,23 @@ mod tests {
             assert_eq!(closed(&gates, now), Some(expected));
             now += expected;
         }
+    }
+
+    #[test]
+    fn of_two_answers_the_later_end_holds() {
+        let gates = Gates::default();
+        close(&gates, Kind::RateLimited, Some(600), 0);
+        close(&gates, Kind::AppRejected, None, 1);
+        close(&gates, Kind::RateLimited, Some(5), 1);
+        assert_eq!(closed(&gates, 1), Some(599));
+        gates.forget_refusal(&AppName::default());
+        assert_eq!(closed(&gates, 1), Some(599), "another key is no more calls");
+    }
+
+    #[test]
+    fn a_wait_of_nothing_is_no_name() {
+        let gates = Gates::default();
+        close(&gates, Kind::RateLimited, Some(0), 0);
+        assert_eq!(closed(&gates, 0), Some(60));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind, as_kind, classify};
+use super::failure::{Asked, Failure, Kind, as_kind, classify};
 use super::minted;
 use super::request::{Request, on_origin_of};
 use super::{InstallationPage, Page};
@@ -219,18 +219,21 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
 
 /// The failure of an identity call: whatever else may be done about it, the same call cannot be made again.
 pub(crate) fn with_spent_nonce(failure: &Failure) -> Failure {
+    if failure.asked == Asked::Nobody {
+        return failure.clone();
+    }
     // None of GitHub's words are quoted: they may quote the nonce, and their advice is to try again.
     let what = match failure.kind {
         Kind::NotFound | Kind::ScopeRefused => "says that the nonce is unknown, used or expired",
         Kind::RateLimited => "limits the app",
-        Kind::AppRejected => "does not accept the app (see `ghtokend check`)",
+        Kind::AppRejected | Kind::Forbidden => "does not accept the app (see `ghtokend check`)",
         Kind::TimedOut => "did not answer in time",
         Kind::Unavailable => "is not there, or broke off",
         _ => "gave an answer that is not trusted",
     };
     let message =
         format!("GitHub {what}; the nonce may be spent: send the user to GitHub again for a new one");
-    Failure::new(failure.kind, message)
+    Failure { retry_after: failure.retry_after, ..Failure::new(failure.kind, message) }
 }
 
 fn read_user(answer: &Answer, member: &str, json: &RawValue) -> Result<User, Failure> {

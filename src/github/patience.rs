@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::breaker::{Breaker, Closed, Pass};
-use super::failure::{Failure, Kind, classify};
+use super::failure::{Asked, Failure, Kind, classify};
 use super::gate::Gates;
 use super::retry::{self, Budget};
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ impl Patience {
 
     /// Something about `app` has changed: what GitHub thought of it before counts no longer.
     pub(crate) fn forget(&self, app: &AppName) {
-        self.gates.open(app);
+        self.gates.forget_refusal(app);
     }
 
     /// What `call` brings as `app`, made up to three times if it fails in passing.
@@ -59,7 +59,8 @@ impl Patience {
     where
         F: Future<Output = Result<Answer, Failure>>,
     {
-        self.gates.enter(app, self.clock.boot())?;
+        let entered = self.clock.boot();
+        self.gates.enter(app, entered)?;
         let answer = self.ungated(call).await;
         if let Ok(answer) = &answer {
             let failure = classify(answer);
@@ -69,7 +70,7 @@ impl Patience {
                     self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
                 }
                 (500.., _) => {}
-                _ => self.gates.open(app),
+                _ => self.gates.open(app, entered),
             }
         }
         answer
@@ -124,5 +125,5 @@ fn may_pass(answer: &Result<Answer, Failure>) -> bool {
 fn left_alone(wait: Duration, last: &str) -> Failure {
     let message =
         format!("GitHub fails again and again, and is left alone for some seconds; the last time: {last}");
-    Failure { retry_after: Some(wait), ..Failure::new(Kind::Unavailable, message) }
+    Failure { retry_after: Some(wait), asked: Asked::Nobody, ..Failure::new(Kind::Unavailable, message) }
 }

@@ -40,6 +40,8 @@ impl Remembrance {
         match self.failed {
             Some(failed) if now.since(failed) < LEFT_ALONE => Use::AsItIs,
             // Whoever comes now would wait for a GitHub that is known to be silent.
+            Some(failed) if now.since(failed) < KEPT_FOR => Use::AndAskBehind,
+            Some(_) if age >= KEPT_FOR => Use::IfNoAnswer,
             Some(_) => Use::AndAskBehind,
             None if age < ASKED_AHEAD => Use::AsItIs,
             None if age < KEPT_FOR => Use::AndAskBehind,

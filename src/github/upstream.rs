@@ -84,7 +84,7 @@ impl Upstream {
         let (token, expires) = read(&answer)?;
         let now = answer.date.unwrap_or_else(|| self.client.github_clock().now());
         let lifetime = minted::lifetime(&answer, expires, now)?;
-        Ok(Minted { token, sent, lifetime })
+        Ok(Minted { token, sent, landed: self.clock.boot(), lifetime })
     }
 
     async fn look_up(&self, app: &AppName, selector: &Selector) -> Result<Installation, Failure> {

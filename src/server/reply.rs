@@ -81,7 +81,9 @@ impl From<broker::Error> for Refusal {
             Error::Github(failure) | Error::Remembered(failure) => {
                 let wait = failure.retry_after.unwrap_or(UNNAMED_WAIT);
                 match failure.kind {
-                    Kind::AppRejected => Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message),
+                    Kind::AppRejected | Kind::Forbidden => {
+                        Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message)
+                    }
                     // What a look-up met was explained by the directory.
                     Kind::BadAnswer | Kind::Moved => Self {
                         retryable: true,

@@ -241,3 +241,55 @@ async fn callers_mint_no_more_than_the_budget_and_hear_when_there_is_more() {
     assert_eq!(world.get("/token?installation=5").await.code(), "rate_limited");
     assert_eq!(world.mints(), 4);
 }
+
+/// A mint for installation 2 is under way when a limit of ten minutes is named to one for installation 1.
+async fn limited_meanwhile(late: Option<Effect>) -> (World, u16) {
+    let world = World::start().await;
+    let (one, two) = ("/app/installations/1/access_tokens", "/app/installations/2/access_tokens");
+    if let Some(late) = late {
+        world.github.fault(Fault::new(late).on("POST", two).times(1));
+    }
+    let hold = world.github.hold("POST", two);
+    let address = world.address;
+    let under_way = tokio::spawn(async move { get(address, "/token?installation=2").await.status });
+    hold.reached(1).await;
+    world.github.fault(Fault::new(status(429, &[("retry-after", "600")])).on("POST", one).times(1));
+    assert_eq!(world.get("/token?installation=1").await.status, 429);
+    hold.release();
+    let late = under_way.await.unwrap();
+    (world, late)
+}
+
+#[tokio::test]
+async fn what_was_under_way_makes_a_limit_no_shorter() {
+    for (effect, expected) in [(None, 200), (Some(status(401, &[])), 502), (Some(status(422, &[])), 422)] {
+        let (world, late) = limited_meanwhile(effect).await;
+        assert_eq!(late, expected);
+        world.advance(seconds(2));
+        assert_eq!(world.get("/token?installation=3").await.status, 429, "{expected}");
+        assert_eq!(world.mints(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_of_nothing_that_github_names_is_a_minute() {
+    let world = before(status(429, &[("retry-after", "0")]), None).await;
+    for id in 1..=20 {
+        assert_eq!(world.get(&format!("/token?installation={id}")).await.status, 429);
+    }
+    assert_eq!(world.mints(), 1);
+}
+
+#[tokio::test]
+async fn what_was_not_asked_is_not_held_against_its_key() {
+    let world = before(Effect::Html { status: 503 }, None).await;
+    world.get("/token").await;
+    world.get("/token?installation=2").await;
+    // GitHub is left alone; installation 3 was never asked about, however often it is wanted.
+    for _ in 0..50 {
+        assert_eq!(world.get("/token?installation=3").await.status, 503);
+    }
+    world.github.clear_faults();
+    world.advance(seconds(wait(&world.get("/token?installation=3").await)));
+    assert_eq!(world.get("/token?installation=3").await.status, 200);
+}

@@ -235,3 +235,27 @@ async fn a_refused_look_up_makes_a_pod_unready_and_a_mint_makes_it_ready_again()
     world.token("/token").await;
     assert_eq!(get(world.address, "/readyz").await.status, 200);
 }
+
+#[tokio::test]
+async fn one_installation_that_github_forbids_makes_no_pod_unready() {
+    let world = World::start().await;
+    until(|| async { world.get("/readyz").await.status == 200 }).await;
+    let forbidden = Effect::Status { status: 403, body: "{\"message\":\"no\"}".into(), headers: [].into() };
+    world.github.fault(Fault::new(forbidden).on("POST", "/app/installations/2"));
+    assert_eq!(world.get("/token?installation=2").await.code(), "app_rejected");
+    assert_eq!(world.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_was_once_looked_up_in_vain_grows_too_old_all_the_same() {
+    let world = World::start().await;
+    world.token("/token?owner=acme").await;
+    world.advance(Duration::from_secs(575));
+    world.github.fault(down());
+    world.token("/token?owner=acme").await;
+    until(|| async { world.is_idle() }).await;
+    world.github.clear_faults();
+    world.github.rename_account("acme", "acme-inc");
+    world.advance(minutes(24 * 60));
+    assert_eq!(world.get("/token?owner=acme").await.code(), "unknown_installation");
+}

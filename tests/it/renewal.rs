@@ -568,3 +568,24 @@ async fn a_renewal_keeps_what_is_known_of_the_account_and_gives_an_hour_more() {
     let later = expiry(&second).duration_since(expiry(&first)).as_secs();
     assert!((49 * 60..=51 * 60).contains(&later), "{later}");
 }
+
+#[tokio::test]
+async fn a_renewed_token_settles_from_when_it_came_and_not_from_the_first_try() {
+    let replication = Replication { lag_ms: 4000, status: Unreplicated::Unauthorized };
+    let options = Options { replication, ..Options::default() };
+    let world = World::with(Setup { options, ..Setup::default() }).await;
+    let old = world.token("/token").await;
+    world.advance(minutes(50));
+    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", MINT).times(1));
+    let hold = world.github.hold("POST", MINT);
+    assert_eq!(world.token("/token").await, old);
+    hold.reached(1).await;
+    // The first try takes its time, and fails.
+    world.advance(Duration::from_secs(8));
+    hold.release();
+    world.minted(3).await;
+    assert_eq!(world.token("/token").await, old);
+    world.advance(Duration::from_secs(5));
+    let new = world.token("/token").await;
+    assert!(new != old && world.is_accepted(&new).await);
+}
