@@ -21,7 +21,26 @@ pub(crate) struct Breaker {
 #[derive(Default)]
 struct State {
     failures: u32,
+    culprit: Culprit,
     open: Option<Open>,
+}
+
+/// What has failed in a row. GitHub may always fail one installation and be well otherwise: that one is left alone by
+/// what is remembered of it, and keeps no other from its tokens.
+#[derive(Default, PartialEq, Eq)]
+enum Culprit {
+    #[default]
+    Nobody,
+    One(String),
+    Github,
+}
+
+/// How a call failed.
+pub(crate) struct Fault {
+    /// In words.
+    pub how: String,
+    /// What was asked for, if it may be the reason: GitHub answered, and is left to be well otherwise.
+    pub target: Option<String>,
 }
 
 /// Nobody is let through, but for one call after each pause.
@@ -86,21 +105,27 @@ impl Pass<'_> {
     }
 
     /// GitHub failed at `now`, in this way.
-    pub(crate) fn failed(self, now: BootTime, how: String) {
+    pub(crate) fn failed(self, now: BootTime, fault: Fault) {
         let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
         let failures = state.failures;
+        state.culprit = match (std::mem::take(&mut state.culprit), fault.target) {
+            (Culprit::Nobody, Some(target)) => Culprit::One(target),
+            (Culprit::One(known), Some(target)) if known == target => Culprit::One(known),
+            _ => Culprit::Github,
+        };
+        let is_down = failures >= IN_A_ROW && state.culprit == Culprit::Github;
         match &mut state.open {
             // What set out before the breaker opened tells nothing new.
             Some(open) if self.probes == Probe::UnderWay => {
                 open.until = pause(&mut open.pauses, now);
-                open.last = how;
+                open.last = fault.how;
             }
-            None if failures >= IN_A_ROW => {
+            None if is_down => {
                 let mut pauses = PAUSES.build();
                 let until = pause(&mut pauses, now);
                 tracing::warn!(failures, "GitHub fails again and again: leaving it alone for some seconds");
-                state.open = Some(Open { until, probe: Probe::None, last: how, pauses });
+                state.open = Some(Open { until, probe: Probe::None, last: fault.how, pauses });
             }
             _ => {}
         }
@@ -140,9 +165,26 @@ mod tests {
         BootTime::new(Duration::from_secs(seconds))
     }
 
+    fn fault(how: &str) -> Fault {
+        Fault { how: how.to_owned(), target: None }
+    }
+
+    #[test]
+    fn one_target_that_always_fails_is_not_github() {
+        let breaker = Breaker::default();
+        let fail = |target: &str| {
+            let fault = Fault { how: "500".into(), target: Some(target.to_owned()) };
+            breaker.enter(at(0)).unwrap_or_else(|_| panic!("not let through")).failed(at(0), fault);
+        };
+        (0..100).for_each(|_| fail("/1"));
+        assert_eq!(wait(&breaker, at(0)), None);
+        fail("/2");
+        assert!(wait(&breaker, at(0)).is_some());
+    }
+
     fn broken(breaker: &Breaker, times: u32, now: BootTime) {
         for _ in 0..times {
-            breaker.enter(now).unwrap_or_else(|_| panic!("not let through")).failed(now, "why".into());
+            breaker.enter(now).unwrap_or_else(|_| panic!("not let through")).failed(now, fault("why"));
         }
     }
 
@@ -172,7 +214,7 @@ mod tests {
         let probe = breaker.enter(at(10)).unwrap_or_else(|_| panic!("the pause is over"));
         let told = breaker.probes();
         assert_eq!((wait(&breaker, at(10)), told.has_changed().unwrap()), (Some(Duration::MAX), false));
-        probe.failed(at(10), "again".into());
+        probe.failed(at(10), fault("again"));
         let last = "again".to_owned();
         assert!(
             matches!(breaker.enter(at(10)).err(), Some(Closed::For { last: found, .. }) if found == last)
@@ -207,7 +249,7 @@ mod tests {
         let late: Vec<_> = (0..3).filter_map(|_| breaker.enter(at(0)).ok()).collect();
         broken(&breaker, 5, at(0));
         let pause = wait(&breaker, at(4));
-        late.into_iter().for_each(|pass| pass.failed(at(4), "late".into()));
+        late.into_iter().for_each(|pass| pass.failed(at(4), fault("late")));
         assert_eq!(wait(&breaker, at(4)), pause);
     }
 }

@@ -113,7 +113,7 @@ impl Client {
 
     /// The answer to `request`, which is sent again where that is worth it.
     pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        self.patience.with(app, || self.signed(app, &request)).await
+        self.patience.with(app, &request, || self.signed(app, &request)).await
     }
 
     /// The answer to `request`, which is sent at most once, whatever comes of it.
@@ -125,12 +125,12 @@ impl Client {
             self.heard(ring, &signed, &answer);
             Ok(answer)
         };
-        self.patience.once(app, send).await
+        self.patience.once(app, &request, send).await
     }
 
     /// The answer to `request`, which an installation token has to authorise and not the app.
     pub(crate) async fn call_with(&self, token: &Secret, request: Request) -> Result<Answer, Failure> {
-        self.patience.ungated(|| self.send(&request, token)).await
+        self.patience.ungated(&request, || self.send(&request, token)).await
     }
 
     /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Method;
+
 use super::answer::Answer;
-use super::breaker::{Breaker, Closed, Pass};
+use super::breaker::{Breaker, Closed, Fault, Pass};
 use super::failure::{Asked, Failure, Kind, classify};
 use super::gate::Gates;
+use super::request::Request;
 use super::retry::{self, Budget};
 use crate::clock::Clock;
 use crate::model::AppName;
@@ -33,8 +36,13 @@ impl Patience {
         self.gates.forget_refusal(app);
     }
 
-    /// What `call` brings as `app`, made up to three times if it fails in passing.
-    pub(crate) async fn with<F>(&self, app: &AppName, call: impl Fn() -> F) -> Result<Answer, Failure>
+    /// What `call`, which makes `request`, brings as `app`, made up to three times if it fails in passing.
+    pub(crate) async fn with<F>(
+        &self,
+        app: &AppName,
+        request: &Request,
+        call: impl Fn() -> F,
+    ) -> Result<Answer, Failure>
     where
         F: Future<Output = Result<Answer, Failure>>,
     {
@@ -42,7 +50,7 @@ impl Patience {
         let mut pauses = retry::pauses();
         self.retries.earn();
         loop {
-            let answer = self.once(app, &call).await;
+            let answer = self.once(app, request, &call).await;
             if !may_pass(&answer) || self.clock.boot().since(began) >= self.limit {
                 return answer;
             }
@@ -54,14 +62,19 @@ impl Patience {
         }
     }
 
-    /// What `call` brings as `app`, made once at most.
-    pub(crate) async fn once<F>(&self, app: &AppName, call: impl Fn() -> F) -> Result<Answer, Failure>
+    /// What `call`, which makes `request`, brings as `app`, made once at most.
+    pub(crate) async fn once<F>(
+        &self,
+        app: &AppName,
+        request: &Request,
+        call: impl Fn() -> F,
+    ) -> Result<Answer, Failure>
     where
         F: Future<Output = Result<Answer, Failure>>,
     {
         let entered = self.clock.boot();
         self.gates.enter(app, entered)?;
-        let answer = self.ungated(call).await;
+        let answer = self.ungated(request, call).await;
         if let Ok(answer) = &answer {
             let failure = classify(answer);
             match (answer.status, failure.kind) {
@@ -77,13 +90,13 @@ impl Patience {
     }
 
     /// What `call` brings that no app makes, made once at most.
-    pub(crate) async fn ungated<F>(&self, call: impl Fn() -> F) -> Result<Answer, Failure>
+    pub(crate) async fn ungated<F>(&self, request: &Request, call: impl Fn() -> F) -> Result<Answer, Failure>
     where
         F: Future<Output = Result<Answer, Failure>>,
     {
         let pass = self.enter().await?;
         let answer = call().await;
-        self.tell(pass, &answer);
+        self.tell(pass, request, &answer);
         answer
     }
 
@@ -100,14 +113,19 @@ impl Patience {
         }
     }
 
-    fn tell(&self, pass: Pass<'_>, answer: &Result<Answer, Failure>) {
+    fn tell(&self, pass: Pass<'_>, request: &Request, answer: &Result<Answer, Failure>) {
         let failure = match answer {
             Ok(answer) if answer.status < 500 => return pass.answered(),
             Ok(answer) => classify(answer),
             Err(failure) => failure.clone(),
         };
         match failure.kind {
-            Kind::Unavailable | Kind::TimedOut => pass.failed(self.clock.boot(), failure.message),
+            Kind::Unavailable | Kind::TimedOut => {
+                // Failed mints are remembered one by one; whatever else fails says that GitHub does.
+                let may_be_alone = answer.is_ok() && request.method == Method::POST;
+                let target = may_be_alone.then(|| request.url.path().to_owned());
+                pass.failed(self.clock.boot(), Fault { how: failure.message, target });
+            }
             _ => pass.answered(),
         }
     }

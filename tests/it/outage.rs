@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ghtokend::fake_github::{Effect, Fault};
+use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 
 use crate::world::{Reply, Setup, World, get, until};
 
@@ -258,4 +258,50 @@ async fn a_name_that_was_once_looked_up_in_vain_grows_too_old_all_the_same() {
     world.github.rename_account("acme", "acme-inc");
     world.advance(minutes(24 * 60));
     assert_eq!(world.get("/token?owner=acme").await.code(), "unknown_installation");
+}
+
+#[tokio::test]
+async fn one_installation_that_always_fails_keeps_no_other_from_its_tokens_for_long() {
+    let world = World::start().await;
+    world.github.fault(Fault::new(Effect::Html { status: 500 }).on("POST", "/app/installations/2"));
+    let mut served = None;
+    for second in 0..600_u64 {
+        world.get("/token?installation=2").await;
+        if second > 5 && world.get("/token?installation=3").await.status == 200 {
+            served = Some(second);
+            break;
+        }
+        world.advance(SECOND);
+    }
+    assert!(served.is_some_and(|second| second <= 120), "{served:?}");
+}
+
+#[tokio::test]
+async fn keys_in_use_are_renewed_within_a_minute_of_githubs_return_without_a_caller() {
+    for outage in (600..700).step_by(23) {
+        let options = Options { world: GithubWorld::with_installations(5), ..Options::default() };
+        let world = World::with(Setup { options, ..Setup::default() }).await;
+        let ask = async || {
+            for id in 1..=5 {
+                assert_eq!(world.get(&format!("/token?installation={id}")).await.status, 200);
+            }
+        };
+        ask().await;
+        world.advance(minutes(46));
+        ask().await;
+        world.github.fault(down());
+        for _ in 0..outage {
+            world.advance(SECOND);
+            world.tick();
+            until(|| async { world.is_idle() }).await;
+        }
+        world.github.clear_faults();
+        let before = world.mints();
+        for _ in 0..61 {
+            world.advance(SECOND);
+            world.tick();
+            until(|| async { world.is_idle() }).await;
+        }
+        assert_eq!(world.mints() - before, 5, "{outage}");
+    }
 }
