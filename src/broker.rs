@@ -282,11 +282,11 @@ impl Broker {
             None => {}
         };
         let mut revoking: JoinSet<Result<(), Failure>> = JoinSet::new();
-        for token in tokens.cloned() {
+        for token in tokens {
             if revoking.len() >= REVOKED_AT_ONCE {
                 count(revoking.join_next().await);
             }
-            let github = Arc::clone(&self.0.github);
+            let (github, token) = (Arc::clone(&self.0.github), token.clone());
             revoking.spawn(async move { github.revoke(&token).await });
         }
         while !revoking.is_empty() {
