@@ -21,6 +21,7 @@ mod identity;
 mod integrations;
 mod keys;
 mod leak;
+mod life;
 mod min_ttl;
 mod outage;
 mod page;

@@ -1,0 +1,379 @@
+//! The life of tokens as a machine of states: whatever happens in whatever order, what the broker promises holds.
+//!
+//! Random sequences of requests, waits, clock jumps, sweeps, rejections and answers of GitHub run against a GitHub that
+//! checks how it is asked, and against a model that knows which tokens are alive. `PROPTEST_CASES` sets how many.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ghtokend::broker::freshness::{State, Windows};
+use ghtokend::broker::{self, Age, Broker, Rejection, TokenHash, TokenRequest, Vended};
+use ghtokend::clock::{BootTime, Clock, ManualClock};
+use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply};
+use ghtokend::model::{
+    App, AppName, Dialect, Grant, Identity, Installation, InstallationId, InstallationToken, KeyInUse,
+    Minted, Scope, Secret, Selector, TokenKey, UserId,
+};
+use ghtokend::telemetry::metrics::Metrics;
+use proptest::prelude::*;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask {
+        key: u64,
+        age: Age,
+    },
+    Advance(u64),
+    /// The machine's wall clock jumps by so many seconds.
+    Jump(i64),
+    Sweep,
+    /// A caller says that the token that it got last no longer works.
+    Reject {
+        key: u64,
+    },
+    /// From now on GitHub answers in this way.
+    Github(Answer),
+    /// From now on GitHub keeps its answers back, or lets them go.
+    Hold,
+    Release,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Grants { lifetime: u64 },
+    Fails(Kind, Option<u64>),
+    Panics,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let age = prop_oneof![
+        6 => Just(Age::Any),
+        1 => Just(Age::JustMinted),
+        1 => (1..3000_u64).prop_map(|life| Age::LivesFor(Duration::from_secs(life))),
+    ];
+    let kinds = prop_oneof![
+        Just(Kind::Unavailable),
+        Just(Kind::AppRejected),
+        Just(Kind::BadAnswer),
+        Just(Kind::NotFound),
+        Just(Kind::ScopeRefused),
+        Just(Kind::RateLimited),
+        Just(Kind::TimedOut),
+    ];
+    let answer = prop_oneof![
+        6 => prop_oneof![Just(3600_u64), 2..7200_u64].prop_map(|lifetime| Answer::Grants { lifetime }),
+        3 => (kinds, proptest::option::of(0..5000_u64)).prop_map(|(kind, wait)| Answer::Fails(kind, wait)),
+        1 => Just(Answer::Panics),
+    ];
+    prop_oneof![
+        10 => (1..=KEYS, age).prop_map(|(key, age)| Step::Ask { key, age }),
+        6 => prop_oneof![0..90_u64, 0..1800_u64].prop_map(Step::Advance),
+        1 => (-90_000..90_000_i64).prop_map(Step::Jump),
+        3 => Just(Step::Sweep),
+        1 => (1..=KEYS).prop_map(|key| Step::Reject { key }),
+        3 => answer.prop_map(Step::Github),
+        1 => Just(Step::Hold),
+        2 => Just(Step::Release),
+    ]
+}
+
+/// GitHub, which checks how it is asked.
+struct Model {
+    clock: Arc<ManualClock>,
+    answer: Mutex<Answer>,
+    open: watch::Sender<bool>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    tokens: BTreeMap<String, Token>,
+    /// When each call of the last minute came.
+    calls: VecDeque<BootTime>,
+    under_way: BTreeMap<u64, usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    key: u64,
+    sent: BootTime,
+    lifetime: Duration,
+    rejected: bool,
+}
+
+impl Token {
+    /// What is left at least, wherever within the call its life began.
+    fn remaining(&self, now: BootTime) -> Duration {
+        self.sent.plus(self.lifetime).since(now)
+    }
+
+    /// Whether whoever asks is to get it, if there is no better one.
+    fn is_good(&self, now: BootTime) -> bool {
+        let grace = GRACE.min(self.lifetime / 12) + Duration::from_secs(1);
+        !self.rejected && self.remaining(now) > grace
+    }
+}
+
+/// Takes a call off the list when it ends, also by a panic.
+struct UnderWay<'a>(&'a Model, u64);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *known.under_way.entry(self.1).or_default() -= 1;
+    }
+}
+
+impl Model {
+    fn new(clock: Arc<ManualClock>) -> Self {
+        let answer = Mutex::new(Answer::Grants { lifetime: 3600 });
+        Self { clock, answer, open: watch::Sender::new(true), known: Mutex::default() }
+    }
+
+    fn begin(&self, key: u64) -> UnderWay<'_> {
+        let now = self.clock.boot();
+        let mut known = self.known.lock().unwrap();
+        *known.under_way.entry(key).or_default() += 1;
+        assert_eq!(known.under_way[&key], 1, "two mints at once for key {key}");
+        known.calls.retain(|at| now.since(*at) < Duration::from_secs(60));
+        known.calls.push_back(now);
+        assert!(known.calls.len() <= BUDGET as usize, "{} mints within a minute", known.calls.len());
+        UnderWay(self, key)
+    }
+
+    async fn minted(&self, key: u64) -> Result<Minted, Failure> {
+        let sent = self.clock.boot();
+        let _under_way = self.begin(key);
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        let answer = *self.answer.lock().unwrap();
+        let lifetime = match answer {
+            Answer::Grants { lifetime } => Duration::from_secs(lifetime),
+            Answer::Panics => panic!("{EXPECTED}"),
+            Answer::Fails(kind, wait) => {
+                let retry_after = wait.map(Duration::from_secs);
+                return Err(Failure { retry_after, ..Failure::new(kind, "no") });
+            }
+        };
+        let mut known = self.known.lock().unwrap();
+        let text = format!("ghs_{}", known.tokens.len());
+        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected: false });
+        let token = InstallationToken {
+            secret: Secret::from(text),
+            expires_at: "2026-11-22T10:00:00Z".into(),
+            grant: Grant::default(),
+            on_behalf_of: None,
+            json: bytes::Bytes::new().into(),
+        };
+        Ok(Minted { token, sent, landed: self.clock.boot(), lifetime })
+    }
+
+    fn token(&self, vended: &Vended) -> Token {
+        self.known.lock().unwrap().tokens[vended.entry.token.secret.expose()]
+    }
+
+    fn has_a_good_one(&self, key: u64) -> bool {
+        let now = self.clock.boot();
+        // Whatever GitHub grants last takes the place of what came before.
+        let known = self.known.lock().unwrap();
+        let newest = known.tokens.values().filter(|token| token.key == key).max_by_key(|token| token.sent);
+        newest.is_some_and(|token| token.is_good(now))
+    }
+}
+
+impl Github for Model {
+    fn dialect(&self) -> Dialect {
+        Dialect::Apps
+    }
+
+    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
+        Vec::new()
+    }
+
+    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
+        Box::pin(self.minted(key.installation.get()))
+    }
+
+    fn look_up<'a>(&'a self, _: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
+        // A 404 to a mint is never confirmed: no token is to be dropped for it.
+        let Selector::Id(id) = selector else { unreachable!("keys are named by id") };
+        let installation = Installation {
+            id: *id,
+            account: None,
+            permissions: [].into(),
+            suspended: false,
+            json: String::new(),
+        };
+        Box::pin(async { Ok(installation) })
+    }
+
+    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> Reply<'a, Vec<Installation>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn who_am_i<'a>(&'a self, _: &'a AppName) -> Reply<'a, Option<App>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn describe_app<'a>(&'a self, _: &'a AppName) -> Reply<'a, App> {
+        Box::pin(std::future::pending())
+    }
+
+    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> Reply<'a, InstallationPage> {
+        Box::pin(std::future::pending())
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Secret) -> Reply<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> Reply<'a, Identity> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A broker, its GitHub, and the callers who wait.
+struct Machine {
+    broker: Broker,
+    model: Arc<Model>,
+    clock: Arc<ManualClock>,
+    waiting: Vec<(u64, Age, JoinHandle<Result<Vended, broker::Error>>)>,
+    last: BTreeMap<u64, TokenHash>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(500_000));
+        let model = Arc::new(Model::new(clock.clone()));
+        let windows = Windows {
+            renew_before: Duration::from_secs(600),
+            min_validity: Duration::from_secs(300),
+            grace: GRACE,
+        };
+        let rules = broker::Rules {
+            apps: [(AppName::default(), None)].into(),
+            default_app: Some(AppName::default()),
+            windows,
+            settle: Duration::from_secs(5),
+            idle_after: Duration::from_secs(1800),
+            mints_per_minute: BUDGET,
+            prefetch: Vec::new(),
+            max_entries: 100,
+            max_bytes: 1 << 20,
+            render: ghtokend::server::render,
+        };
+        let broker = Broker::new(model.clone(), clock.clone(), Arc::new(Metrics::default()), rules);
+        Self { broker, model, clock, waiting: Vec::new(), last: BTreeMap::new() }
+    }
+
+    async fn run(mut self, steps: Vec<Step>) {
+        for step in steps {
+            self.take(step).await;
+            self.collect().await;
+        }
+        // Everybody gets an answer.
+        self.model.open.send_replace(true);
+        self.collect().await;
+        assert!(self.waiting.is_empty(), "{} callers wait for ever", self.waiting.len());
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Ask { key, age } => self.ask(key, age).await,
+            Step::Advance(seconds) => self.clock.advance(Duration::from_secs(seconds)),
+            Step::Jump(seconds) => self.clock.set_wall_back(seconds * 1000),
+            Step::Sweep => drop(self.broker.tick()),
+            Step::Reject { key } => self.reject(key),
+            Step::Github(answer) => *self.model.answer.lock().unwrap() = answer,
+            Step::Hold => drop(self.model.open.send_replace(false)),
+            Step::Release => drop(self.model.open.send_replace(true)),
+        }
+    }
+
+    async fn ask(&mut self, key: u64, age: Age) {
+        let expected = age == Age::Any && self.model.has_a_good_one(key);
+        let request = TokenRequest {
+            app: None,
+            selector: Selector::Id(InstallationId::new(key).unwrap()),
+            scope: Arc::default(),
+            user: None,
+            age,
+        };
+        let broker = self.broker.clone();
+        let asking = tokio::spawn(async move { broker.vend(&request).await });
+        if expected && *self.model.open.borrow() {
+            let vended = asking.await.unwrap();
+            let vended =
+                vended.unwrap_or_else(|error| panic!("a live token of key {key} was dropped: {error}"));
+            self.check(key, age, &vended);
+        } else {
+            self.waiting.push((key, age, asking));
+        }
+    }
+
+    fn reject(&mut self, key: u64) {
+        let Some(hash) = self.last.get(&key) else { return };
+        if self.broker.reject(*hash) == Rejection::Evicted {
+            let mut known = self.model.known.lock().unwrap();
+            for (text, token) in &mut known.tokens {
+                token.rejected |= TokenHash::of(&Secret::from(text.clone())) == *hash;
+            }
+        }
+    }
+
+    /// Lets all that is under way come to its end, and checks what callers got.
+    async fn collect(&mut self) {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        for (key, age, asking) in std::mem::take(&mut self.waiting) {
+            if !asking.is_finished() {
+                self.waiting.push((key, age, asking));
+            } else if let Ok(vended) = asking.await.unwrap() {
+                self.check(key, age, &vended);
+            }
+        }
+    }
+
+    fn check(&mut self, key: u64, age: Age, vended: &Vended) {
+        let (now, token) = (self.clock.boot(), self.model.token(vended));
+        assert_eq!(token.key, key, "a token of another key");
+        assert!(!token.remaining(now).is_zero(), "a dead token");
+        assert_ne!(vended.state, State::Dead);
+        match age {
+            Age::Any => {}
+            Age::JustMinted => {
+                let limit = Duration::from_secs(60).min(token.lifetime / 60);
+                assert!(
+                    now.since(token.sent) < limit && !token.rejected,
+                    "an old token for whoever keeps it"
+                );
+            }
+            Age::LivesFor(life) => assert!(token.remaining(now) >= life, "a token of shorter life"),
+        }
+        self.last.insert(key, vended.entry.hash);
+    }
+}
+
+const KEYS: u64 = 3;
+const BUDGET: u32 = 12;
+const GRACE: Duration = Duration::from_secs(30);
+/// More than any chain of tasks here takes.
+const TURNS: usize = 30;
+const EXPECTED: &str = "a defect of the model's own";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases, ..ProptestConfig::default() })]
+    #[test]
+    fn no_sequence_breaks_a_promise(steps in proptest::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Machine::new().run(steps));
+    }
+}
