@@ -119,9 +119,17 @@ impl GithubClock {
         Some(self.observed_now()?.duration_since(self.clock.wall()))
     }
 
-    /// Learns from the `Date` header of an answer that has just come.
+    /// Learns from the `Date` header of an answer that has just come. It is in whole seconds, and some answers are slower
+    /// than others: what differs little from what was expected moves the clock by a part of the difference only.
     pub fn observe(&self, date: Timestamp) {
-        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.clock.boot(), date));
+        let difference = self.observed_now().map(|expected| (expected, date.duration_since(expected)));
+        let time = match difference {
+            Some((expected, difference)) if difference.abs() <= JITTER => {
+                expected.checked_add(difference / SMOOTHING).unwrap_or(date)
+            }
+            _ => date,
+        };
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.clock.boot(), time));
     }
 
     fn observed_now(&self) -> Option<Timestamp> {
@@ -129,6 +137,11 @@ impl GithubClock {
         date.checked_add(self.clock.boot().since(boot)).ok()
     }
 }
+
+/// The grain of `Date`, and a slow answer's way.
+const JITTER: SignedDuration = SignedDuration::from_secs(3);
+/// The part of a small difference that is believed is one of so many.
+const SMOOTHING: i32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +165,21 @@ mod tests {
         let date = clock.wall() + SignedDuration::from_mins(10);
         github.observe(date);
         assert_eq!((github.offset(), github.now()), (Some(SignedDuration::from_mins(10)), date));
+    }
+
+    #[test]
+    fn the_grain_of_date_hardly_moves_githubs_time_and_a_real_change_does_at_once() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24));
+        let github = GithubClock::new(clock.clone());
+        github.observe(clock.wall());
+        for late in [0, 1, 2, 1, 0, 2, 1, 1] {
+            clock.advance(Duration::from_secs(60));
+            github.observe(clock.wall() - SignedDuration::from_secs(late));
+            let offset = github.offset().unwrap();
+            assert!(offset.abs() <= SignedDuration::from_millis(1_200), "{offset:#}");
+        }
+        github.observe(clock.wall() + SignedDuration::from_secs(60));
+        assert_eq!(github.offset(), Some(SignedDuration::from_secs(60)));
     }
 
     #[test]

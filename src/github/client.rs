@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Certificate, Proxy, redirect};
 use url::Url;
@@ -28,6 +30,7 @@ pub(crate) struct Client {
     apps: BTreeMap<AppName, KeyRing>,
     github_clock: GithubClock,
     patience: Patience,
+    clock_is_wrong: AtomicBool,
 }
 
 /// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
@@ -84,7 +87,14 @@ impl Client {
         let apps = apps.into_iter().map(ring).collect();
         let patience = Patience::new(Arc::clone(&clock), reach.request_timeout);
         let github_clock = GithubClock::new(clock);
-        Ok(Self { http: http(reach)?, base: reach.api_url.clone(), apps, github_clock, patience })
+        Ok(Self {
+            http: http(reach)?,
+            base: reach.api_url.clone(),
+            apps,
+            github_clock,
+            patience,
+            clock_is_wrong: AtomicBool::new(false),
+        })
     }
 
     /// Base of the REST API.
@@ -178,7 +188,7 @@ impl Client {
         let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
         // Now, and not when a slow body has come: by then it would be a time of the past.
         if let Some(date) = answer::date(response.headers()) {
-            self.github_clock.observe(date);
+            self.learn_the_time(date);
         }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
@@ -196,6 +206,22 @@ impl Client {
             "GitHub answered"
         );
         Ok(answer)
+    }
+
+    /// Says so when this machine's clock has gone wrong, and when it is right again: JWTs are signed by GitHub's, but
+    /// other programs here are not.
+    fn learn_the_time(&self, date: Timestamp) {
+        self.github_clock.observe(date);
+        let Some(offset) = self.github_clock.offset() else { return };
+        let is_wrong = offset.abs() > WORTH_A_WARNING;
+        if self.clock_is_wrong.swap(is_wrong, Ordering::Relaxed) == is_wrong {
+            return;
+        }
+        let offset_seconds = offset.as_secs();
+        match is_wrong {
+            true => tracing::warn!(offset_seconds, "this machine's clock is not GitHub's: set it by NTP"),
+            false => tracing::info!(offset_seconds, "this machine's clock is GitHub's again"),
+        }
     }
 
     /// What `read` finds on the page of `first` and on those after it, until it is `enough` or there are no more.
@@ -275,6 +301,8 @@ fn bearer(credential: &Secret) -> HeaderValue {
     value
 }
 
+/// App JWTs have twice as much to spare.
+const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(30);
 /// GitHub refuses calls without one.
 const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
 const LONGEST_ANSWER: usize = 8 * 1024 * 1024;

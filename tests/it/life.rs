@@ -239,12 +239,14 @@ impl Github for Model {
     }
 }
 
+type Asking = JoinHandle<Result<Vended, broker::Error>>;
+
 /// A broker, its GitHub, and the callers who wait.
 struct Machine {
     broker: Broker,
     model: Arc<Model>,
     clock: Arc<ManualClock>,
-    waiting: Vec<(u64, Age, JoinHandle<Result<Vended, broker::Error>>)>,
+    waiting: Vec<(u64, Age, Asking)>,
     last: BTreeMap<u64, TokenHash>,
 }
 
@@ -370,7 +372,6 @@ const TURNS: usize = 30;
 const EXPECTED: &str = "a defect of the model's own";
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases, ..ProptestConfig::default() })]
     #[test]
     fn no_sequence_breaks_a_promise(steps in proptest::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
