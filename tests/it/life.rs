@@ -365,7 +365,7 @@ impl Machine {
 }
 
 const KEYS: u64 = 3;
-const BUDGET: u32 = 12;
+const BUDGET: u32 = 4;
 const GRACE: Duration = Duration::from_secs(30);
 /// More than any chain of tasks here takes.
 const TURNS: usize = 30;
