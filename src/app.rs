@@ -107,13 +107,13 @@ pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Resu
 pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
     let mut listeners = Listeners::default();
     if let Some(address) = settings.tcp {
-        listeners.tcp = Some(bind_tcp("listen.tcp", address).await?);
+        listeners.tcp = Some(bind_tcp("listen.tcp", address)?);
     }
     if let Some(path) = &settings.unix {
         listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode)?);
     }
     if let Some(address) = settings.ops {
-        listeners.ops = Some(bind_tcp("listen.ops", address).await?);
+        listeners.ops = Some(bind_tcp("listen.ops", address)?);
     }
     Ok(listeners)
 }

@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,9 +78,16 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Binds a TCP address. `key` is the one that configured it.
-pub async fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError::Tcp { key, address, source })
+/// Binds a TCP address, within a runtime. `key` is the one that configured it.
+pub fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart does not wait for the last connections of the process before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| BindError::Tcp { key, address, source })
 }
 
 impl UnixSocket {
@@ -99,7 +106,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    net::listen(&socket, BACKLOG)?;
+    net::listen(&socket, BACKLOG.cast_signed())?;
     UnixListener::from_std(socket.into())
 }
 
@@ -269,8 +276,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// As tokio has it for TCP.
-const BACKLOG: i32 = 1024;
+/// Callers who may knock at once, as far as the system lets it (`net.core.somaxconn`). The usual 128 makes those beyond
+/// it wait for a second, or turns them away.
+const BACKLOG: u32 = 4096;
 /// Above our own limit, so that the refusal is ours and has a body.
 const LARGEST_BUFFER: usize = 64 * 1024;
 /// Above our own limit too.

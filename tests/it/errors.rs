@@ -377,7 +377,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         request_timeout: Duration::from_millis(200),
     };
     let server = Server::new(broker, metrics, GithubClock::new(clock), Vec::new(), rules);
-    let tcp = bind_tcp("listen.tcp", ([127, 0, 0, 1], 0).into()).await.unwrap();
+    let tcp = bind_tcp("listen.tcp", ([127, 0, 0, 1], 0).into()).unwrap();
     let address = tcp.local_addr().unwrap();
     let listeners = Listeners { tcp: Some(tcp), ..Listeners::default() };
     tokio::spawn(server.serve(listeners, CancellationToken::new(), Duration::ZERO));
