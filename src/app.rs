@@ -15,7 +15,7 @@ use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::github::key::{Key, KeyError};
-use crate::github::{BuildError, Github, Reach, Upstream};
+use crate::github::{BuildError, Github, Reach, Upstream, webhook};
 use crate::model::AppName;
 use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
 use crate::server::{self, Guard, ServedApp, Server};
@@ -50,6 +50,9 @@ pub enum Error {
     /// The client for GitHub cannot be built.
     #[error(transparent)]
     Client(#[from] BuildError),
+    /// The file of the webhook secret holds none.
+    #[error(transparent)]
+    Webhook(#[from] webhook::SecretsError),
 }
 
 /// The keys of each app, newest first.
@@ -132,9 +135,10 @@ impl App {
         let github: Arc<dyn Github> = Arc::clone(&upstream) as _;
         let rules = broker_rules(settings);
         let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
-        let rules = server_rules(settings);
+        let rules = server_rules(settings)?;
         let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, rules);
-        let reach = Reaches { upstream, guard: server.guard(), metrics, clock };
+        let (guard, webhook_secrets) = (server.guard(), server.webhook_secrets());
+        let reach = Reaches { upstream, guard, webhook_secrets, metrics, clock };
         let reloader = Reloader::new(reach, settings.clone(), keys.clone());
         Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone(), sweep: Sweep::EverySecond })
     }
@@ -217,9 +221,9 @@ fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
     }
 }
 
-fn server_rules(settings: &Settings) -> server::Rules {
+fn server_rules(settings: &Settings) -> Result<server::Rules, Error> {
     let listen = &settings.listen;
-    server::Rules {
+    Ok(server::Rules {
         guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
         max_connections: listen.max_connections,
@@ -228,7 +232,8 @@ fn server_rules(settings: &Settings) -> server::Rules {
         head_timeout: HEAD_TIMEOUT,
         connection_age: CONNECTION_AGE,
         request_timeout: settings.github.request_timeout * MOST_CALLS,
-    }
+        webhook: settings.webhook_secret_file.as_deref().map(webhook::Secrets::read).transpose()?,
+    })
 }
 
 /// Ends half-sent requests, and connections that their client keeps for nothing.

@@ -13,6 +13,7 @@ mod error;
 pub mod freshness;
 mod hash;
 mod mint;
+mod news;
 mod pace;
 mod readiness;
 mod rejection;
@@ -29,14 +30,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use cache::TokenCache;
 pub use cache::{Bodies, Entry};
+use cache::{Lru, TokenCache};
 use directory::{Directory, Found, Source};
 pub use error::Error;
 use error::in_words;
 use freshness::{State, Windows};
 pub use hash::TokenHash;
 use mint::Cause;
+pub use news::Heard;
+use news::Told;
 use readiness::Readiness;
 use rejection::Obeyed;
 pub use rejection::Rejection;
@@ -47,7 +50,7 @@ use sweep::Renewals;
 use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::github::Github;
-pub use crate::github::{Failure, InstallationPage, Kind, Page};
+pub use crate::github::{Failure, InstallationPage, Kind, Page, webhook};
 use crate::model::{
     App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse, Secret,
     Selector, TokenKey,
@@ -67,6 +70,8 @@ struct Inner {
     idle_after: Duration,
     renewals: Mutex<Renewals>,
     obeyed: Mutex<Obeyed>,
+    told: Mutex<Told>,
+    deliveries: Lru<String, ()>,
     render: Render,
     default_app: Option<AppName>,
     apps: Vec<AppName>,
@@ -123,6 +128,8 @@ impl Broker {
             idle_after: rules.idle_after,
             renewals: Mutex::new(Renewals::new(&apps, rules.mints_per_minute)),
             obeyed: Mutex::default(),
+            told: Mutex::default(),
+            deliveries: Lru::new(news::MOST_REMEMBERED),
             render: rules.render,
             default_app: rules.default_app,
             draining: CancellationToken::new(),
@@ -372,10 +379,9 @@ impl Broker {
         }
         let mut minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
         if let Ok(entry) = &minting
-            && age == Age::JustMinted
-            && !self.moment().is_young_enough(entry, age)
+            && (entry.rejected || (age == Age::JustMinted && !self.moment().is_young_enough(entry, age)))
         {
-            // The machine slept meanwhile, or the call under way had begun long before.
+            // The machine slept meanwhile, or the call under way had begun long before, or before what GitHub told of.
             minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
         }
         match minting {

@@ -17,6 +17,7 @@ mod request;
 mod retry;
 mod ring;
 mod upstream;
+pub mod webhook;
 
 use std::pin::Pin;
 
@@ -58,6 +59,9 @@ pub trait Github: Send + Sync + 'static {
 
     /// One page of the app's installations, as GitHub lists them now.
     fn installation_page<'a>(&'a self, app: &'a AppName, page: Page) -> Reply<'a, InstallationPage>;
+
+    /// Forgets the lists of installations that the dialect may keep. Asks nobody.
+    fn forget_installations(&self);
 
     /// Ends the life of an installation token; one that is dead already is no failure.
     fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()>;

@@ -43,6 +43,9 @@
 //! Beside the way of a request there is one task: [`app::reload`] looks at the key files, and on SIGHUP reads the
 //! configuration.
 //!
+//! What GitHub tells by webhook takes the way of a request too: `server::webhook`, `github::webhook` (is it GitHub, and
+//! what does it say), `broker::news` (what it makes stale).
+//!
 //! `tests/it/tidy.rs` holds this table; `tests/it/world.rs` starts all of it against the fake GitHub.
 //!
 //! # What holds everywhere

@@ -9,6 +9,7 @@ mod reject;
 mod reply;
 mod route;
 mod token;
+mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,9 @@ use guard::{CLIENT, Transport};
 use listen::Listeners;
 use reply::{Format, Refusal, Reply};
 use route::{Endpoint, GitOperation, Surface, route};
+use webhook::Webhook;
 
+use crate::broker::webhook::Secrets;
 use crate::broker::{self, Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
 use crate::telemetry::audit::{self, Asker};
@@ -45,6 +48,7 @@ pub struct Server {
     apps: Vec<ServedApp>,
     rules: Rules,
     guard: watch::Sender<Guard>,
+    webhook: Webhook,
     request_ids: RequestIds,
 }
 
@@ -66,6 +70,8 @@ pub struct Rules {
     pub hop_limit_1: bool,
     /// Connections served at a time; more wait.
     pub max_connections: usize,
+    /// What deliveries are signed with; `None`: none are taken.
+    pub webhook: Option<Secrets>,
     /// Base of GitHub's own API, for those who look for it here.
     pub api_url: Url,
     /// The web and git host that belongs to the API.
@@ -89,12 +95,27 @@ impl Server {
         rules: Rules,
     ) -> Self {
         let guard = watch::Sender::new(rules.guard.clone());
-        Self { broker, metrics, github_clock, apps, rules, guard, request_ids: RequestIds::default() }
+        let webhook = Webhook::new(rules.webhook.clone());
+        Self {
+            broker,
+            metrics,
+            github_clock,
+            apps,
+            rules,
+            guard,
+            webhook,
+            request_ids: RequestIds::default(),
+        }
     }
 
     /// Where another guard can be posted while requests come in.
     pub fn guard(&self) -> watch::Sender<Guard> {
         self.guard.clone()
+    }
+
+    /// Where other secrets can be put in force while deliveries come in.
+    pub fn webhook_secrets(&self) -> watch::Sender<Option<Secrets>> {
+        self.webhook.secrets()
     }
 
     /// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
@@ -106,7 +127,8 @@ impl Server {
         let request_id = self.request_ids.next();
         let (head, body) = request.into_parts();
         let format = token::format(head.uri.query().unwrap_or_default(), &head.headers);
-        let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url);
+        let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url)
+            .and_then(|endpoint| self.webhook.is_there_for(endpoint));
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
         let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
@@ -143,7 +165,11 @@ impl Server {
         caller: Caller<'_>,
     ) -> Result<Reply, Refusal> {
         let query = head.uri.query().unwrap_or_default();
-        let body = if endpoint.takes_body() { read(body).await? } else { Bytes::new() };
+        let _seat = self.webhook.seat_for(endpoint).await;
+        let body = match endpoint.takes_body() {
+            true => read(body, endpoint.largest_body()).await?,
+            false => Bytes::new(),
+        };
         match endpoint {
             Endpoint::Token => {
                 let vended = self.vend(token::read(query, &head.headers)?, caller).await?;
@@ -153,6 +179,7 @@ impl Server {
             Endpoint::Git(operation) => self.git(operation, head, body, caller).await,
             Endpoint::Github(call) => self.github(call, head, &body, caller).await,
             Endpoint::Revoke => self.revoke(&head.headers, caller).await,
+            Endpoint::Webhook => self.webhook.hear(&self.broker, &head.headers, &body),
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),
@@ -257,8 +284,8 @@ fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) 
 fn check_body(endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
-    if length > LARGEST_BODY as u64 {
-        return Err(too_large());
+    if length > endpoint.largest_body() as u64 {
+        return Err(too_large(endpoint.largest_body()));
     }
     if !endpoint.takes_body() && (length > 0 || headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Refusal::invalid(
@@ -268,20 +295,17 @@ fn check_body(endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal
     Ok(())
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+async fn read(body: Incoming, largest: usize) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, largest).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(largest)),
         Ok(Err(_)) | Err(_) => Err(Refusal::invalid("the body did not arrive whole")),
     }
 }
 
-fn too_large() -> Refusal {
-    Refusal::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too_large",
-        "the body is over 64 KiB, which is more than any here needs",
-    )
+fn too_large(largest: usize) -> Refusal {
+    let message = format!("the body is over {} KiB, which is more than is taken here", largest / 1024);
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
 /// Makes ids that no two requests share, and that differ from those of the last run.
@@ -305,5 +329,4 @@ impl RequestIds {
     }
 }
 
-const LARGEST_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -53,6 +53,8 @@ pub struct Settings {
     pub log: Log,
     /// File for the audit lines; `None`, the default, writes them to the log.
     pub audit_file: Option<PathBuf>,
+    /// File with the secrets that webhook deliveries are signed with; `None`, the default, takes none.
+    pub webhook_secret_file: Option<PathBuf>,
 }
 
 impl Settings {

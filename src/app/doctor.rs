@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Keys, read_keys, upstream};
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
-use crate::github::{Github as _, Kind, Upstream};
+use crate::github::{Github as _, Kind, Upstream, webhook};
 use crate::model::{App, AppName, Installation};
 use crate::settings::{self, Settings};
 
@@ -65,7 +65,16 @@ pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding>
         findings.extend(of_app(&upstream, name, app).await);
     }
     findings.extend(of_clock(upstream.github_clock()));
+    findings.extend(of_webhook(settings));
     findings
+}
+
+fn of_webhook(settings: &Settings) -> Option<Finding> {
+    let path = settings.webhook_secret_file.as_deref()?;
+    Some(match webhook::Secrets::read(path) {
+        Ok(_) => good("webhook", format!("deliveries are known by the secret in {}", path.display())),
+        Err(error) => broken("webhook", error.to_string()),
+    })
 }
 
 fn with(mut findings: Vec<Finding>, last: Finding) -> Vec<Finding> {

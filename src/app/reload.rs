@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, watch};
 use super::{Error, Keys, guard, load_further_keys, try_out};
 use crate::clock::{BootTime, Clock};
 use crate::github::key::{Key, KeyError};
+use crate::github::webhook::{Secrets, SecretsError};
 use crate::github::{Github as _, Upstream};
 use crate::model::AppName;
 use crate::server::Guard;
@@ -34,6 +35,7 @@ struct Inner {
 pub(super) struct Reaches {
     pub(super) upstream: Arc<Upstream>,
     pub(super) guard: watch::Sender<Guard>,
+    pub(super) webhook_secrets: watch::Sender<Option<Secrets>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -63,7 +65,7 @@ impl Reloader {
         for app in keys.keys() {
             reaches.metrics.unusable_key_files(app, 0);
         }
-        for what in [KEYS, CONFIGURATION] {
+        for what in [KEYS, WEBHOOK, CONFIGURATION] {
             reaches.metrics.reload_failed(what, 0);
         }
         let in_force = InForce { settings, keys, complaints: BTreeMap::new() };
@@ -78,8 +80,9 @@ impl Reloader {
         }
     }
 
-    /// Looks at all key files. What a changed one holds is put in use, and GitHub is asked whether it accepts it. If it
-    /// holds no key, the one that was read before stays in use, which is said once a minute.
+    /// Looks at all key files, and at that of the webhook secret. What a changed one holds is put in use, and GitHub is
+    /// asked whether it accepts a key. If it holds none, the one that was read before stays in use, which is said once a
+    /// minute.
     pub async fn tick(&self) {
         let mut in_force = self.0.in_force.lock().await;
         self.look(&mut in_force).await;
@@ -107,7 +110,8 @@ impl Reloader {
         self.0.reaches.guard.send_replace(guard(&settings.listen));
         let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
-        let complaint_stands = |origin: &String| keys.values().flatten().any(|key| key.origin() == origin);
+        let complaint_stands =
+            |origin: &String| origin == WEBHOOK || keys.values().flatten().any(|key| key.origin() == origin);
         in_force.complaints.retain(|origin, _| complaint_stands(origin));
         (in_force.settings, in_force.keys) = (settings, keys);
         tracing::info!(changed = changed.join(", "), "the configuration has been reloaded");
@@ -117,8 +121,11 @@ impl Reloader {
     }
 
     async fn look(&self, in_force: &mut InForce) {
-        let keys = in_force.keys.clone();
-        let found = blocking(move || reread(&keys)).await;
+        let (keys, webhook) = (in_force.keys.clone(), in_force.settings.webhook_secret_file.clone());
+        let (found, secrets) = blocking(move || (reread(&keys), webhook.as_deref().map(Secrets::read))).await;
+        if let Some(secrets) = secrets {
+            self.adopt_secrets(in_force, secrets);
+        }
         for (app, found) in found {
             self.adopt(in_force, &app, found);
             let keys = in_force.keys.get(&app).cloned().unwrap_or_default();
@@ -130,6 +137,27 @@ impl Reloader {
         }
     }
 
+    fn adopt_secrets(&self, in_force: &mut InForce, secrets: Result<Secrets, SecretsError>) {
+        match secrets {
+            Ok(secrets) => {
+                let put_in_use = self.0.reaches.webhook_secrets.send_if_modified(|known| {
+                    let is_other = known.as_ref() != Some(&secrets);
+                    *known = Some(secrets);
+                    is_other
+                });
+                if in_force.complaints.remove(WEBHOOK).is_some() || put_in_use {
+                    tracing::info!("the webhook secret has been read anew");
+                }
+            }
+            Err(error) => {
+                self.0.reaches.metrics.reload_failed(WEBHOOK, 1);
+                self.complain(&mut in_force.complaints, WEBHOOK, || {
+                    tracing::error!(%error, "the webhook secret cannot be read: the one read before stays");
+                });
+            }
+        }
+    }
+
     fn adopt(&self, in_force: &mut InForce, app: &AppName, found: Found) {
         let InForce { keys, complaints, .. } = in_force;
         let mut unusable = 0;
@@ -137,7 +165,10 @@ impl Reloader {
             match found {
                 Err(error) => {
                     unusable += 1;
-                    self.complain(complaints, key, &error);
+                    let stays = key.fingerprint();
+                    self.complain(complaints, key.origin(), || {
+                        tracing::error!(%error, stays, "a private key file cannot be used: the key read before stays");
+                    });
                 }
                 Ok(other) => {
                     if complaints.remove(key.origin()).is_some() {
@@ -154,13 +185,13 @@ impl Reloader {
         self.0.reaches.metrics.reload_failed(KEYS, unusable);
     }
 
-    fn complain(&self, complaints: &mut BTreeMap<String, BootTime>, key: &Key, error: &KeyError) {
+    /// Says what is wrong with `origin`, unless that has been said within the last minute.
+    fn complain(&self, complaints: &mut BTreeMap<String, BootTime>, origin: &str, say: impl FnOnce()) {
         let now = self.0.reaches.clock.boot();
-        let said = complaints.get(key.origin()).is_some_and(|said| now.since(*said) < BETWEEN_COMPLAINTS);
+        let said = complaints.get(origin).is_some_and(|said| now.since(*said) < BETWEEN_COMPLAINTS);
         if !said {
-            complaints.insert(key.origin().to_owned(), now);
-            let stays = key.fingerprint();
-            tracing::error!(%error, stays, "a private key file cannot be used: the key read before stays");
+            complaints.insert(origin.to_owned(), now);
+            say();
         }
     }
 }
@@ -210,6 +241,7 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) 
 
 /// What could not be taken over, in metrics.
 const KEYS: &str = "keys";
+const WEBHOOK: &str = "webhook";
 const CONFIGURATION: &str = "configuration";
 /// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(20);

@@ -121,12 +121,18 @@ impl TokenCache {
         self.0.iter().any(|(key, _)| key.installation == installation && key.app == *app)
     }
 
-    /// Throws out every token of an installation that GitHub no longer serves.
-    pub(super) fn drop_installation(&self, app: &AppName, installation: InstallationId) {
-        for (key, _) in &self.0 {
-            if key.installation == installation && key.app == *app {
-                self.0.invalidate(&*key);
-            }
+    /// Throws out the tokens of every key that is `meant`: GitHub no longer serves them.
+    pub(super) fn drop_all(&self, meant: impl Fn(&TokenKey) -> bool) {
+        for (key, _) in self.0.iter().filter(|(key, _)| meant(key)) {
+            self.0.invalidate(&*key);
+        }
+    }
+
+    /// Takes the tokens of every key that is `meant` out of service: GitHub would grant others now.
+    pub(super) fn outdate_all(&self, meant: impl Fn(&TokenKey) -> bool) {
+        for (key, _) in self.0.iter().filter(|(key, _)| meant(key)) {
+            let outdated = |slot: moka::Entry<_, Arc<Slot>>| Op::Put(Arc::new(slot.into_value().outdated()));
+            self.0.entry((*key).clone()).and_compute_with(|slot| slot.map_or(Op::Nop, outdated));
         }
     }
 }
@@ -149,6 +155,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
 
     pub(super) fn forget(&self, key: &K) {
         self.0.invalidate(key);
+    }
+
+    pub(super) fn forget_all(&self, meant: impl Fn(&K, &V) -> bool) {
+        for (key, _) in self.0.iter().filter(|(key, value)| meant(key, value)) {
+            self.0.invalidate(&*key);
+        }
     }
 }
 
@@ -265,7 +277,7 @@ mod tests {
         let cache = TokenCache::new(10, 1024 * 1024);
         fill(&cache, 3, 10);
         cache.put(of_app("other", 2), &entry_of(Duration::from_secs(3600), 10), &moment());
-        cache.drop_installation(&AppName::default(), InstallationId::new(2).unwrap());
+        cache.drop_all(|meant| *meant == key(2));
         assert!(cache.get(&key(2)).is_none() && cache.get(&key(1)).is_some() && cache.get(&key(3)).is_some());
         assert!(
             cache.get(&of_app("other", 2)).is_some(),

@@ -90,6 +90,14 @@ impl Directory {
         self.desk.known.forget(&(app.clone(), selector.clone()));
     }
 
+    /// Makes the next look-up that would bring this installation ask GitHub, and the next that names none.
+    pub(super) fn forget_installation(&self, id: InstallationId) {
+        self.desk.github.forget_installations();
+        self.desk
+            .known
+            .forget_all(|(_, selector), (found, _)| found.id == id || *selector == Selector::Default);
+    }
+
     /// Of dialect `integrations` the list is what is remembered, and what comes from it may be out of date.
     fn source_of_answers(&self) -> Source {
         match self.desk.github.dialect() {

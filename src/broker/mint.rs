@@ -71,11 +71,12 @@ impl Broker {
     fn keep(&self, key: &TokenKey, account: Option<String>, minted: Minted) -> Arc<Entry> {
         self.0.readiness.accepted(&key.app);
         self.renewals().succeeded(key, minted.lifetime);
-        let life = Life::of(&minted);
+        let (life, minted_at) = (Life::of(&minted), minted.sent);
         let token = minted.token;
         let bodies = (self.0.render)(key.installation, account.as_deref(), &token);
         let hash = TokenHash::of(&token.secret);
-        let entry = Arc::new(Entry { token, account, life, bodies, hash, rejected: false });
+        let rejected = self.told().outdates(key, minted_at);
+        let entry = Arc::new(Entry { token, account, life, bodies, hash, rejected });
         self.0.tokens.put(key.clone(), &entry, &self.moment());
         entry
     }
@@ -91,7 +92,7 @@ impl Broker {
             _ => false,
         };
         if gone {
-            self.0.tokens.drop_installation(&key.app, key.installation);
+            self.0.tokens.drop_all(|held| held.installation == key.installation && held.app == key.app);
         }
     }
 }

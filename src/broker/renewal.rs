@@ -88,6 +88,11 @@ impl<K: Hash + Eq, W> Pauses<K, W> {
         self.0.remove(key);
     }
 
+    /// Forgets what failed for the keys that are `meant`: something has changed.
+    pub(super) fn forget_all(&mut self, meant: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| !meant(key));
+    }
+
     /// Forgets what failed so long ago that it says nothing any more.
     pub(super) fn forget_the_old(&mut self, now: BootTime) {
         self.0.retain(|_, pause| now.since(pause.until) < LONGEST_NAMED_WAIT);

@@ -149,6 +149,13 @@ impl Slot {
         }
     }
 
+    /// After GitHub has granted something else: the next caller waits for a token of that, and what is in hand stays for
+    /// need.
+    pub(super) fn outdated(&self) -> Self {
+        let youngest = Entry { rejected: true, ..(**self.youngest()).clone() };
+        Self { current: Arc::new(youngest), successor: None, ..self.clone() }
+    }
+
     /// Without the token that has this hash; `None` if it was the only one.
     pub(super) fn without(&self, hash: TokenHash) -> Option<Self> {
         match &self.successor {

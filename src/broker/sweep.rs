@@ -106,6 +106,12 @@ impl Renewals {
         self.lifetime = lifetime;
     }
 
+    /// GitHub may answer otherwise now for the keys that are `meant`, and for what is listed for the start.
+    pub(super) fn forget_failures(&mut self, meant: impl Fn(&TokenKey) -> bool) {
+        self.pauses.forget_all(meant);
+        self.prefetch_pauses.forget_all(|_| true);
+    }
+
     fn take(&mut self, app: &AppName, now: BootTime) -> bool {
         self.paces.get_mut(app).is_some_and(|pace| pace.take(now))
     }

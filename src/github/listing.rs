@@ -80,6 +80,11 @@ impl Listing {
         self.lists.put(app, None);
     }
 
+    /// Makes the next look-up of every app read its list.
+    pub(crate) fn forget_all(&self) {
+        self.lists.clear();
+    }
+
     async fn read<F>(
         &self,
         app: &AppName,
@@ -155,6 +160,10 @@ impl Lists {
             Some(list) => lists.insert(app.clone(), list),
             None => lists.remove(app),
         };
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -242,6 +242,10 @@ impl Github for Upstream {
         Box::pin(self.installation_page(app, page))
     }
 
+    fn forget_installations(&self) {
+        self.listing.forget_all();
+    }
+
     fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()> {
         Box::pin(self.revoke(token))
     }

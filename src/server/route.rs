@@ -14,6 +14,7 @@ pub(super) enum Endpoint<'p> {
     Git(GitOperation),
     Github(Call<'p>),
     Revoke,
+    Webhook,
     Healthz,
     Readyz,
     Metrics,
@@ -73,11 +74,17 @@ impl Endpoint<'_> {
             Self::Github(Call::Mint(..)) => "access_tokens",
             Self::Github(Call::Identity) => "identity",
             Self::Revoke => "revoke",
+            Self::Webhook => "webhook",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
             Self::Status => "status",
         }
+    }
+
+    /// Whether it proves itself whom it comes from: it may come from anywhere, through whatever proxies.
+    pub(super) const fn is_signed(self) -> bool {
+        matches!(self, Self::Webhook)
     }
 
     /// Whether a request must say who its client is.
@@ -90,9 +97,19 @@ impl Endpoint<'_> {
         self.method() == Method::POST
     }
 
+    /// The most bytes that its body may have. GitHub lists all repositories that a delivery is about.
+    pub(super) const fn largest_body(self) -> usize {
+        match self {
+            Self::Webhook => 1024 * 1024,
+            _ => 64 * 1024,
+        }
+    }
+
     fn method(self) -> Method {
         match self {
-            Self::Reject | Self::Git(_) | Self::Github(Call::Mint(..) | Call::Identity) => Method::POST,
+            Self::Reject | Self::Git(_) | Self::Webhook | Self::Github(Call::Mint(..) | Call::Identity) => {
+                Method::POST
+            }
             Self::Revoke => Method::DELETE,
             _ => Method::GET,
         }
@@ -110,8 +127,11 @@ pub(super) fn route<'p>(
         (_, "/healthz") => Some(Endpoint::Healthz),
         (_, "/readyz") => Some(Endpoint::Readyz),
         (_, "/metrics") => Some(Endpoint::Metrics),
+        (_, "/webhook") => Some(Endpoint::Webhook),
         (Surface::Ops, _) => {
-            return Err(not_found("there is no such path here: there are /healthz, /readyz and /metrics"));
+            return Err(not_found(
+                "there is no such path here: there are /healthz, /readyz, /metrics and /webhook",
+            ));
         }
         (Surface::Tokens, "/token") => Some(Endpoint::Token),
         (Surface::Tokens, "/token/reject") => Some(Endpoint::Reject),
@@ -125,8 +145,8 @@ pub(super) fn route<'p>(
         let api_url = api_url.as_str().trim_end_matches('/');
         return Err(not_found(format!(
             "ghtokend does not proxy the API: send this call to {api_url} with the token; here there are /token, \
-             /token/reject, /git-credential/get, store and erase, /status, /healthz, /readyz, /metrics, and what mints \
-             and finds installations"
+             /token/reject, /git-credential/get, store and erase, /webhook, /status, /healthz, /readyz, /metrics, and \
+             what mints and finds installations"
         )));
     };
     let (fits, allow) = match endpoint.method() {
@@ -183,7 +203,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-fn not_found(message: impl Into<String>) -> Refusal {
+pub(super) fn not_found(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 

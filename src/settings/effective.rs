@@ -36,6 +36,8 @@ fn file(settings: &Settings) -> File {
     file.key("level", text(settings.log.level.as_str()));
     file.section("audit");
     file.key("file", path(&settings.audit_file));
+    file.section("webhook");
+    file.key("secret_file", path(&settings.webhook_secret_file));
     settings.prefetch.iter().for_each(|prefetch| prefetched(&mut file, prefetch));
     file
 }

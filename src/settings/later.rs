@@ -5,10 +5,6 @@ use super::error::Error;
 use super::values::Values;
 
 pub(super) fn refuse(values: &Values) -> Result<(), Error> {
-    let secret = values.get("webhook.secret_file");
-    if secret.non_empty()?.is_some() {
-        return Err(secret.error("webhooks are not served by this version: leave it empty"));
-    }
     let callers = values.get("callers");
     if callers.has_items() {
         return Err(callers.error(

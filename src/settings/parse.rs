@@ -32,6 +32,7 @@ pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Set
         workers: values.get("runtime.workers").number(0..=MOST_WORKERS)? as usize,
         log: log(values)?,
         audit_file: values.get("audit.file").path()?,
+        webhook_secret_file: values.get("webhook.secret_file").path()?,
     })
 }
 

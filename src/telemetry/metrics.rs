@@ -108,7 +108,7 @@ impl Default for Metrics {
         let help =
             "Key files that hold no usable key at the moment; what was read from them before stays in use";
         registry.register("key_files_unusable", help, metrics.unusable_key_files.clone());
-        let help = "Attempts to take over changed key files, or a changed configuration, that failed";
+        let help = "Attempts to take over changed key files, a webhook secret or a configuration that failed";
         registry.register("reload_failures", help, metrics.reload_failures.clone());
         registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
         let help = "How far GitHub's clock is ahead of this machine's; 0 until GitHub has answered";

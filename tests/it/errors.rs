@@ -367,6 +367,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
     let metrics = Arc::new(Metrics::default());
     let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
     let rules = server::Rules {
+        webhook: None,
         guard: Guard { allowed_hosts: Vec::new(), require_client_header: true },
         hop_limit_1: true,
         max_connections: 10,
@@ -483,6 +484,8 @@ impl Github for PanicsOnce {
         Box::pin(std::future::pending())
     }
 
+    fn forget_installations(&self) {}
+
     fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
         Box::pin(std::future::pending())
     }
@@ -531,6 +534,8 @@ impl Github for NeverAnswers {
     fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> GithubReply<'a, InstallationPage> {
         Box::pin(std::future::pending())
     }
+
+    fn forget_installations(&self) {}
 
     fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
         Box::pin(std::future::pending())

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::{State, Windows};
-use ghtokend::broker::{self, Age, Broker, Rejection, TokenHash, TokenRequest, Vended};
+use ghtokend::broker::{self, Age, Broker, Heard, Rejection, TokenHash, TokenRequest, Vended};
 use ghtokend::clock::{BootTime, Clock, ManualClock};
 use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply};
 use ghtokend::model::{
     App, AppName, Dialect, Grant, Identity, Installation, InstallationId, InstallationToken, KeyInUse,
-    Minted, Scope, Secret, Selector, TokenKey, UserId,
+    Minted, News, Scope, Secret, Selector, TokenKey, UserId,
 };
 use ghtokend::telemetry::metrics::Metrics;
 use proptest::prelude::*;
@@ -35,6 +35,8 @@ enum Step {
     Reject {
         key: u64,
     },
+    /// GitHub tells that an installation is gone, or is granted something else.
+    Tell(News),
     /// From now on GitHub answers in this way.
     Github(Answer),
     /// From now on GitHub keeps its answers back, or lets them go.
@@ -75,10 +77,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (-90_000..90_000_i64).prop_map(Step::Jump),
         3 => Just(Step::Sweep),
         1 => (1..=KEYS).prop_map(|key| Step::Reject { key }),
+        1 => (1..=KEYS, any::<bool>()).prop_map(|(key, gone)| Step::Tell(news(key, gone))),
         3 => answer.prop_map(Step::Github),
         1 => Just(Step::Hold),
         2 => Just(Step::Release),
     ]
+}
+
+fn news(key: u64, gone: bool) -> News {
+    let id = InstallationId::new(key).unwrap();
+    if gone { News::Gone(id) } else { News::Regranted(id) }
 }
 
 /// GitHub, which checks how it is asked.
@@ -95,6 +103,8 @@ struct Known {
     /// When each call of the last minute came.
     calls: VecDeque<BootTime>,
     under_way: BTreeMap<u64, usize>,
+    /// When GitHub last told something of each key.
+    told: BTreeMap<u64, BootTime>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +112,7 @@ struct Token {
     key: u64,
     sent: BootTime,
     lifetime: Duration,
+    /// Whether a caller, or GitHub itself, has said that there is a better one.
     rejected: bool,
 }
 
@@ -160,7 +171,8 @@ impl Model {
         };
         let mut known = self.known.lock().unwrap();
         let text = format!("ghs_{}", known.tokens.len());
-        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected: false });
+        let rejected = known.told.get(&key).is_some_and(|told| *told > sent);
+        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected });
         let token = InstallationToken {
             secret: Secret::from(text),
             expires_at: "2026-11-22T10:00:00Z".into(),
@@ -230,6 +242,8 @@ impl Github for Model {
         Box::pin(std::future::pending())
     }
 
+    fn forget_installations(&self) {}
+
     fn revoke<'a>(&'a self, _: &'a Secret) -> Reply<'a, ()> {
         Box::pin(std::future::pending())
     }
@@ -248,6 +262,7 @@ struct Machine {
     clock: Arc<ManualClock>,
     waiting: Vec<(u64, Age, Asking)>,
     last: BTreeMap<u64, TokenHash>,
+    deliveries: usize,
 }
 
 impl Machine {
@@ -272,7 +287,7 @@ impl Machine {
             render: ghtokend::server::render,
         };
         let broker = Broker::new(model.clone(), clock.clone(), Arc::new(Metrics::default()), rules);
-        Self { broker, model, clock, waiting: Vec::new(), last: BTreeMap::new() }
+        Self { broker, model, clock, waiting: Vec::new(), last: BTreeMap::new(), deliveries: 0 }
     }
 
     async fn run(mut self, steps: Vec<Step>) {
@@ -293,6 +308,7 @@ impl Machine {
             Step::Jump(seconds) => self.clock.set_wall_back(seconds * 1000),
             Step::Sweep => drop(self.broker.tick()),
             Step::Reject { key } => self.reject(key),
+            Step::Tell(news) => self.tell(news),
             Step::Github(answer) => *self.model.answer.lock().unwrap() = answer,
             Step::Hold => drop(self.model.open.send_replace(false)),
             Step::Release => drop(self.model.open.send_replace(true)),
@@ -330,6 +346,17 @@ impl Machine {
         }
     }
 
+    fn tell(&mut self, news: News) {
+        let (News::Gone(id) | News::Regranted(id)) = news else { unreachable!("no other is told") };
+        self.deliveries += 1;
+        assert_eq!(self.broker.hear(&self.deliveries.to_string(), news), Heard::Obeyed);
+        let mut known = self.model.known.lock().unwrap();
+        known.told.insert(id.get(), self.clock.boot());
+        for token in known.tokens.values_mut().filter(|token| token.key == id.get()) {
+            token.rejected = true;
+        }
+    }
+
     /// Lets all that is under way come to its end, and checks what callers got.
     async fn collect(&mut self) {
         for _ in 0..TURNS {
@@ -349,6 +376,10 @@ impl Machine {
         assert_eq!(token.key, key, "a token of another key");
         assert!(!token.remaining(now).is_zero(), "a dead token");
         assert_ne!(vended.state, State::Dead);
+        assert!(
+            !token.rejected || vended.state == State::Stale,
+            "a token that is no longer what GitHub grants"
+        );
         match age {
             Age::Any => {}
             Age::JustMinted => {

@@ -37,4 +37,5 @@ mod settings;
 mod tidy;
 mod tls;
 mod vend;
+mod webhook;
 mod world;

@@ -69,7 +69,7 @@ fn shell(script: &str, dir: &Path) -> Command {
 }
 
 /// Runs what must succeed and print something.
-fn run(command: &mut Command) {
+fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
@@ -80,6 +80,7 @@ fn run(command: &mut Command) {
         text(&output.stdout),
         text(&output.stderr)
     );
+    text(&output.stdout)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a shell needs PATH, and only CI must have curl")]
@@ -89,10 +90,14 @@ fn inherited(name: &str) -> Option<OsString> {
 
 /// Whether there is a curl. Without one, what needs it is left out, but not in CI.
 pub fn has_curl() -> bool {
-    let found = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
-    assert!(found || inherited("CI").is_none(), "curl is missing: install it");
+    has("curl")
+}
+
+fn has(tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(found || inherited("CI").is_none(), "{tool} is missing: install it");
     if !found {
-        eprintln!("\n!!! curl is missing: the commands of README.md are NOT tested. Install curl.\n");
+        eprintln!("\n!!! {tool} is missing: the commands of README.md are NOT tested. Install {tool}.\n");
     }
     found
 }
@@ -186,6 +191,29 @@ fn the_way_to_the_real_github_works() {
         }
     }
     assert!(daemon.is_some(), "no line is `ghtokend serve`");
+}
+
+#[test]
+fn the_webhook_is_told_what_is_written() {
+    if !has("curl") || !has("openssl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "a secret of two parties").unwrap();
+    let environment = [
+        ("GITHUB_API_URL", "http://127.0.0.1:9".to_owned()),
+        ("GITHUB_APP_ID", "1".to_owned()),
+        ("GITHUB_APP_PRIVATE_KEY_FILE", format!("{}/tests/it/keys/rsa.pem", env!("CARGO_MANIFEST_DIR"))),
+        ("GHTOKEND_WEBHOOK__SECRET_FILE", secret.display().to_string()),
+        ("SECRET", "a secret of two parties".to_owned()),
+    ];
+    let mut serve = shell("exec ghtokend serve --listen 127.0.0.1:0", dir.path());
+    let mut serve = Running::start(serve.envs(environment.clone()));
+    let listening: Value =
+        serde_json::from_str(lines_until(&mut serve.stderr, "\"listening\"").last().unwrap()).unwrap();
+    let told = blocks("sh webhook").remove(0).replace("127.0.0.1:7171", listening["tcp"].as_str().unwrap());
+    assert_eq!(run(shell(&told, dir.path()).envs(environment)), "{\"outcome\":\"obeyed\"}\n");
 }
 
 #[test]

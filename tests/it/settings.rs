@@ -146,7 +146,6 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("prefetch of an enterprise of the preview", "[github]\ndialect = 'integrations'\n[[prefetch]]\nenterprise = 'acme'\n", &[], "g.toml:3:1: [[prefetch]]: enterprise: dialect \"integrations\" knows none: use owner or installation"),
     ("prefetch from the environment", "", &[("GHTOKEND_PREFETCH__OWNER", "acme")], "GHTOKEND_PREFETCH__OWNER: [[prefetch]] tables are only in the file"),
     // What this version does not do.
-    ("webhooks", "[webhook]\nsecret_file = '/run/MARKER'\n", &[], "g.toml:2:15: webhook.secret_file: webhooks are not served by this version: leave it empty"),
     ("callers", "[log]\nlevel = 'info'\n\n[[callers]]\nname = 'MARKER'\nuid = 1000\nallow = [{ owner = 'acme' }]\n", &[], "g.toml:4:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers with one bracket", "[callers]\nname = 'MARKER'\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
     ("callers inline", "callers = [{ name = 'MARKER' }]\n", &[], "g.toml:1:1: [[callers]] is not enforced by this version, so it will not start with it: remove the entries, or guard the unix socket by its mode"),
@@ -246,6 +245,9 @@ level = "info"
 
 [audit]
 file = ""
+
+[webhook]
+secret_file = ""
 "#;
 
 #[test]

@@ -49,6 +49,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/client.rs", "the caller's secret goes into its header"),
     ("src/github/client.rs", "the app JWT goes into its header"),
     ("src/github/integrations.rs", "a nonce goes into its request, and out of its errors"),
+    ("src/github/webhook.rs", "the webhook secret signs what GitHub says it has signed"),
     ("src/github/minted.rs", "a token's bytes are checked"),
     ("src/model/secret.rs", "here it is defined"),
     ("src/server/git_credential.rs", "the token goes into its answer"),

@@ -1,0 +1,160 @@
+//! Webhook deliveries: whether they come from GitHub, and what they say of tokens.
+//!
+//! <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>,
+//! <https://docs.github.com/en/webhooks/webhook-events-and-payloads>.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use crate::model::{InstallationId, News, Secret, UserId};
+
+/// The secrets that GitHub may sign with: each is enough.
+#[derive(Debug, Clone)]
+pub struct Secrets(Vec<Secret>);
+
+/// Why a file holds no webhook secret.
+#[derive(Debug, thiserror::Error)]
+#[error("webhook.secret_file: {path}: {problem}")]
+pub struct SecretsError {
+    path: String,
+    problem: SecretsProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SecretsProblem {
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("is not a file of a line or two: put the secret into it that is in the app's webhook settings")]
+    TooLarge,
+    #[error("is empty: put the secret into it that is in the app's webhook settings")]
+    Empty,
+}
+
+impl Secrets {
+    /// Those in a file, one on each line: while a secret is replaced by another, both are good.
+    pub fn read(path: &Path) -> Result<Self, SecretsError> {
+        let failed = |problem| SecretsError { path: path.display().to_string(), problem };
+        let read = || {
+            let mut text = String::new();
+            File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|error: io::Error| failed(error.into()))?;
+        if text.len() as u64 > LARGEST_FILE {
+            return Err(failed(SecretsProblem::TooLarge));
+        }
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let secrets: Vec<_> = lines.map(|line| Secret::from(line.to_owned())).collect();
+        if secrets.is_empty() {
+            return Err(failed(SecretsProblem::Empty));
+        }
+        Ok(Self(secrets))
+    }
+
+    /// Whether `signature`, the value of `X-Hub-Signature-256`, was made of `body` with one of them.
+    pub fn vouch_for(&self, body: &[u8], signature: &[u8]) -> bool {
+        let made_with = |secret: &Secret| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+            let digits = hmac::sign(&key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let expected: String = ["sha256=".to_owned(), digits].concat();
+            verify_slices_are_equal(expected.as_bytes(), signature).is_ok()
+        };
+        self.0.iter().any(made_with)
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().map(Secret::expose).eq(other.0.iter().map(Secret::expose))
+    }
+}
+
+/// What a delivery of `event` with this body says of tokens; `None` if nothing. It is an error, which names what is
+/// missing, if it should say something and does not.
+pub fn read(event: &str, body: &[u8]) -> Result<Option<News>, &'static str> {
+    let payload: Payload =
+        serde_json::from_slice(&unwrapped(body)).map_err(|_| "the body is not a JSON object of GitHub's")?;
+    let action = payload.action.as_deref().unwrap_or_default();
+    let installation =
+        || payload.installation.and_then(Subject::installation).ok_or("installation.id is missing");
+    let user = || payload.sender.and_then(Subject::user).ok_or("sender.id is missing");
+    let news = match (event, action) {
+        (INSTALLATION | INSTALLATION_2016, "deleted" | "suspend") => News::Gone(installation()?),
+        (INSTALLATION | INSTALLATION_2016, "created" | "unsuspend") => News::Back(installation()?),
+        (INSTALLATION, "new_permissions_accepted") => News::Regranted(installation()?),
+        (REPOSITORIES | REPOSITORIES_2016, "added" | "removed") => News::Regranted(installation()?),
+        ("installation_target", "renamed") => News::Renamed(installation()?),
+        ("repository", "renamed" | "transferred" | "deleted") => News::Renamed(installation()?),
+        ("github_app_authorization", "revoked") => News::UserLeft(user()?),
+        _ => return Ok(None),
+    };
+    Ok(Some(news))
+}
+
+/// The JSON of a delivery: a webhook may be set up to send it as a form.
+fn unwrapped(body: &[u8]) -> Cow<'_, [u8]> {
+    if !body.starts_with(b"payload=") {
+        return Cow::Borrowed(body);
+    }
+    let payload = form_urlencoded::parse(body).next().map(|(_, value)| value.into_owned());
+    Cow::Owned(payload.unwrap_or_default().into_bytes())
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    action: Option<String>,
+    installation: Option<Subject>,
+    sender: Option<Subject>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Subject {
+    id: u64,
+}
+
+impl Subject {
+    fn installation(self) -> Option<InstallationId> {
+        InstallationId::new(self.id)
+    }
+
+    fn user(self) -> Option<UserId> {
+        UserId::new(self.id)
+    }
+}
+
+const INSTALLATION: &str = "installation";
+const REPOSITORIES: &str = "installation_repositories";
+/// What these events were called until November 2017:
+/// <https://developer.github.com/changes/2017-05-22-github-apps-production-ship/>.
+const INSTALLATION_2016: &str = "integration_installation";
+const REPOSITORIES_2016: &str = "integration_installation_repositories";
+const LARGEST_FILE: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(lines: &[&str]) -> Secrets {
+        Secrets(lines.iter().map(|line| Secret::from((*line).to_owned())).collect())
+    }
+
+    #[test]
+    fn the_signature_that_github_documents_is_the_only_one_accepted() {
+        const SIGNATURE: &[u8] = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let (body, secret) = (&b"Hello, World!"[..], "It's a Secret to Everybody");
+        assert!(secrets(&[secret]).vouch_for(body, SIGNATURE));
+        assert!(secrets(&["the new one", secret]).vouch_for(body, SIGNATURE), "any of them is enough");
+        assert!(!secrets(&["It's a secret to everybody"]).vouch_for(body, SIGNATURE));
+        assert!(!secrets(&[secret]).vouch_for(b"Hello, World", SIGNATURE));
+        assert!(!secrets(&[secret]).vouch_for(body, &SIGNATURE[..SIGNATURE.len() - 1]));
+        assert!(!secrets(&[secret]).vouch_for(body, b""));
+        assert!(!secrets(&[]).vouch_for(body, SIGNATURE));
+    }
+}

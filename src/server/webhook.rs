@@ -1,0 +1,87 @@
+//! `POST /webhook`: GitHub's deliveries, from an ingress or from a bot that passes on what it receives.
+//!
+//! They come from outside the machine, so none of the guards would let them in, and none would prove anything. What
+//! proves them is GitHub's signature over the body, and nothing is done before it has.
+
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::reply::{Format, Refusal, Reply, ok};
+use super::route::{Endpoint, not_found};
+use crate::broker::webhook::{self, Secrets};
+use crate::broker::{Broker, Heard};
+
+/// Takes deliveries, if there is a secret to know them by.
+pub(super) struct Webhook {
+    secrets: watch::Sender<Option<Secrets>>,
+    seats: Semaphore,
+}
+
+impl Webhook {
+    pub(super) fn new(secrets: Option<Secrets>) -> Self {
+        Self { secrets: watch::Sender::new(secrets), seats: Semaphore::new(READ_AT_ONCE) }
+    }
+
+    pub(super) fn secrets(&self) -> watch::Sender<Option<Secrets>> {
+        self.secrets.clone()
+    }
+
+    /// `endpoint`, unless it is this one and it is switched off.
+    pub(super) fn is_there_for<'p>(&self, endpoint: Endpoint<'p>) -> Result<Endpoint<'p>, Refusal> {
+        if endpoint == Endpoint::Webhook && self.secrets.borrow().is_none() {
+            return Err(not_found("webhook deliveries are not taken: webhook.secret_file is not configured"));
+        }
+        Ok(endpoint)
+    }
+
+    /// Whoever sends a delivery has proved nothing while it is read, and it may be large: few are read at a time.
+    pub(super) async fn seat_for(&self, endpoint: Endpoint<'_>) -> Option<SemaphorePermit<'_>> {
+        match endpoint {
+            Endpoint::Webhook => self.seats.acquire().await.ok(),
+            _ => None,
+        }
+    }
+
+    /// Has the broker hear what a delivery says, if GitHub sent it.
+    pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, Refusal> {
+        let signature = headers.get(SIGNATURE).map(|value| value.as_bytes()).unwrap_or_default();
+        let is_githubs = |secrets: &Option<Secrets>| {
+            secrets.as_ref().is_some_and(|secrets| secrets.vouch_for(body, signature))
+        };
+        if !is_githubs(&self.secrets.borrow()) {
+            return Err(Refusal::forbidden(
+                "X-Hub-Signature-256 was not made of this body with the secret in webhook.secret_file: compare it with \
+                 the app's webhook settings, and pass the body on byte for byte",
+            ));
+        }
+        let event = header(headers, EVENT)?;
+        let delivery = header(headers, DELIVERY)?;
+        let news = webhook::read(event, body).map_err(|problem| {
+            Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
+        })?;
+        let outcome = match news.map(|news| broker.hear(delivery, news)) {
+            Some(Heard::Obeyed) => "obeyed",
+            Some(Heard::Replayed) => "replayed",
+            None => "ignored",
+        };
+        let mut reply = ok(Format::Json, format!("{{\"outcome\":\"{outcome}\"}}\n").into());
+        *reply.status_mut() = StatusCode::ACCEPTED;
+        Ok(reply)
+    }
+}
+
+/// The value of a header that every delivery has.
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.filter(|value| (1..=LONGEST_VALUE).contains(&value.len())).ok_or_else(|| {
+        Refusal::invalid(format!("{name} is missing: pass GitHub's headers on with its deliveries"))
+    })
+}
+
+const SIGNATURE: &str = "x-hub-signature-256";
+const EVENT: &str = "x-github-event";
+const DELIVERY: &str = "x-github-delivery";
+/// A delivery's id has 36 characters.
+const LONGEST_VALUE: usize = 128;
+const READ_AT_ONCE: usize = 8;

@@ -1,0 +1,509 @@
+//! What GitHub tells by its webhooks: who is believed, and what it makes stale.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use ghtokend::fake_github::{Effect, Fault, Installation, permissions};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::program::run;
+use crate::world::{Reply, Setup, World, send, send_unix};
+
+const SECRET: &str = "correct horse battery staple";
+const MINT_1: &str = "/app/installations/1/access_tokens";
+
+/// A daemon that takes deliveries signed with [`SECRET`], and the file that holds it.
+async fn world(setup: Setup) -> (World, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
+    let mut environment = setup.environment.clone();
+    environment.push(("GHTOKEND_WEBHOOK__SECRET_FILE", file.path().display().to_string()));
+    (World::with(Setup { environment, ..setup }).await, file)
+}
+
+/// What GitHub sends, as far as anybody looks at it.
+#[derive(Clone)]
+struct Delivery {
+    event: String,
+    id: String,
+    body: Vec<u8>,
+    signature: String,
+    /// Further header lines.
+    more: String,
+}
+
+impl Delivery {
+    fn new(event: &str, body: &Value) -> Self {
+        Self::raw(event, body.to_string().into_bytes())
+    }
+
+    fn raw(event: &str, body: Vec<u8>) -> Self {
+        let id = format!("{:032x}", DELIVERIES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let signature = sign(SECRET, &body);
+        Self { event: event.to_owned(), id, body, signature, more: String::new() }
+    }
+
+    fn of(event: &str, action: &str, installation: u64) -> Self {
+        let sender = json!({ "id": 2, "login": "octocat" });
+        let installation = json!({ "id": installation, "app_id": 1001, "created_at": 1_557_933_591 });
+        Self::new(event, &json!({ "action": action, "installation": installation, "sender": sender }))
+    }
+
+    fn signed(self, signature: impl Into<String>) -> Self {
+        Self { signature: signature.into(), ..self }
+    }
+
+    fn request(&self) -> String {
+        let Self { event, id, body, signature, more } = self;
+        let signature = match signature.as_str() {
+            "" => String::new(),
+            signature => format!("X-Hub-Signature-256: {signature}\r\n"),
+        };
+        format!(
+            "POST /webhook HTTP/1.1\r\nHost: bots.example\r\nUser-Agent: GitHub-Hookshot/044aadd\r\nX-GitHub-Event: {event}\r\n\
+             X-GitHub-Delivery: {id}\r\n{signature}{more}Content-Length: {}\r\nConnection: close\r\n\r\n{}",
+            body.len(),
+            std::str::from_utf8(body).unwrap()
+        )
+    }
+
+    async fn to(&self, address: SocketAddr) -> Reply {
+        send(address, &self.request()).await.unwrap()
+    }
+}
+
+static DELIVERIES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+fn sign(secret: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let digits: String = hmac::sign(&key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={digits}")
+}
+
+/// Has the daemon hear of it, and says what became of that.
+async fn tell(world: &World, delivery: &Delivery) -> String {
+    let reply = delivery.to(world.address).await;
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    reply.json()["outcome"].as_str().unwrap().to_owned()
+}
+
+/// The installations of the tokens in hand.
+async fn held(world: &World) -> Vec<u64> {
+    let status = world.get("/status").await.json();
+    let id = |token: &Value| token["installation_id"].as_u64().unwrap();
+    let mut held: Vec<_> = status["tokens"].as_array().unwrap().iter().map(id).collect();
+    held.sort_unstable();
+    held
+}
+
+/// What GitHub is asked while something is done.
+async fn asked<T>(world: &World, doing: impl Future<Output = T>) -> (T, Vec<String>) {
+    let before = world.github.journal().len();
+    let done = doing.await;
+    let asked = world.github.journal().into_iter().skip(before);
+    (done, asked.map(|entry| format!("{} {}", entry.method, entry.path)).collect())
+}
+
+#[tokio::test]
+async fn an_installation_that_is_suspended_or_deleted_has_no_token_in_hand_any_more() {
+    for (event, action, code) in [
+        ("installation", "suspend", "installation_suspended"),
+        ("installation", "deleted", "unknown_installation"),
+        ("integration_installation", "deleted", "unknown_installation"),
+    ] {
+        let (world, _file) = world(Setup::default()).await;
+        for target in ["/token", "/token?permissions=contents:read", "/token?owner=octocat"] {
+            world.token(target).await;
+        }
+        match action {
+            "suspend" => assert!(world.github.suspend(1)),
+            _ => assert!(world.github.delete_installation(1)),
+        }
+        let (outcome, nothing) = asked(&world, tell(&world, &Delivery::of(event, action, 1))).await;
+        assert_eq!((outcome.as_str(), nothing), ("obeyed", vec![]), "{action}");
+        assert_eq!(held(&world).await, [2], "{action}");
+        let (refused, calls) = asked(&world, world.get("/token")).await;
+        assert_eq!((refused.code().as_str(), calls), (code, vec![format!("POST {MINT_1}")]), "{action}");
+        assert_eq!(world.token("/token?owner=octocat").await, world.token("/token?owner=octocat").await);
+        assert_eq!(world.mints(), 4, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn an_installation_that_is_granted_something_else_costs_one_mint_for_each_key_in_use() {
+    for (event, action) in [
+        ("installation", "new_permissions_accepted"),
+        ("installation_repositories", "added"),
+        ("installation_repositories", "removed"),
+        ("integration_installation_repositories", "added"),
+    ] {
+        let (world, _file) = world(Setup::default()).await;
+        let [old, other] = [world.token("/token").await, world.token("/token?owner=octocat").await];
+        world.advance(Duration::from_secs(120));
+        assert_eq!(tell(&world, &Delivery::of(event, action, 1)).await, "obeyed");
+        let mut callers = JoinSet::new();
+        for _ in 0..50 {
+            let address = world.address;
+            callers.spawn(async move { crate::world::get(address, "/token").await });
+        }
+        let tokens: Vec<_> = callers.join_all().await.iter().map(Reply::json).collect();
+        assert!(tokens.iter().all(|token| token["token"] == tokens[0]["token"]), "{event} {action}");
+        assert_ne!(tokens[0]["token"], *old);
+        assert_eq!(world.token("/token?owner=octocat").await, other);
+        assert_eq!(world.mints(), 3, "{event} {action}");
+    }
+}
+
+#[tokio::test]
+async fn new_permissions_can_be_used_at_once() {
+    let (world, _file) = world(Setup::default()).await;
+    let ungranted = "/token?permissions=members:read";
+    assert_eq!(world.get(ungranted).await.code(), "scope_not_granted");
+    assert!(world.github.set_permissions(1, permissions("metadata:read members:read")));
+    assert_eq!(world.get(ungranted).await.code(), "scope_not_granted", "it is remembered");
+    assert_eq!(world.mints(), 1);
+    tell(&world, &Delivery::of("installation", "new_permissions_accepted", 1)).await;
+    world.token(ungranted).await;
+    assert_eq!(world.mints(), 2);
+}
+
+#[tokio::test]
+async fn a_live_token_outlasts_a_change_of_grant_while_no_other_can_be_had() {
+    let (world, _file) = world(Setup::default()).await;
+    let old = world.token("/token").await;
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
+    tell(&world, &Delivery::of("installation_repositories", "added", 1)).await;
+    let stale = world.get("/token").await;
+    assert_eq!((stale.status, stale.header("ghtokend-token-state")), (200, Some("stale")));
+    assert_eq!(stale.json()["token"], *old);
+    world.advance(Duration::from_secs(1));
+    assert_ne!(world.token("/token").await, old);
+    assert_eq!(world.mints(), 3);
+}
+
+#[tokio::test]
+async fn a_settling_successor_of_an_older_grant_never_enters_service() {
+    let (world, _file) = world(Setup::default()).await;
+    let old = world.token("/token").await;
+    world.advance(Duration::from_secs(51 * 60));
+    assert_eq!(world.token("/token").await, old);
+    world.minted(2).await;
+    world.advance(Duration::from_secs(1));
+    tell(&world, &Delivery::of("installation", "new_permissions_accepted", 1)).await;
+    let successor_is_gone = world.get("/status").await.json()["tokens"][0]["successor"].is_null();
+    assert!(successor_is_gone);
+    world.token("/token").await;
+    world.advance(Duration::from_secs(10));
+    world.token("/token").await;
+    assert_eq!(world.mints(), 3);
+}
+
+#[tokio::test]
+async fn what_a_mint_brings_that_was_under_way_meanwhile_is_not_handed_out() {
+    for action in ["new_permissions_accepted", "suspend"] {
+        let (world, _file) = world(Setup::default()).await;
+        let hold = world.github.hold("POST", MINT_1);
+        let address = world.address;
+        let caller = tokio::spawn(async move { crate::world::get(address, "/token").await });
+        hold.reached(1).await;
+        world.advance(Duration::from_secs(1));
+        tell(&world, &Delivery::of("installation", action, 1)).await;
+        world.advance(Duration::from_secs(1));
+        let late = tokio::spawn(async move { crate::world::get(address, "/token").await });
+        hold.release();
+        let (first, late) = (caller.await.unwrap().json(), late.await.unwrap().json());
+        assert_eq!(first["token"], late["token"], "{action}");
+        assert_eq!(world.token("/token").await, first["token"], "{action}");
+        assert_eq!(world.mints(), 2, "{action}: one before and one after");
+    }
+}
+
+#[tokio::test]
+async fn an_installation_that_comes_back_is_served_at_once() {
+    for action in ["unsuspend", "created"] {
+        let (world, _file) = world(Setup::default()).await;
+        world.github.suspend(1);
+        assert_eq!(world.get("/token").await.code(), "installation_suspended");
+        world.github.unsuspend(1);
+        assert_eq!(world.get("/token").await.code(), "installation_suspended", "it is remembered");
+        tell(&world, &Delivery::of("installation", action, 1)).await;
+        world.token("/token").await;
+        assert_eq!(world.mints(), 2);
+    }
+}
+
+#[tokio::test]
+async fn names_are_looked_up_anew_after_they_have_changed() {
+    const LOOK_UP: &str = "GET /repos/acme/widgets/installation";
+    for (event, action) in [
+        ("installation_target", "renamed"),
+        ("repository", "renamed"),
+        ("repository", "transferred"),
+        ("repository", "deleted"),
+        ("installation_repositories", "removed"),
+        ("installation", "created"),
+    ] {
+        let (world, _file) = world(Setup::default()).await;
+        for owner in ["repo=acme/widgets", "owner=octocat"] {
+            world.token(&format!("/token?{owner}")).await;
+        }
+        let (_, calls) = asked(&world, world.token("/token?repo=acme/widgets")).await;
+        assert_eq!(calls, [""; 0]);
+        tell(&world, &Delivery::of(event, action, 1)).await;
+        let (_, calls) = asked(&world, world.token("/token?repo=acme/widgets")).await;
+        assert_eq!(calls.first().map(String::as_str), Some(LOOK_UP), "{event} {action}");
+        let (_, calls) = asked(&world, world.token("/token?owner=octocat")).await;
+        assert_eq!(calls, [""; 0], "{event} {action}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_installation_ends_that_there_is_only_one() {
+    let (world, _file) = world(Setup { without_default_installation: true, ..Setup::default() }).await;
+    for other in [2, 3, 4] {
+        world.github.delete_installation(other);
+    }
+    world.token("/token").await;
+    world.github.add_installation(Installation::new(9, "demo", "hubot")).unwrap();
+    assert_eq!(world.get("/token").await.status, 200, "it is remembered");
+    tell(&world, &Delivery::of("installation", "created", 9)).await;
+    assert_eq!(world.get("/token").await.code(), "invalid_request");
+}
+
+#[tokio::test]
+async fn a_user_who_has_left_has_no_token_in_hand_and_the_list_of_2016_is_read_anew() {
+    let environment = vec![("GHTOKEND_GITHUB__DIALECT", "integrations".to_owned())];
+    let (world, _file) = world(Setup { environment, ..Setup::default() }).await;
+    crate::world::until(|| async { world.get("/readyz").await.status == 200 }).await;
+    for target in ["/token?owner=acme", "/token?owner=acme&user=2", "/token?owner=acme&user=4"] {
+        world.token(target).await;
+    }
+    let revoked = json!({ "action": "revoked", "sender": { "id": 2, "login": "octocat" } });
+    let (outcome, calls) =
+        asked(&world, tell(&world, &Delivery::new("github_app_authorization", &revoked))).await;
+    assert_eq!((outcome.as_str(), calls), ("obeyed", vec![]));
+    let status = world.get("/status").await.json();
+    let users: Vec<_> =
+        status["tokens"].as_array().unwrap().iter().map(|token| token["user_id"].clone()).collect();
+    assert!(users.len() == 2 && !users.contains(&json!(2)), "{users:?}");
+
+    let (_, calls) = asked(&world, world.token("/token?owner=acme")).await;
+    assert_eq!(calls, [""; 0]);
+    tell(&world, &Delivery::of("integration_installation", "created", 1)).await;
+    let (_, calls) = asked(&world, world.token("/token?owner=acme")).await;
+    assert_eq!(calls, ["GET /integration/installations?per_page=100"]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_again_changes_nothing() {
+    let (world, _file) = world(Setup::default()).await;
+    world.token("/token").await;
+    let delivery = Delivery::of("installation_repositories", "added", 1);
+    assert_eq!(tell(&world, &delivery).await, "obeyed");
+    world.advance(Duration::from_secs(1));
+    world.token("/token").await;
+    for _ in 0..3 {
+        world.advance(Duration::from_secs(60));
+        assert_eq!(tell(&world, &delivery).await, "replayed");
+        world.token("/token").await;
+    }
+    assert_eq!(world.mints(), 2);
+    let again = Delivery { id: Delivery::of("x", "y", 1).id, ..delivery };
+    assert_eq!(tell(&world, &again).await, "obeyed", "the same said again is another delivery");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_taken_for_heard() {
+    let (world, _file) = world(Setup::default()).await;
+    world.token("/token").await;
+    let delivery = Delivery::of("installation", "deleted", 1);
+    assert_eq!(delivery.clone().signed("sha256=0").to(world.address).await.status, 403);
+    assert_eq!(tell(&world, &delivery).await, "obeyed");
+    assert_eq!(held(&world).await, [0_u64; 0]);
+}
+
+#[tokio::test]
+async fn only_what_was_signed_with_the_secret_is_believed() {
+    let (world, _file) = world(Setup::default()).await;
+    world.token("/token").await;
+    let good = Delivery::of("installation", "deleted", 1);
+    let right = good.signature.clone();
+    let other_digit = if right.ends_with('0') { "1" } else { "0" };
+    let mut bodies = std::collections::BTreeSet::new();
+    for signature in [
+        String::new(),
+        "sha256=".to_owned(),
+        right.replace("sha256=", ""),
+        right.replace("sha256=", "sha1="),
+        format!("{}{other_digit}", &right[..right.len() - 1]),
+        right[..right.len() - 1].to_owned(),
+        format!("{right}0"),
+        sign("another secret", &good.body),
+        sign("", &good.body),
+        sign(SECRET, b"{}"),
+        sign(&format!("{SECRET}\n"), &good.body),
+    ] {
+        let reply = good.clone().signed(&signature).to(world.address).await;
+        assert_eq!((reply.status, reply.code().as_str()), (403, "caller_forbidden"), "{signature}");
+        bodies.insert(reply.message());
+    }
+    let mut altered = good.clone();
+    altered.body.push(b' ');
+    assert_eq!(altered.to(world.address).await.status, 403);
+    assert_eq!(bodies.len(), 1, "nothing tells how far a guess was off");
+    assert!(bodies.first().unwrap().contains("webhook.secret_file"));
+    assert_eq!((held(&world).await, world.mints()), (vec![1], 1));
+    assert_eq!(tell(&world, &good).await, "obeyed");
+}
+
+#[tokio::test]
+async fn deliveries_pass_no_guard_and_open_none() {
+    let (world, _file) = world(Setup::default()).await;
+    let more =
+        "X-Forwarded-For: 140.82.115.1\r\nVia: 1.1 ingress\r\nOrigin: https://x.example\r\nCookie: a=b\r\n";
+    let forwarded = Delivery { more: more.to_owned(), ..Delivery::of("ping", "", 1) };
+    assert_eq!(tell(&world, &forwarded).await, "ignored");
+    for path in ["/token", "/webhooks", "/webhook/", "/Webhook"] {
+        let elsewhere = forwarded.request().replace("POST /webhook ", &format!("POST {path} "));
+        assert_eq!(send(world.address, &elsewhere).await.unwrap().status, 403, "{path}");
+    }
+    let get = world.get("/webhook").await;
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
+}
+
+#[tokio::test]
+async fn deliveries_are_taken_on_every_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("tokens.sock");
+    let ops = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let environment = vec![
+        ("GHTOKEND_LISTEN__UNIX", socket.display().to_string()),
+        ("GHTOKEND_LISTEN__OPS", ops.to_string()),
+    ];
+    let (world, _file) = world(Setup { environment, ..Setup::default() }).await;
+    for listener in ["tcp", "unix", "ops"] {
+        world.token("/token").await;
+        let delivery = Delivery::of("installation", "deleted", 1);
+        let reply = match listener {
+            "tcp" => delivery.to(world.address).await,
+            "unix" => send_unix(&socket, &delivery.request()).await.unwrap(),
+            _ => delivery.to(ops).await,
+        };
+        assert_eq!((reply.status, held(&world).await.len()), (202, 0), "{listener}");
+    }
+    let unsigned = Delivery::of("installation", "deleted", 1).signed("");
+    assert_eq!(unsigned.to(ops).await.status, 403);
+}
+
+#[tokio::test]
+async fn without_a_secret_there_is_no_webhook() {
+    let ops = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let environment = vec![("GHTOKEND_LISTEN__OPS", ops.to_string())];
+    let world = World::with(Setup { environment, ..Setup::default() }).await;
+    let delivery = Delivery::of("installation", "deleted", 1);
+    let reply = delivery.to(ops).await;
+    assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
+    assert!(reply.message().contains("webhook.secret_file is not configured"), "{}", reply.message());
+    assert_eq!(delivery.to(world.address).await.status, 403, "the guards hold for what is not there");
+}
+
+#[tokio::test]
+async fn large_deliveries_and_forms_are_understood_and_what_is_no_delivery_is_named() {
+    let (world, _file) = world(Setup::default()).await;
+    let repositories: Vec<_> = (0..6000).map(|id| json!({ "id": id, "full_name": format!("acme/repository-{id}"), "private": true, "node_id": "R_kgDOABCDEFGHIJKLMNOPQRST" })).collect();
+    let large = json!({ "repositories_added": repositories, "action": "added", "installation": { "id": 1 } });
+    let large = Delivery::new("installation_repositories", &large);
+    assert!(large.body.len() > 512 * 1024);
+    assert_eq!(tell(&world, &large).await, "obeyed");
+
+    let json =
+        json!({ "action": "deleted", "installation": { "id": 1 }, "note": "100 % & more" }).to_string();
+    let form: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &json).finish();
+    assert_eq!(tell(&world, &Delivery::raw("installation", form.into_bytes())).await, "obeyed");
+
+    let too_large = Delivery::raw("push", vec![b' '; 1024 * 1024 + 1]).to(world.address).await;
+    assert_eq!((too_large.status, too_large.code().as_str()), (413, "too_large"));
+    for (event, body, outcome) in [
+        ("ping", json!({ "zen": "Design for failure.", "hook_id": 1 }), "ignored"),
+        ("push", json!({ "ref": "refs/heads/main", "installation": { "id": 1 } }), "ignored"),
+        ("installation", json!({ "action": "some_new_action" }), "ignored"),
+        ("issues", json!({ "action": "deleted", "installation": null }), "ignored"),
+    ] {
+        assert_eq!(tell(&world, &Delivery::new(event, &body)).await, outcome, "{event}");
+    }
+    for (event, body, problem) in [
+        ("installation", &b"{}nonsense"[..], "not a JSON object"),
+        ("installation", b"", "not a JSON object"),
+        ("installation", br#"{"action":"deleted"}"#, "installation.id is missing"),
+        ("installation", br#"{"action":"deleted","installation":{"id":0}}"#, "installation.id is missing"),
+        ("github_app_authorization", br#"{"action":"revoked"}"#, "sender.id is missing"),
+        ("installation", b"payload=%7B", "not a JSON object"),
+    ] {
+        let reply = Delivery::raw(event, body.to_vec()).to(world.address).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_request"), "{event}");
+        assert!(reply.message().contains(problem), "{}", reply.message());
+    }
+    for header in ["X-GitHub-Event", "X-GitHub-Delivery"] {
+        let request = Delivery::of("installation", "deleted", 1).request().replace(header, "X-Other");
+        let reply = send(world.address, &request).await.unwrap();
+        assert_eq!(reply.status, 400);
+        assert!(reply.message().to_lowercase().contains(&header.to_lowercase()), "{}", reply.message());
+    }
+}
+
+#[tokio::test]
+async fn a_secret_can_be_replaced_while_deliveries_come_in() {
+    let (world, file) = world(Setup::default()).await;
+    let with = async |secret: &str| {
+        let delivery = Delivery::of("ping", "", 1);
+        let signature = sign(secret, &delivery.body);
+        delivery.signed(signature).to(world.address).await.status
+    };
+    std::fs::write(file.path(), format!("the new one\r\n\n  {SECRET}  \n")).unwrap();
+    assert_eq!((with(SECRET).await, with("the new one").await), (202, 403));
+    world.reloader.tick().await;
+    assert_eq!((with(SECRET).await, with("the new one").await, with("").await), (202, 202, 403));
+    // Half-written, or gone: what was read before stays, and it is counted.
+    for broken in [Some("\n"), None] {
+        match broken {
+            Some(text) => std::fs::write(file.path(), text).unwrap(),
+            None => std::fs::remove_file(file.path()).unwrap(),
+        }
+        world.reloader.tick().await;
+        assert_eq!((with(SECRET).await, with("the new one").await), (202, 202));
+    }
+    let metrics = world.get("/metrics").await.text();
+    assert!(metrics.contains("ghtokend_reload_failures_total{what=\"webhook\"} 2\n"), "{metrics}");
+    std::fs::write(file.path(), "the new one").unwrap();
+    world.reload().await;
+    assert_eq!((with(SECRET).await, with("the new one").await), (403, 202));
+}
+
+#[tokio::test]
+async fn a_secret_file_that_holds_none_is_named_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = format!("{}/tests/it/keys/rsa.pem", env!("CARGO_MANIFEST_DIR"));
+    let path = dir.path().join("secret");
+    for (content, problem) in [
+        (None, "cannot be read: No such file or directory"),
+        (Some(String::new()), "is empty: put the secret into it"),
+        (Some(" \n\n".to_owned()), "is empty: put the secret into it"),
+        (Some("x".repeat(5000)), "is not a file of a line or two"),
+    ] {
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let path = path.display().to_string();
+        let variables = [
+            ("GITHUB_APP_ID", "1"),
+            ("GITHUB_APP_PRIVATE_KEY_FILE", key.as_str()),
+            ("GHTOKEND_WEBHOOK__SECRET_FILE", path.as_str()),
+        ];
+        let (exit, _, said) = run(&["serve", "--listen", "127.0.0.1:0"], &variables).await;
+        assert_eq!(exit, 78, "{said}");
+        assert!(said.contains(&format!("webhook.secret_file: {path}: {problem}")), "{said}");
+    }
+}
