@@ -46,6 +46,7 @@ impl Broker {
         if cause == Cause::Caller {
             self.renewals().take_for_caller(&key.app, at.now).map_err(budget_is_spent)?;
         }
+        let _crash = NotedIfPanicking { broker: &self, key: &key };
         let outcome = self.0.github.mint(&key).await;
         let now = self.0.clock.boot();
         let took = now.since(at.now);
@@ -93,6 +94,20 @@ impl Broker {
         };
         if gone {
             self.0.tokens.drop_all(|held| held.installation == key.installation && held.app == key.app);
+        }
+    }
+}
+
+/// Notes that a mint panicked, when it is dropped by that.
+struct NotedIfPanicking<'a> {
+    broker: &'a Broker,
+    key: &'a TokenKey,
+}
+
+impl Drop for NotedIfPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.broker.renewals().crashed(self.key, self.broker.0.clock.boot());
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct Told(HashMap<Subject, BootTime>);
 
 impl Told {
     fn note(&mut self, subject: Subject, now: BootTime) {
-        self.0.retain(|_, at| now.since(*at) < LONGEST_MINT);
+        self.0.retain(|_, at| now.since(*at) < LONGEST_LIFE);
         self.0.insert(subject, now);
     }
 
@@ -99,5 +99,5 @@ impl Subject {
 
 /// Deliveries that are known when they come again.
 pub(super) const MOST_REMEMBERED: u64 = 10_000;
-/// By then a mint has come to its end, with all its tries.
-const LONGEST_MINT: Duration = Duration::from_secs(600);
+/// What was asked for so long ago is dead when it lands: no token lives longer.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -318,7 +318,7 @@ pub(super) mod tests {
             prop_assert!(at_once.as_deref().is_none_or(|entry| at.serves(entry)));
             prop_assert!(in_need.as_deref().is_none_or(alive));
             prop_assert!(at_once.is_none() || in_need.is_some());
-            // Unless it has been replaced by one that has settled, what lives can be had.
+            // What lives can be had.
             let any = slot.entries().any(|entry| alive(entry));
             prop_assert_eq!(any, in_need.is_some());
         }

@@ -24,7 +24,8 @@ use crate::model::{AppName, TokenKey};
 #[derive(Debug)]
 pub(super) struct Renewals {
     paces: BTreeMap<AppName, Pace>,
-    pauses: Pauses<TokenKey, Failure>,
+    /// Why the last mint for a key failed; `None` for a defect of ours, which says nothing to callers.
+    pauses: Pauses<TokenKey, Option<Failure>>,
     /// How long the token lived that GitHub granted last.
     lifetime: Duration,
     prefetch: Vec<Prefetch>,
@@ -72,11 +73,13 @@ impl Renewals {
     /// A mint for `key` failed.
     pub(super) fn failed(&mut self, key: &TokenKey, failure: &Failure, cause: Cause, now: BootTime) {
         match (failure.asked, cause) {
-            (Asked::Github, _) => self.pauses.failed(key.clone(), failure.clone(), failure.retry_after, now),
+            (Asked::Github, _) => {
+                self.pauses.failed(key.clone(), Some(failure.clone()), failure.retry_after, now);
+            }
             // The sweep is not to come again in vain.
             (Asked::Nobody, Cause::Background) => {
                 let wait = failure.retry_after.unwrap_or_default();
-                self.pauses.put_off(key.clone(), failure.clone(), wait, now);
+                self.pauses.put_off(key.clone(), Some(failure.clone()), wait, now);
             }
             // Callers hear the same again without being remembered.
             (Asked::Nobody, Cause::Caller) => {}
@@ -89,10 +92,16 @@ impl Renewals {
         }
     }
 
+    /// A mint for `key` panicked. Callers may try anew, but the sweep is not to do so every second.
+    pub(super) fn crashed(&mut self, key: &TokenKey, now: BootTime) {
+        self.pauses.failed(key.clone(), None, None, now);
+    }
+
     /// Why the last mint for `key` failed, if it is too early for another: with what is left of the wait.
     pub(super) fn remembered(&self, key: &TokenKey, now: BootTime) -> Option<Failure> {
-        let (failure, left) = self.pauses.remembered(key, now)?;
-        Some(Failure { retry_after: Some(left), ..failure.clone() })
+        let (why, left) = self.pauses.remembered(key, now)?;
+        let failure = why.clone()?;
+        Some(Failure { retry_after: Some(left), ..failure })
     }
 
     /// Takes a mint of `app` for a caller at `now`, or says how long there is none.

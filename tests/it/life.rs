@@ -92,6 +92,7 @@ fn news(key: u64, gone: bool) -> News {
 /// GitHub, which checks how it is asked.
 struct Model {
     clock: Arc<ManualClock>,
+    budget: u32,
     answer: Mutex<Answer>,
     open: watch::Sender<bool>,
     known: Mutex<Known>,
@@ -140,9 +141,9 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Model {
-    fn new(clock: Arc<ManualClock>) -> Self {
+    fn new(clock: Arc<ManualClock>, budget: u32) -> Self {
         let answer = Mutex::new(Answer::Grants { lifetime: 3600 });
-        Self { clock, answer, open: watch::Sender::new(true), known: Mutex::default() }
+        Self { clock, answer, budget, open: watch::Sender::new(true), known: Mutex::default() }
     }
 
     fn begin(&self, key: u64) -> UnderWay<'_> {
@@ -152,7 +153,7 @@ impl Model {
         assert_eq!(known.under_way[&key], 1, "two mints at once for key {key}");
         known.calls.retain(|at| now.since(*at) < Duration::from_secs(60));
         known.calls.push_back(now);
-        assert!(known.calls.len() <= BUDGET as usize, "{} mints within a minute", known.calls.len());
+        assert!(known.calls.len() <= self.budget as usize, "{} mints within a minute", known.calls.len());
         UnderWay(self, key)
     }
 
@@ -266,9 +267,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn new() -> Self {
+    fn new(budget: u32) -> Self {
         let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(500_000));
-        let model = Arc::new(Model::new(clock.clone()));
+        let model = Arc::new(Model::new(clock.clone(), budget));
         let windows = Windows {
             renew_before: Duration::from_secs(600),
             min_validity: Duration::from_secs(300),
@@ -280,7 +281,7 @@ impl Machine {
             windows,
             settle: Duration::from_secs(5),
             idle_after: Duration::from_secs(1800),
-            mints_per_minute: BUDGET,
+            mints_per_minute: budget,
             prefetch: Vec::new(),
             max_entries: 100,
             max_bytes: 1 << 20,
@@ -402,10 +403,34 @@ const GRACE: Duration = Duration::from_secs(30);
 const TURNS: usize = 30;
 const EXPECTED: &str = "a defect of the model's own";
 
+#[tokio::test]
+async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
+    let mut machine = Machine::new(60);
+    let ask = Step::Ask { key: 1, age: Age::Any };
+    for step in [ask.clone(), Step::Advance(3000), Step::Github(Answer::Panics)] {
+        machine.take(step).await;
+        machine.collect().await;
+    }
+    for _ in 0..30 {
+        for step in [Step::Sweep, ask.clone(), Step::Advance(1)] {
+            machine.take(step).await;
+            machine.collect().await;
+        }
+    }
+    // At the beginning, and after pauses of up to 1, 2, 4, 8 and 16 seconds, each at least half as long.
+    let renewals = machine.model.known.lock().unwrap().calls.len();
+    assert!((5..=6).contains(&renewals), "{renewals} in 30 seconds");
+    // Who cannot do with the old one has not heard of the defect, and tries anew.
+    machine.take(Step::Github(Answer::Grants { lifetime: 3600 })).await;
+    machine.take(Step::Ask { key: 1, age: Age::JustMinted }).await;
+    machine.collect().await;
+    assert!(machine.waiting.is_empty() && machine.model.has_a_good_one(1));
+}
+
 proptest! {
     #[test]
     fn no_sequence_breaks_a_promise(steps in proptest::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(Machine::new().run(steps));
+        runtime.block_on(Machine::new(BUDGET).run(steps));
     }
 }
