@@ -235,6 +235,25 @@ async fn an_installation_that_comes_back_is_served_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_listed_for_the_start_is_minted_as_soon_as_it_can_be() {
+    let file = "[[prefetch]]\nowner = 'acme'\n".to_owned();
+    let (world, _file) = world(Setup { file, without_default_installation: true, ..Setup::default() }).await;
+    world.github.delete_installation(1);
+    let sweep = async |times: usize| {
+        for _ in 0..times {
+            world.tick();
+            crate::world::until(|| async { world.is_idle() }).await;
+            world.advance(Duration::from_secs(1));
+        }
+        world.mints()
+    };
+    assert_eq!(sweep(60).await, 0, "what GitHub denies is left alone for ten minutes");
+    world.github.add_installation(Installation::new(9, "demo", "acme")).unwrap();
+    tell(&world, &Delivery::of("installation", "created", 9)).await;
+    assert_eq!((sweep(1).await, held(&world).await), (1, vec![9]));
+}
+
+#[tokio::test]
 async fn names_are_looked_up_anew_after_they_have_changed() {
     const LOOK_UP: &str = "GET /repos/acme/widgets/installation";
     for (event, action) in [
