@@ -9,6 +9,8 @@
 //! A request goes through `server`, which knows faults and holds, to `frame`, which knows credentials and headers,
 //! to a handler in the table of `routes`.
 //!
+//! Whoever changes the world, `store` tells the apps of it in the words of `events`, and `webhook` sends them.
+//!
 //! With a seed, apps get keys from `fake_github/keys.pem`. These are public and for tests only.
 
 mod answer;
@@ -17,6 +19,7 @@ mod audit;
 mod call;
 mod clock;
 mod control;
+mod events;
 mod explain;
 mod fault;
 mod frame;
@@ -43,6 +46,7 @@ mod server;
 mod shared;
 mod store;
 mod token;
+mod webhook;
 mod world;
 
 use std::fmt;
@@ -57,10 +61,13 @@ pub use hold::Hold;
 pub use journal::{Counters, JournalEntry};
 pub use keys::AppKey;
 pub use members::Member;
-pub use options::{Mode, Options, RateLimits, Revocation, SuspendedWording, TokenFormat, Wording};
+pub use options::{
+    Mode, Options, RateLimits, Revocation, SuspendedWording, Timestamps, TokenFormat, Wording,
+};
 pub use preview::{Flavour, Preview, Refusal};
 pub use replication::{Replication, Unreplicated};
 pub use shared::AppInfo;
+pub use webhook::{Delivered, Delivery, Hook};
 pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
 
 use keys::KeyRing;
@@ -71,7 +78,7 @@ pub struct FakeGithub {
     shared: Arc<Shared>,
     api_url: String,
     control_url: String,
-    listeners: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl FakeGithub {
@@ -94,11 +101,15 @@ impl FakeGithub {
         let control_url = format!("http://{}", control.local_addr()?);
         let api_url = format!("{base}{}", prefix(options.mode));
         let shared = Arc::new(Shared::new(options, keys, &base));
-        let listeners = [
+        if let Some(hook) = shared.options.webhook.clone() {
+            shared.set_webhook(hook);
+        }
+        let tasks = [
             tokio::spawn(server::accept(api, server::api(shared.clone()))),
             tokio::spawn(server::accept(control, control::control(shared.clone(), control_url.clone()))),
+            tokio::spawn(shared.webhooks.clone().run()),
         ];
-        Ok(Self { shared, api_url, control_url, listeners })
+        Ok(Self { shared, api_url, control_url, tasks })
     }
 
     /// Where the API is, with `/api/v3` in [`Mode::Ghes`] and without a slash at the end.
@@ -249,17 +260,60 @@ impl FakeGithub {
         self.shared.restore_preview();
     }
 
-    /// Back to the start: world, keys, clock, faults, journal. Holds are released, tokens are dead.
+    /// Sends webhooks to `url` from now on, signed with `secret`: first a ping, then one for every change of the
+    /// world that GitHub tells of, one after the other, in order, each once.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not on this machine.
+    pub fn set_webhook(&self, url: &str, secret: &str) -> io::Result<()> {
+        self.shared.set_webhook(Hook::new(url, secret)?);
+        Ok(())
+    }
+
+    /// A signed delivery of `event` and `action` about an installation as it is now, as if it had happened. It is
+    /// not sent: change it, send it twice, late or in another order, by [`Self::deliver`] or yourself. None
+    /// without a hook, such an installation or such an event.
+    pub fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
+        self.shared.delivery(event, action, installation)
+    }
+
+    /// A signed delivery of any bytes, not sent either. None without a hook.
+    pub fn signed(&self, event: &str, body: &[u8]) -> Option<Delivery> {
+        self.shared.signed(event, body.to_vec().into())
+    }
+
+    /// Sends a delivery as it is, after those that wait already. Whether there is a hook.
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        self.shared.webhooks.deliver(delivery)
+    }
+
+    /// Sends a delivery again, under the same id. Whether there was such a one.
+    pub fn redeliver(&self, id: &str) -> bool {
+        self.shared.webhooks.redeliver(id)
+    }
+
+    /// What was sent, and what came of it; only the last 1000, if there were more.
+    pub fn deliveries(&self) -> Vec<Delivered> {
+        self.shared.webhooks.delivered()
+    }
+
+    /// Waits until every webhook has been answered, or given up.
+    pub async fn all_delivered(&self) {
+        self.shared.webhooks.all_delivered().await;
+    }
+
+    /// Back to the start: world, keys, clock, faults, journal, webhook. Holds are released, tokens are dead.
     pub fn reset(&self) {
         self.shared.reset();
     }
 
     /// Stops it; the ports are free when this returns.
     pub async fn shutdown(mut self) {
-        for listener in &mut self.listeners {
-            listener.abort();
+        for task in &mut self.tasks {
+            task.abort();
             // It ends by the abort, and that is all there is to know.
-            let _ = listener.await;
+            let _ = task.await;
         }
     }
 }
@@ -272,6 +326,6 @@ impl fmt::Debug for FakeGithub {
 
 impl Drop for FakeGithub {
     fn drop(&mut self) {
-        self.listeners.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }

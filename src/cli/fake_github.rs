@@ -1,5 +1,6 @@
 //! `ghtokend fake-github`: the emulator as a product of its own.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::serve::runtime;
 use super::{EX_DATAERR, Failure};
 use crate::fake_github::{
-    AppInfo, FakeGithub, Flavour, Mode, Options, Preview, Replication, TokenFormat, Unreplicated, World,
+    AppInfo, FakeGithub, Flavour, Hook, Mode, Options, Preview, Replication, TokenFormat, Unreplicated, World,
 };
 use crate::shutdown::Signals;
 
@@ -59,6 +60,12 @@ pub(super) struct Args {
     /// Make keys, tokens and ids the same at every start
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// Where to send webhooks: a ping at the start, then every change; http and this machine only
+    #[arg(long, value_name = "URL", requires = "webhook_secret_file")]
+    webhook_url: Option<String>,
+    /// File with the secret that signs webhooks
+    #[arg(long, value_name = "FILE", requires = "webhook_url")]
+    webhook_secret_file: Option<PathBuf>,
     /// What URLs in answers begin with, where a proxy stands before it
     #[arg(long, value_name = "URL")]
     external_url: Option<String>,
@@ -134,6 +141,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn options(args: Args) -> Result<Options, Failure> {
     let world = args.world.as_deref().map(read_world).transpose()?;
+    let webhook =
+        args.webhook_url.zip(args.webhook_secret_file).map(|(url, file)| hook(&url, &file)).transpose()?;
     Ok(Options {
         listen: args.api,
         control_listen: args.control,
@@ -165,15 +174,30 @@ fn options(args: Args) -> Result<Options, Failure> {
         token_length: args.token_length,
         seed: args.seed,
         external_url: args.external_url,
+        webhook,
         ..Options::default()
     })
 }
 
 fn read_world(path: &Path) -> Result<World, Failure> {
-    let failed =
-        |error: String| Failure { code: EX_DATAERR, message: format!("--world {}: {error}", path.display()) };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+    let failed = |error: &dyn Display| bad("--world", path, error);
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    serde_json::from_str(&text).map_err(|error| failed(&error))
+}
+
+fn hook(url: &str, file: &Path) -> Result<Hook, Failure> {
+    let failed = |error: &dyn Display| bad("--webhook-secret-file", file, error);
+    let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(failed(&"it is empty"));
+    }
+    Hook::new(url, secret)
+        .map_err(|error| Failure { code: EX_DATAERR, message: format!("--webhook-url: {error}") })
+}
+
+fn bad(flag: &str, file: &Path, why: &dyn Display) -> Failure {
+    Failure { code: EX_DATAERR, message: format!("{flag} {}: {why}", file.display()) }
 }
 
 /// The line that tells whoever started us what they need to know.

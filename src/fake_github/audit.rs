@@ -11,7 +11,12 @@ pub(super) fn sha256_base64(bytes: &[u8]) -> String {
 
 /// Hexadecimal of the SHA-256, the form of an `ETag`.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// `bytes` in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `text` with everything in it that looks like a token of GitHub's taken out.

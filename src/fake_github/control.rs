@@ -17,6 +17,7 @@ use super::replication::Replication;
 use super::request::Request;
 use super::routes::parameters;
 use super::server::Service;
+use super::webhook::Hook;
 use super::world::{Installation, Permissions, check_levels};
 use super::{explain, locked};
 
@@ -88,6 +89,10 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#, "Makes the nonce that a user's browser would bring to the app."),
     ("POST", "/preview/retire", "", "Answers the routes of the preview of 2016 with 404, as GitHub does since 2020."),
     ("POST", "/preview/restore", "", "Answers them again."),
+    ("POST", "/webhook", r#"{"url": "http://127.0.0.1:9/webhook", "secret": "secret"}"#, "Sends webhooks there, on this machine only; first a ping."),
+    ("GET", "/deliveries", "", "The webhooks that were sent, and what the receiver answered."),
+    ("POST", "/deliveries", r#"{"event": "github_app_authorization", "payload": {"action": "revoked", "sender": {"id": 2}}}"#, "Sends a webhook of your own making."),
+    ("POST", "/deliveries/{delivery}/redeliver", "", "Sends a webhook again, under the same id."),
     ("GET", "/holds", "", "The holds, and how many requests each has held."),
     ("POST", "/holds", r#"{"method": "POST", "path": "/app/installations"}"#, "Holds answers back until released."),
     ("POST", "/holds/{id}/release", "", "Lets the held answers go."),
@@ -148,6 +153,9 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
         (_, template) if template.starts_with("/installations/") => {
             installation(shared, request, template, id(name)?)
         }
+        (_, template) if template == "/webhook" || template.starts_with("/deliveries") => {
+            webhooks(shared, request, template, name)
+        }
         (_, template) if template.starts_with("/preview/") || template == "/nonces" => {
             preview(shared, request, template)
         }
@@ -194,6 +202,29 @@ fn preview(shared: &Shared, request: &Request, template: &str) -> Answer {
         }
     }
     done()
+}
+
+/// Calls about webhooks.
+fn webhooks(shared: &Shared, request: &Request, template: &str, id: &str) -> Answer {
+    match (request.method.as_str(), template) {
+        ("POST", "/webhook") => {
+            let Target { url, secret } = body(request)?;
+            shared.set_webhook(Hook::new(&url, &secret).map_err(|error| invalid(error.to_string()))?);
+            done()
+        }
+        ("GET", "/deliveries") => Ok(json!(shared.webhooks.delivered())),
+        ("POST", "/deliveries") => {
+            let Event { event, payload } = body(request)?;
+            let delivery = shared.signed(&event, payload.to_string().into());
+            let id = delivery.as_ref().map(|delivery| delivery.id.clone());
+            found(
+                delivery.is_some_and(|delivery| shared.webhooks.deliver(delivery)),
+                "there is no webhook yet",
+            )
+            .map(|_| json!({ "id": id }))
+        }
+        _ => found(shared.webhooks.redeliver(id), "no such delivery"),
+    }
 }
 
 /// Calls about the emulator itself: faults, the clock, replicas, holds.
@@ -287,6 +318,20 @@ struct Name {
 struct Redirect {
     installation: u64,
     user: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    url: String,
+    secret: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    event: String,
+    payload: Value,
 }
 
 #[derive(Deserialize)]

@@ -18,14 +18,14 @@ pub(super) fn list(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
     all.sort_by_key(|installation| installation.id);
     let page = Page::of(call, all.len());
     let items: Vec<Value> =
-        page.items(&all).map(|installation| render::installation(call.shared, store, installation)).collect();
+        page.items(&all).map(|installation| render::installation(store, installation)).collect();
     Ok(page.linked(Answer::json(200, json!(items))))
 }
 
 /// `GET /app/installations/{installation_id}`
 pub(super) fn get(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
     let installation = own(call, store, app)?;
-    Ok(Answer::json(200, render::installation(call.shared, store, installation)))
+    Ok(Answer::json(200, render::installation(store, installation)))
 }
 
 /// `DELETE /app/installations/{installation_id}`
@@ -74,7 +74,7 @@ pub(super) fn of_enterprise(call: &Call<'_>, store: &mut Store, app: &App) -> Ou
 pub(super) fn of_repository(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
     let (owner, name) = (call.text(0), call.text(1));
     match store.repository(owner, name) {
-        Some(repository) => with_repository(call, store, app, repository),
+        Some(repository) => with_repository(store, app, repository),
         None => match store.moved_repository(owner, name) {
             Some(repository) => Ok(moved(call, repository, "/installation")),
             None => Err(Problem::not_found()),
@@ -85,7 +85,7 @@ pub(super) fn of_repository(call: &Call<'_>, store: &mut Store, app: &App) -> Ou
 /// `GET /repositories/{repository_id}/installation`, where the redirect of a renamed repository leads.
 pub(super) fn of_repository_id(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
     let repository = call.id(0).and_then(|id| store.repository_by_id(id)).ok_or_else(Problem::not_found)?;
-    with_repository(call, store, app, repository)
+    with_repository(store, app, repository)
 }
 
 /// The installation the path names, if it is the app's. Others' are not there for it.
@@ -102,13 +102,13 @@ fn of_account(call: &Call<'_>, store: &Store, app: &App, wanted: fn(&Account) ->
     let on_account =
         |own: &&Installation| own.app == app.name && own.account.as_deref() == Some(account.name());
     let installation = store.world.installations.iter().find(on_account).ok_or_else(Problem::not_found)?;
-    Ok(Answer::json(200, render::installation(call.shared, store, installation)))
+    Ok(Answer::json(200, render::installation(store, installation)))
 }
 
-fn with_repository(call: &Call<'_>, store: &Store, app: &App, repository: &Repository) -> Outcome {
+fn with_repository(store: &Store, app: &App, repository: &Repository) -> Outcome {
     let has_it = |own: &&Installation| {
         own.app == app.name && store.repositories_of(own).iter().any(|other| other.id == repository.id)
     };
     let installation = store.world.installations.iter().find(has_it).ok_or_else(Problem::not_found)?;
-    Ok(Answer::json(200, render::installation(call.shared, store, installation)))
+    Ok(Answer::json(200, render::installation(store, installation)))
 }

@@ -11,7 +11,7 @@ use super::store::{Store, Token};
 
 /// `GET /`
 pub(super) fn root(call: &Call<'_>, _store: &Store, _token: Option<&Token>) -> Outcome {
-    let api = &call.shared.api_base;
+    let api = &call.shared.urls.api;
     Ok(Answer::json(
         200,
         json!({

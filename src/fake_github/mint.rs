@@ -223,7 +223,7 @@ fn body(call: &Call<'_>, store: &Store, installation: &Installation, grant: &Gra
     });
     if let Some(listed) = &grant.listed {
         let repositories = listed.iter().filter_map(|id| store.repository_by_id(*id));
-        let repositories = repositories.map(|own| render::repository(call.shared, store, own, call.version));
+        let repositories = repositories.map(|own| render::repository(store, own, call.version));
         body["repositories"] = repositories.collect();
     }
     if let Some(expires_at) = expires_at(call) {

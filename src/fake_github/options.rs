@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 use super::preview::options::Preview;
 use super::replication::Replication;
+use super::webhook::Hook;
 use super::world::World;
 
 /// Everything that is decided at the start.
@@ -59,6 +61,12 @@ pub struct Options {
     pub per_page_max: usize,
     /// How the "Integrations" preview of 2016, the other dialect, is spoken. Default: as on its only page.
     pub preview: Preview,
+    /// Where the apps' webhooks go from the start. Default: nowhere.
+    pub webhook: Option<Hook>,
+    /// How webhooks write when an installation was made. Default [`Timestamps::Unix`].
+    pub webhook_timestamps: Timestamps,
+    /// How long the receiver of a webhook may take. Default: 10 seconds, as on GitHub.
+    pub webhook_timeout: Duration,
     /// Error messages that GitHub's documents do not give.
     pub wording: Wording,
 }
@@ -124,6 +132,17 @@ pub enum Revocation {
     Ineffective,
 }
 
+/// `created_at` and `updated_at` of the installation in a webhook, which has been seen in two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timestamps {
+    /// Seconds since 1970.
+    #[default]
+    Unix,
+    /// Text with milliseconds and an offset, such as `2016-07-11T18:14:10.000-04:00`.
+    Iso,
+}
+
 /// Messages nobody has written down; these are guesses by symmetry.
 #[derive(Debug, Clone)]
 pub struct Wording {
@@ -165,6 +184,9 @@ impl Default for Options {
             replication: Replication::default(),
             per_page_max: 100,
             preview: Preview::default(),
+            webhook: None,
+            webhook_timestamps: Timestamps::default(),
+            webhook_timeout: Duration::from_secs(10),
             wording: Wording::default(),
         }
     }

@@ -63,5 +63,5 @@ fn url(call: &Call<'_>, page: usize) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(call.request.query.iter().filter(|(name, _)| name != "page"));
     query.append_pair("page", &page.to_string());
-    format!("{}{}?{}", call.shared.api_base, call.request.path.as_deref().unwrap_or_default(), query.finish())
+    format!("{}{}?{}", call.shared.urls.api, call.request.path.as_deref().unwrap_or_default(), query.finish())
 }

@@ -4,14 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::options::NEWEST_VERSION;
+use super::shared::Urls;
 use super::store::Store;
 use super::world::{Account, App, Installation, Repository};
 
 /// An organisation or user as a "simple user", or an enterprise, which has no `login`.
-pub(super) fn account(shared: &Shared, account: &Account) -> Value {
-    let (api, web, id) = (&shared.api_base, &shared.web_base, account.id());
+pub(super) fn account(urls: &Urls, account: &Account) -> Value {
+    let (api, web, id) = (&urls.api, &urls.web, account.id());
     let node_id = node_id(account.kind(), id);
     let Some(login) = account.login() else {
         let slug = account.name();
@@ -41,16 +41,17 @@ pub(super) fn account(shared: &Shared, account: &Account) -> Value {
 }
 
 /// An app, as by `GET /app`.
-pub(super) fn app(shared: &Shared, store: &Store, app: &App) -> Value {
+pub(super) fn app(store: &Store, app: &App) -> Value {
+    let web = &store.urls.web;
     let owner = match &app.owner {
         Some(login) => store.account(login),
         None => store.world.accounts.iter().find(|account| account.login().is_some()),
     };
     json!({
         "id": app.id, "client_id": app.client_id, "slug": app.slug, "node_id": node_id("App", app.id),
-        "owner": owner.map(|owner| account(shared, owner)),
-        "name": app.name, "description": "", "external_url": shared.web_base,
-        "html_url": format!("{}/apps/{}", shared.web_base, app.slug),
+        "owner": owner.map(|owner| account(&store.urls, owner)),
+        "name": app.name, "description": "", "external_url": web,
+        "html_url": format!("{web}/apps/{}", app.slug),
         "created_at": CREATED_AT, "updated_at": CREATED_AT,
         "permissions": app.permissions, "events": app.events,
         "installations_count": store.world.installations.iter().filter(|own| own.app == app.name).count(),
@@ -58,32 +59,32 @@ pub(super) fn app(shared: &Shared, store: &Store, app: &App) -> Value {
 }
 
 /// An installation.
-pub(super) fn installation(shared: &Shared, store: &Store, installation: &Installation) -> Value {
-    let (api, id) = (&shared.api_base, installation.id);
+pub(super) fn installation(store: &Store, installation: &Installation) -> Value {
+    let (api, id) = (&store.urls.api, installation.id);
     let app = store.app(&installation.app);
     let owner = store.account_of(installation);
     let suspended_by = installation.suspended_at.as_ref().and(owner.filter(|owner| owner.login().is_some()));
     json!({
         "id": id, "client_id": app.map(|app| &app.client_id),
-        "account": owner.map(|owner| account(shared, owner)),
+        "account": owner.map(|owner| account(&store.urls, owner)),
         "repository_selection": installation.repository_selection,
         "access_tokens_url": format!("{api}/app/installations/{id}/access_tokens"),
         "repositories_url": format!("{api}/installation/repositories"),
-        "html_url": settings_url(shared, owner, id),
+        "html_url": settings_url(&store.urls, owner, id),
         "app_id": app.map(|app| app.id), "app_slug": app.map(|app| &app.slug),
         "target_id": owner.map_or(id, Account::id),
         "target_type": owner.map_or("Organization", Account::kind),
         "permissions": installation.permissions, "events": app.map(|app| &app.events),
         "created_at": CREATED_AT_MILLIS, "updated_at": CREATED_AT_MILLIS,
         "single_file_name": null, "has_multiple_single_files": false, "single_file_paths": [],
-        "suspended_by": suspended_by.map(|owner| account(shared, owner)),
+        "suspended_by": suspended_by.map(|owner| account(&store.urls, owner)),
         "suspended_at": installation.suspended_at,
     })
 }
 
 /// Where `owner` changes what installation `id` may do.
-pub(super) fn settings_url(shared: &Shared, owner: Option<&Account>, id: u64) -> String {
-    let web = &shared.web_base;
+pub(super) fn settings_url(urls: &Urls, owner: Option<&Account>, id: u64) -> String {
+    let web = &urls.web;
     let whose = match owner {
         Some(Account::Organization { login, .. }) => format!("{web}/organizations/{login}"),
         Some(Account::Enterprise { slug, .. }) => format!("{web}/enterprises/{slug}"),
@@ -93,15 +94,15 @@ pub(super) fn settings_url(shared: &Shared, owner: Option<&Account>, id: u64) ->
 }
 
 /// A repository in full, with the fields that API `version` has.
-pub(super) fn repository(shared: &Shared, store: &Store, repository: &Repository, version: &str) -> Value {
+pub(super) fn repository(store: &Store, repository: &Repository, version: &str) -> Value {
     let full_name = format!("{}/{}", repository.owner, repository.name);
-    let url = format!("{}/repos/{full_name}", shared.api_base);
-    let html_url = format!("{}/{full_name}", shared.web_base);
+    let url = format!("{}/repos/{full_name}", store.urls.api);
+    let html_url = format!("{}/{full_name}", store.urls.web);
     let visibility = if repository.private { "private" } else { "public" };
     let mut body = json!({
         "id": repository.id, "node_id": node_id("Repository", repository.id),
         "name": repository.name, "full_name": full_name, "private": repository.private,
-        "visibility": visibility, "owner": store.account(&repository.owner).map(|owner| account(shared, owner)),
+        "visibility": visibility, "owner": store.account(&repository.owner).map(|owner| account(&store.urls, owner)),
         "topics": [], "allow_forking": true, "default_branch": "main",
         "has_issues": true, "has_projects": true, "has_wiki": true,
         "created_at": CREATED_AT, "updated_at": CREATED_AT, "pushed_at": CREATED_AT,
@@ -124,13 +125,16 @@ pub(super) fn repository(shared: &Shared, store: &Store, repository: &Repository
 }
 
 /// The old kind of node id, which tells nothing new.
-fn node_id(kind: &str, id: u64) -> String {
+pub(super) fn node_id(kind: &str, id: u64) -> String {
     STANDARD.encode(format!("{:03}:{kind}{id}", kind.len()))
 }
 
 const CREATED_AT: &str = "2016-07-11T22:14:10Z";
 /// Installations have been seen with milliseconds.
 const CREATED_AT_MILLIS: &str = "2016-07-11T22:14:10.000Z";
+/// And in webhooks in these two forms.
+pub(super) const CREATED_AT_UNIX: u64 = 1_468_275_250;
+pub(super) const CREATED_AT_OFFSET: &str = "2016-07-11T18:14:10.000-04:00";
 
 const REPOSITORY_NULLS: &[&str] = &["description", "homepage", "language", "license", "mirror_url"];
 const REPOSITORY_FALSES: &[&str] = &[

@@ -18,10 +18,8 @@ pub(super) fn list(call: &Call<'_>, store: &mut Store, token: &Token) -> Outcome
     }
     let all = store.reach_of(token);
     let page = Page::of(call, all.len());
-    let items: Vec<Value> = page
-        .items(&all)
-        .map(|repository| render::repository(call.shared, store, repository, call.version))
-        .collect();
+    let items: Vec<Value> =
+        page.items(&all).map(|repository| render::repository(store, repository, call.version)).collect();
     let selection = match store.installation(token.installation) {
         Some(installation) if token.repositories.is_none() => installation.repository_selection,
         _ => Selection::Selected,
@@ -60,7 +58,7 @@ pub(super) fn branches(call: &Call<'_>, store: &Store, token: Option<&Token>) ->
 
 /// 301 to the same operation on a repository that has another name now.
 pub(super) fn moved(call: &Call<'_>, repository: &Repository, below: &str) -> Answer {
-    let url = format!("{}/repositories/{}{below}", call.shared.api_base, repository.id);
+    let url = format!("{}/repositories/{}{below}", call.shared.urls.api, repository.id);
     let body = json!({
         "message": "Moved Permanently",
         "url": url,
@@ -73,7 +71,7 @@ fn show(call: &Call<'_>, store: &Store, token: Option<&Token>, repository: &Repo
     if !visible(store, token, repository) {
         return Err(Problem::not_found());
     }
-    Ok(Answer::json(200, render::repository(call.shared, store, repository, call.version)))
+    Ok(Answer::json(200, render::repository(store, repository, call.version)))
 }
 
 /// An empty list, for a token that may read `permission`; enough to see what a token may do.

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::clock::Clock;
@@ -16,15 +17,13 @@ use super::options::{Mode, Options};
 use super::random::Random;
 use super::replication::Replication;
 use super::store::Store;
+use super::webhook::{Delivery, Hook, Webhooks};
 
 /// One emulator.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) options: Options,
-    /// What URLs of the API begin with.
-    pub(super) api_base: String,
-    /// What URLs of the web site begin with.
-    pub(super) web_base: String,
+    pub(super) urls: Arc<Urls>,
     pub(super) clock: Clock,
     pub(super) store: Mutex<Store>,
     pub(super) journal: Mutex<Journal>,
@@ -32,11 +31,21 @@ pub(super) struct Shared {
     pub(super) limits: Mutex<Limits>,
     pub(super) holds: Holds,
     pub(super) replication: Mutex<Replication>,
+    pub(super) webhooks: Webhooks,
     preview_retired: AtomicBool,
     /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
     pub(super) random: Random,
     /// The keys at the start, to come back to.
     keys: KeyRing,
+}
+
+/// What URLs in bodies and headers begin with.
+#[derive(Debug)]
+pub(super) struct Urls {
+    /// Those of the API.
+    pub(super) api: String,
+    /// Those of the web site.
+    pub(super) web: String,
 }
 
 /// An app, as whoever runs it knows it.
@@ -61,12 +70,12 @@ pub struct AppInfo {
 impl Shared {
     /// An emulator that listens at `base`, such as `http://127.0.0.1:40001`.
     pub(super) fn new(options: Options, keys: KeyRing, base: &str) -> Self {
-        let web_base = options.external_url.as_deref().unwrap_or(base).trim_end_matches('/').to_owned();
+        let web = options.external_url.as_deref().unwrap_or(base).trim_end_matches('/').to_owned();
+        let urls = Arc::new(Urls { api: format!("{web}{}", prefix(options.mode)), web });
+        let webhooks = Webhooks::new(&options);
         Self {
-            api_base: format!("{web_base}{}", prefix(options.mode)),
-            web_base,
             clock: Clock::default(),
-            store: Mutex::new(Store::new(options.world.clone(), keys.clone(), options.seed)),
+            store: Mutex::new(Store::new(&options, keys.clone(), urls.clone(), webhooks.clone())),
             journal: Mutex::default(),
             faults: Mutex::default(),
             limits: Mutex::default(),
@@ -75,6 +84,8 @@ impl Shared {
             preview_retired: AtomicBool::new(options.preview.retired),
             random: Random::new(options.seed),
             keys,
+            urls,
+            webhooks,
             options,
         }
     }
@@ -108,6 +119,25 @@ impl Shared {
         locked(&self.store).add_nonce(installation, user, lifetime, self.clock.now())
     }
 
+    /// Sends webhooks to `hook` from now on.
+    pub(super) fn set_webhook(&self, hook: Hook) {
+        self.webhooks.set(hook, &locked(&self.store).world.apps);
+    }
+
+    /// `event` about `installation`, signed and not sent.
+    pub(super) fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
+        let store = locked(&self.store);
+        let app = store.app(&store.installation(installation)?.app)?.id;
+        let payload = store.payload(event, action, installation)?;
+        self.webhooks.signed(app, event, payload.to_string().into())
+    }
+
+    /// `body` as the first app is told it, signed and not sent.
+    pub(super) fn signed(&self, event: &str, body: Bytes) -> Option<Delivery> {
+        let app = locked(&self.store).world.apps.first()?.id;
+        self.webhooks.signed(app, event, body)
+    }
+
     pub(super) fn retire_preview(&self) {
         self.preview_retired.store(true, Ordering::SeqCst);
     }
@@ -116,9 +146,11 @@ impl Shared {
         self.preview_retired.store(false, Ordering::SeqCst);
     }
 
-    /// Back to the start: world, keys, clock, faults, limits, journal. Holds are released, tokens are dead.
+    /// Back to the start: world, keys, clock, faults, limits, journal, webhook. Holds are released, tokens are dead.
     pub(super) fn reset(&self) {
-        *locked(&self.store) = Store::new(self.options.world.clone(), self.keys.clone(), self.options.seed);
+        self.webhooks.reset(self.options.webhook.clone());
+        *locked(&self.store) =
+            Store::new(&self.options, self.keys.clone(), self.urls.clone(), self.webhooks.clone());
         *locked(&self.limits) = Limits::default();
         locked(&self.faults).clear();
         locked(&self.journal).reset();

@@ -1,13 +1,18 @@
 //! The living world: what [`World`] said at the start, changed by requests and by whoever runs the emulator.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::json;
 
 use super::clock::{Millis, iso};
 use super::keys::KeyRing;
-use super::options::Revocation;
+use super::options::{Options, Revocation};
 use super::preview::nonces::Nonces;
 use super::random::{HEX, Random};
+use super::shared::Urls;
+use super::webhook::Webhooks;
 use super::world::{Account, App, Installation, Permissions, Repository, Selection, World};
 
 /// Everything that requests read and change.
@@ -15,6 +20,9 @@ use super::world::{Account, App, Installation, Permissions, Repository, Selectio
 pub(super) struct Store {
     pub(super) world: World,
     pub(super) keys: KeyRing,
+    pub(super) urls: Arc<Urls>,
+    /// Where its changes are told.
+    pub(super) webhooks: Webhooks,
     tokens: HashMap<String, Token>,
     pub(super) nonces: Nonces,
     /// What tokens are made of.
@@ -49,13 +57,15 @@ pub(super) enum Stateless {
 }
 
 impl Store {
-    pub(super) fn new(world: World, keys: KeyRing, seed: Option<u64>) -> Self {
+    pub(super) fn new(options: &Options, keys: KeyRing, urls: Arc<Urls>, webhooks: Webhooks) -> Self {
         Self {
-            world,
+            world: options.world.clone(),
             keys,
+            urls,
+            webhooks,
             tokens: HashMap::new(),
             nonces: Nonces::default(),
-            random: Random::new(seed),
+            random: Random::new(options.seed),
             moved: HashMap::new(),
             sweep_at: SWEEP_AT,
         }
@@ -163,25 +173,33 @@ impl Store {
     /// Whether there was such an installation.
     pub(super) fn suspend(&mut self, id: u64, second: i64) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
-        installation.suspended_at.get_or_insert_with(|| iso(second));
+        if installation.suspended_at.is_none() {
+            installation.suspended_at = Some(iso(second));
+            self.tell_of_installation(id, "suspend");
+        }
         true
     }
 
     /// Whether there was such an installation.
     pub(super) fn unsuspend(&mut self, id: u64) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
-        installation.suspended_at = None;
+        if installation.suspended_at.take().is_some() {
+            self.tell_of_installation(id, "unsuspend");
+        }
         true
     }
 
     /// Whether there was such an installation.
     pub(super) fn delete_installation(&mut self, id: u64) -> bool {
-        let before = self.world.installations.len();
+        if self.installation(id).is_none() {
+            return false;
+        }
+        self.tell_of_installation(id, "deleted");
         self.world.installations.retain(|installation| installation.id != id);
         // Another installation may get the same id, but not these tokens.
         self.tokens.retain(|_, token| token.installation != id);
         self.nonces.forget_installation(id);
-        self.world.installations.len() < before
+        true
     }
 
     /// A new nonce, good for `lifetime` from `now`: `user` came by the browser from `installation`. None if there is
@@ -206,14 +224,19 @@ impl Store {
             return Err(format!("installations: the id `{}` appears twice", installation.id));
         }
         self.world.check_installation(&installation)?;
+        let id = installation.id;
         self.world.installations.push(installation);
+        self.tell_of_installation(id, "created");
         Ok(())
     }
 
     /// Whether there was such an installation.
     pub(super) fn set_permissions(&mut self, id: u64, permissions: Permissions) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
-        installation.permissions = permissions;
+        if installation.permissions != permissions {
+            installation.permissions = permissions;
+            self.tell_of_installation(id, "new_permissions_accepted");
+        }
         true
     }
 
@@ -222,30 +245,44 @@ impl Store {
     pub(super) fn add_repository(&mut self, id: u64, name: &str) -> bool {
         let owner = self.installation(id).and_then(|own| self.account_of(own)).and_then(Account::login);
         let Some(owner) = owner.map(str::to_owned) else { return false };
+        let before = self.repositories_on(&owner);
         if self.repository(&owner, name).is_none() {
             let next =
                 self.world.repositories.iter().map(|repository| repository.id).max().unwrap_or_default() + 1;
             self.world.repositories.push(Repository { id: next, owner, name: name.into(), private: true });
+            self.tell_of_repository(next, "created", None);
         }
         if let Some(installation) = self.installation_mut(id)
             && installation.repository_selection == Selection::Selected
         {
             installation.repositories.insert(name.into());
         }
+        self.tell_of_repositories(&before);
         true
     }
 
     /// Takes a repository from an installation; where it has all of the account's, the repository itself goes.
     /// Whether it had it.
     pub(super) fn remove_repository(&mut self, id: u64, name: &str) -> bool {
+        let Some(owner) = self.installation(id).and_then(|own| own.account.clone()) else { return false };
+        let before = self.repositories_on(&owner);
         let Some(installation) = self.installation_mut(id) else { return false };
-        if installation.repository_selection == Selection::Selected {
-            return installation.repositories.remove(name);
-        }
-        let owner = installation.account.clone();
-        let before = self.world.repositories.len();
-        self.world.repositories.retain(|own| Some(&own.owner) != owner.as_ref() || own.name != name);
-        self.world.repositories.len() < before
+        let removed = match installation.repository_selection {
+            Selection::Selected => installation.repositories.remove(name),
+            Selection::All => self.delete_repository(&owner, name),
+        };
+        self.tell_of_repositories(&before);
+        removed
+    }
+
+    fn delete_repository(&mut self, owner: &str, name: &str) -> bool {
+        let of_this_name = |own: &&Repository| own.owner == owner && own.name == name;
+        let Some(id) = self.world.repositories.iter().find(of_this_name).map(|own| own.id) else {
+            return false;
+        };
+        self.tell_of_repository(id, "deleted", None);
+        self.world.repositories.retain(|own| own.id != id);
+        true
     }
 
     /// Whether there was such a repository. Its old name redirects from now on.
@@ -262,6 +299,7 @@ impl Store {
         }
         self.world.rename_in_members(&owner, &old, new);
         self.moved.insert((owner.to_lowercase(), old.to_lowercase()), id);
+        self.tell_of_repository(id, "renamed", Some(json!({ "repository": { "name": { "from": old } } })));
         true
     }
 
@@ -287,6 +325,7 @@ impl Store {
         for app in self.world.apps.iter_mut().filter(|app| app.owner.as_deref() == Some(old)) {
             app.owner = Some(new.into());
         }
+        self.tell_of_rename(old, new);
         true
     }
 }

@@ -57,7 +57,7 @@ pub struct App {
     /// What the app asks for when it is installed.
     #[serde(default)]
     pub permissions: Permissions,
-    /// The webhook events it subscribes to.
+    /// The webhook events it subscribes to, such as `repository`. Of its installations it is told in any case.
     #[serde(default)]
     pub events: Vec<String>,
     /// The shape of its tokens. Default: the emulator's.
@@ -175,6 +175,7 @@ impl World {
                 client_id: "Iv23liDemoApp0000001".into(),
                 slug: "demo-app".into(),
                 permissions: permissions("contents:write issues:write metadata:read pull_requests:write"),
+                events: vec!["installation_target".into(), "repository".into()],
                 ..App::new("demo", 1001)
             }],
             accounts: vec![

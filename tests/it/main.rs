@@ -14,6 +14,7 @@ mod errors;
 mod failure;
 mod fake_github;
 mod fake_github_preview;
+mod fake_github_webhooks;
 mod git;
 mod git_server;
 mod github_api;

@@ -30,7 +30,7 @@ pub(super) fn user(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
             user: render::user(call.shared, user),
             repositories_url: format!(
                 "{}/installation/repositories?user_id={}",
-                call.shared.api_base,
+                call.shared.urls.api,
                 user.id()
             ),
         })

@@ -77,7 +77,7 @@ struct Organization {
 }
 
 pub(super) fn installation(shared: &Shared, store: &Store, installation: &Installed) -> Installation {
-    let (api, id) = (&shared.api_base, installation.id);
+    let (api, id) = (&shared.urls.api, installation.id);
     let owner = store.account_of(installation);
     let flavour = shared.options.preview.flavour;
     Installation {
@@ -91,7 +91,7 @@ pub(super) fn installation(shared: &Shared, store: &Store, installation: &Instal
         }),
         access_tokens_url: format!("{api}/installations/{id}/access_tokens"),
         repositories_url: format!("{api}/installation/repositories"),
-        html_url: (flavour == Flavour::Y2017).then(|| modern::settings_url(shared, owner, id)),
+        html_url: (flavour == Flavour::Y2017).then(|| modern::settings_url(&shared.urls, owner, id)),
     }
 }
 
@@ -111,13 +111,13 @@ pub(super) fn token<'a>(
 
 pub(super) fn user(shared: &Shared, account: &Account) -> User {
     let login = account.name();
-    let url = format!("{}/users/{login}", shared.api_base);
+    let url = format!("{}/users/{login}", shared.urls.api);
     User {
         login: login.to_owned(),
         id: account.id(),
         avatar_url: avatar(shared),
         gravatar_id: "",
-        html_url: format!("{}/{login}", shared.web_base),
+        html_url: format!("{}/{login}", shared.urls.web),
         followers_url: format!("{url}/followers"),
         following_url: format!("{url}/following{{/other_user}}"),
         gists_url: format!("{url}/gists{{/gist_id}}"),
@@ -135,7 +135,7 @@ pub(super) fn user(shared: &Shared, account: &Account) -> User {
 
 /// A repository, without what it got in later years.
 pub(super) fn repository(shared: &Shared, store: &Store, repository: &Repository) -> Value {
-    let mut body = modern::repository(shared, store, repository, BEFORE_VERSIONS);
+    let mut body = modern::repository(store, repository, BEFORE_VERSIONS);
     if let Some(fields) = body.as_object_mut() {
         LATER_FIELDS.iter().for_each(|name| drop(fields.remove(*name)));
     }
@@ -145,7 +145,7 @@ pub(super) fn repository(shared: &Shared, store: &Store, repository: &Repository
 
 fn organization(shared: &Shared, account: &Account) -> Organization {
     let login = account.name();
-    let url = format!("{}/orgs/{login}", shared.api_base);
+    let url = format!("{}/orgs/{login}", shared.urls.api);
     Organization {
         login: login.to_owned(),
         id: account.id(),
@@ -163,7 +163,7 @@ fn organization(shared: &Shared, account: &Account) -> Organization {
 
 /// Everybody has the picture of the page.
 fn avatar(shared: &Shared) -> String {
-    format!("{}/images/error/octocat_happy.gif", shared.web_base)
+    format!("{}/images/error/octocat_happy.gif", shared.urls.web)
 }
 
 /// Sorts before every version.
