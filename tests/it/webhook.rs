@@ -526,3 +526,51 @@ async fn a_secret_file_that_holds_none_is_named_at_start() {
         assert!(said.contains(&format!("webhook.secret_file: {path}: {problem}")), "{said}");
     }
 }
+
+#[tokio::test]
+async fn what_the_fake_github_tells_of_itself_is_heard() {
+    let (world, _file) = world(Setup::default()).await;
+    let targets = ["/token", "/token?owner=octocat", "/token?repo=acme/widgets"];
+    for target in targets {
+        world.token(target).await;
+    }
+    world.github.set_webhook(&format!("http://{}/webhook", world.address), SECRET).unwrap();
+    world.github.suspend(2);
+    world.github.all_delivered().await;
+    assert_eq!(held(&world).await, [1, 1]);
+
+    world.github.rename_repository("acme", "widgets", "gadgets");
+    world.github.all_delivered().await;
+    assert_eq!(
+        world.get("/token?repo=acme/widgets").await.code(),
+        "unknown_installation",
+        "it is looked up anew"
+    );
+
+    world.github.set_permissions(1, permissions("metadata:read"));
+    world.github.all_delivered().await;
+    assert_eq!(world.get("/token").await.json()["permissions"], json!({ "metadata": "read" }));
+
+    world.github.delete_installation(1);
+    world.github.all_delivered().await;
+    assert_eq!((held(&world).await.len(), world.mints()), (0, 4));
+
+    let told = world.github.deliveries();
+    let told: Vec<_> = told.iter().map(|told| (told.delivery.event.as_str(), told.status)).collect();
+    let events = ["ping", "installation", "repository", "installation", "installation"];
+    assert_eq!(told, events.map(|event| (event, Some(202))));
+    let last = world.github.deliveries().pop().unwrap().delivery;
+    let again = send(world.address, &as_sent(&last)).await.unwrap();
+    assert_eq!(again.json()["outcome"], "replayed");
+}
+
+/// A delivery of the fake GitHub's, as a bot passes it on.
+fn as_sent(delivery: &ghtokend::fake_github::Delivery) -> String {
+    let headers: String =
+        delivery.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let body = std::str::from_utf8(&delivery.body).unwrap();
+    format!(
+        "POST /webhook HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
