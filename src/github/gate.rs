@@ -66,7 +66,6 @@ impl Gates {
             Kind::RateLimited => (UNNAMED, LONGEST),
             _ => (NOT_ACCEPTED, UNNAMED),
         };
-        let named = named.filter(|wait| !wait.is_zero());
         let wait = named.unwrap_or(first.saturating_mul(2_u32.saturating_pow(times))).min(longest);
         let until = now.plus(wait);
         // Of two calls that were under way together, the later end holds.
@@ -155,12 +154,5 @@ mod tests {
         assert_eq!(closed(&gates, 1), Some(599));
         gates.forget_refusal(&AppName::default());
         assert_eq!(closed(&gates, 1), Some(599), "another key is no more calls");
-    }
-
-    #[test]
-    fn a_wait_of_nothing_is_no_name() {
-        let gates = Gates::default();
-        close(&gates, Kind::RateLimited, Some(0), 0);
-        assert_eq!(closed(&gates, 0), Some(60));
     }
 }

@@ -9,11 +9,13 @@
 
 mod commands;
 mod deploy;
+mod door;
 mod endpoint;
 mod errors;
 mod failure;
 mod fake_github;
 mod fake_github_preview;
+mod faults;
 mod git;
 mod git_server;
 mod github_api;
