@@ -122,7 +122,8 @@ impl Patience {
         match failure.kind {
             Kind::Unavailable | Kind::TimedOut => {
                 // Failed mints are remembered one by one; whatever else fails says that GitHub does.
-                let may_be_alone = answer.is_ok() && request.method == Method::POST;
+                let reached = answer.is_ok() || failure.kind == Kind::TimedOut;
+                let may_be_alone = reached && request.method == Method::POST;
                 let target = may_be_alone.then(|| request.url.path().to_owned());
                 pass.failed(self.clock.boot(), Fault { how: failure.message, target });
             }

@@ -155,6 +155,20 @@ async fn an_answer_that_never_ends_is_a_504_at_the_deadline_and_holds_up_nobody_
     );
 }
 
+#[tokio::test]
+async fn an_installation_that_always_hangs_keeps_no_other_from_its_tokens() {
+    let (world, door) = world(vec![("GHTOKEND_GITHUB__REQUEST_TIMEOUT", "1s".to_owned())]).await;
+    door.answer(instead("", Then::Hangs));
+    for calls in 1..=6 {
+        world.advance(seconds(60));
+        assert_eq!(world.get("/token").await.code(), "github_timeout");
+        assert_eq!(world.get("/token").await.code(), "github_timeout", "as is remembered");
+        assert_eq!(door.requests(), calls);
+    }
+    world.token("/token?installation=2").await;
+    assert_eq!((door.requests(), world.mints()), (6, 1));
+}
+
 /// GitHub answers in this way: what the caller gets, and how many calls it is, of which nothing is kept.
 async fn damaged(bytes: &str, then: Then, status: u16, code: &str, calls: usize) {
     let (world, door) = world(Vec::new()).await;
