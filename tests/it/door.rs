@@ -106,6 +106,21 @@ impl Door {
         self.listen(listener);
     }
 
+    /// Connections neither come about nor are refused any more: nobody takes those that wait, and no more may wait.
+    /// What holds their places, or `None` where the system lets any number wait.
+    pub async fn clog(&mut self) -> Option<(TcpListener, Vec<TcpStream>)> {
+        self.shut().await;
+        let listener = self.spare.take().unwrap().listen(1).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..64 {
+            match tokio::time::timeout(CONNECTS_WITHIN, TcpStream::connect(self.address)).await {
+                Ok(stream) => waiting.push(stream.unwrap()),
+                Err(_) => return Some((listener, waiting)),
+            }
+        }
+        None
+    }
+
     /// Shows this certificate from now on.
     pub fn show(&self, certificate: &Certificate) {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.signing_key.serialize_der()));
@@ -229,3 +244,5 @@ pub async fn behind_a_door(
 }
 
 const BETWEEN_DRIPS: Duration = Duration::from_millis(20);
+/// On loopback, where it takes no time at all.
+const CONNECTS_WITHIN: Duration = Duration::from_millis(500);

@@ -82,6 +82,22 @@ async fn connections_that_are_refused_cost_the_cold_a_503_and_are_soon_not_tried
 }
 
 #[tokio::test]
+async fn a_connection_that_never_comes_about_is_a_504_after_the_connect_timeout() {
+    let (world, mut door) = world(vec![("GHTOKEND_GITHUB__CONNECT_TIMEOUT", "500ms".to_owned())]).await;
+    let warm = world.token("/token").await;
+    let Some(_clogged) = door.clog().await else {
+        eprintln!("\n!!! NOT TESTED: this system lets any number of connections wait.\n");
+        return;
+    };
+    let began = Instant::now();
+    let reply = world.get("/token?installation=2").await;
+    assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (504, "github_timeout", 5));
+    assert!(reply.message().contains("longer than github.connect_timeout"), "{}", reply.message());
+    assert!((Duration::from_millis(500)..seconds(10)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!((world.token("/token").await, world.mints()), (warm, 1));
+}
+
+#[tokio::test]
 async fn a_wait_is_read_as_seconds_or_date_and_is_a_minute_if_it_is_neither_and_an_hour_at_most() {
     let now = Timestamp::now();
     let date = |at: Timestamp| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
