@@ -39,6 +39,7 @@ async fn what_may_pass_is_tried_twice_more() {
         Effect::Html { status: 504 },
         Effect::ResetBefore,
         Effect::ResetAfter,
+        Effect::CutBody,
     ] {
         let world = before(effect.clone(), Some(2)).await;
         assert_eq!((world.get("/token").await.status, world.mints()), (200, 3), "{effect:?}");

@@ -2,8 +2,9 @@
 //! has the table.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ghtokend::clock::{Clock as _, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, TokenFormat, World as GithubWorld};
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
@@ -43,7 +44,7 @@ fn minted(length: impl Into<Option<usize>>, body: &str) -> String {
 
 /// The body of an answer to a mint, and no real token.
 fn forged() -> String {
-    json!({"token": "ghs_forged", "expires_at": (Timestamp::now() + 1.hour()).to_string()}).to_string()
+    json!({"token": "ghs_forged", "expires_at": (SystemClock.wall() + 1.hour()).to_string()}).to_string()
 }
 
 async fn tokens_in_hand(world: &World) -> usize {
@@ -55,7 +56,7 @@ async fn connections_that_are_refused_cost_the_cold_a_503_and_are_soon_not_tried
     let (world, mut door) = world(Vec::new()).await;
     let warm = world.token("/token").await;
     door.shut().await;
-    let began = Instant::now();
+    let began = SystemClock.boot();
     for id in [2, 3] {
         let reply = world.get(&format!("/token?installation={id}")).await;
         assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
@@ -63,7 +64,7 @@ async fn connections_that_are_refused_cost_the_cold_a_503_and_are_soon_not_tried
         let says = "could not connect to 127.0.0.1 (Connection refused";
         assert!(reply.message().contains(says), "{}", reply.message());
     }
-    assert!(began.elapsed() < seconds(10), "before the breaker is open");
+    assert!(SystemClock.boot().since(began) < seconds(10), "before the breaker is open");
     // That was five times in a row. It is open, and nobody knocks where somebody would open now.
     door.open();
     let before = door.connections();
@@ -89,17 +90,21 @@ async fn a_connection_that_never_comes_about_is_a_504_after_the_connect_timeout(
         eprintln!("\n!!! NOT TESTED: this system lets any number of connections wait.\n");
         return;
     };
-    let began = Instant::now();
+    let began = SystemClock.boot();
     let reply = world.get("/token?installation=2").await;
     assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (504, "github_timeout", 5));
     assert!(reply.message().contains("longer than github.connect_timeout"), "{}", reply.message());
-    assert!((Duration::from_millis(500)..seconds(10)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(
+        (Duration::from_millis(500)..seconds(10)).contains(&SystemClock.boot().since(began)),
+        "{:?}",
+        SystemClock.boot().since(began)
+    );
     assert_eq!((world.token("/token").await, world.mints()), (warm, 1));
 }
 
 #[tokio::test]
 async fn a_wait_is_read_as_seconds_or_date_and_is_a_minute_if_it_is_neither_and_an_hour_at_most() {
-    let now = Timestamp::now();
+    let now = SystemClock.wall();
     let date = |at: Timestamp| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     for (named, expected) in [
         ("30".to_owned(), 30),
@@ -142,7 +147,7 @@ async fn never_ends(beginning: String, then: Then) {
     let (world, door) = world(vec![("GHTOKEND_GITHUB__REQUEST_TIMEOUT", "3s".to_owned())]).await;
     let warm = world.token("/token?permissions=contents:read").await;
     door.answer(instead(beginning, then));
-    let began = Instant::now();
+    let began = SystemClock.boot();
     let hanging = tokio::spawn(get(world.address, "/token"));
     until(async || door.requests() == 1).await;
     for id in 2..=10 {
@@ -152,7 +157,11 @@ async fn never_ends(beginning: String, then: Then) {
     assert!(!hanging.is_finished(), "nobody waited for it");
     let reply = hanging.await.unwrap();
     assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (504, "github_timeout", 5));
-    assert!((seconds(3)..seconds(10)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(
+        (seconds(3)..seconds(10)).contains(&SystemClock.boot().since(began)),
+        "{:?}",
+        SystemClock.boot().since(began)
+    );
     assert_eq!((door.requests(), tokens_in_hand(&world).await), (1, 10), "asked once, and nothing is kept");
     world.token("/token?installation=2&permissions=contents:read").await;
     door.answer(None);
@@ -280,7 +289,7 @@ async fn of_a_body_without_end_eight_mib_are_read() {
 
 #[tokio::test]
 async fn an_expiry_that_cannot_be_is_a_502_after_one_call() {
-    let at = |hours: i64| (Timestamp::now() + hours.hours()).to_string();
+    let at = |hours: i64| (SystemClock.wall() + hours.hours()).to_string();
     for expiry in [
         None,
         Some(at(-1)),
@@ -310,7 +319,7 @@ async fn an_expiry_that_cannot_be_is_a_502_after_one_call() {
 
 #[tokio::test]
 async fn an_expiry_with_an_offset_or_fractions_is_read_and_handed_on_as_it_is() {
-    let end = Timestamp::now() + 30.minutes();
+    let end = SystemClock.wall() + 30.minutes();
     let at = |format: &str, hours: i64| (end + hours.hours()).strftime(format).to_string();
     for expiry in [
         at("%Y-%m-%dT%H:%M:%SZ", 0),
