@@ -133,6 +133,11 @@ impl Answer {
         named.map(|wait| wait.min(LONGEST_WAIT))
     }
 
+    /// Has it name `wait`, which is how long GitHub will be left alone.
+    pub(crate) fn name_wait(&mut self, wait: Duration) {
+        self.retry_after = Some(wait.as_millis().div_ceil(1000).to_string());
+    }
+
     /// The page after this one, if `Link` names one on the same origin as `base`.
     pub(crate) fn next_page(&self, base: &Url) -> Result<Option<Url>, Failure> {
         let Some(next) = self.linked("next") else { return Ok(None) };

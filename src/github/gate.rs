@@ -53,8 +53,15 @@ impl Gates {
     }
 
     /// GitHub answered `app` with `failure` at `now`, and may have `named` how long to wait. If not, a limit counts for a
-    /// minute at first, and an app that is not accepted is tried again after a second at first.
-    pub(crate) fn close(&self, app: &AppName, failure: Failure, named: Option<Duration>, now: BootTime) {
+    /// minute at first, and an app that is not accepted is tried again after a second at first. Returns how long its gate
+    /// stays closed.
+    pub(crate) fn close(
+        &self,
+        app: &AppName,
+        failure: Failure,
+        named: Option<Duration>,
+        now: BootTime,
+    ) -> Duration {
         let mut gates = self.lock();
         let times = match gates.get(app) {
             // Calls that set out before the gate was closed come back with the same answer.
@@ -69,9 +76,11 @@ impl Gates {
         let wait = named.unwrap_or(first.saturating_mul(2_u32.saturating_pow(times))).min(longest);
         let until = now.plus(wait);
         // Of two calls that were under way together, the later end holds.
-        if gates.get(app).is_none_or(|gate| gate.until < until) {
-            gates.insert(app.clone(), Gate { failure, until, times });
+        if let Some(gate) = gates.get(app).filter(|gate| gate.until >= until) {
+            return gate.until.since(now);
         }
+        gates.insert(app.clone(), Gate { failure, until, times });
+        wait
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AppName, Gate>> {

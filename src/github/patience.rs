@@ -74,13 +74,14 @@ impl Patience {
     {
         let entered = self.clock.boot();
         self.gates.enter(app, entered)?;
-        let answer = self.ungated(request, call).await;
-        if let Ok(answer) = &answer {
+        let mut answer = self.ungated(request, call).await;
+        if let Ok(answer) = &mut answer {
             let failure = classify(answer);
             match (answer.status, failure.kind) {
                 // Other refusals are of one installation, or of what was asked.
                 (401, _) | (_, Kind::RateLimited) => {
-                    self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
+                    let wait = self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
+                    answer.name_wait(wait);
                 }
                 (500.., _) => {}
                 _ => self.gates.open(app, entered),
