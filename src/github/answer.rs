@@ -1,5 +1,6 @@
 //! An HTTP answer of GitHub, reduced to what is read of it.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,15 +119,23 @@ impl Answer {
             let now = self.date?;
             Duration::try_from(at.duration_since(now)).ok()
         };
-        let named = self.retry_after.as_deref().and_then(|value| match value.trim().parse() {
+        let named = self.retry_after.as_deref().and_then(|value| match value.trim().parse::<u64>() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(Duration::MAX),
             Err(_) => http_date(value).and_then(until),
         });
         let reset = || {
             let at = self.reset.as_deref().filter(|_| self.remaining.as_deref() == Some("0"))?;
             until(Timestamp::from_second(at.trim().parse().ok()?).ok()?)
         };
-        named.or_else(reset).map(|wait| wait.min(LONGEST_WAIT))
+        // No wait at all is no answer to whom GitHub has just sent away.
+        let named = named.or_else(reset).filter(|wait| !wait.is_zero());
+        named.map(|wait| wait.min(LONGEST_WAIT))
+    }
+
+    /// Has it name `wait`, which is how long GitHub will be left alone.
+    pub(crate) fn name_wait(&mut self, wait: Duration) {
+        self.retry_after = Some(wait.as_millis().div_ceil(1000).to_string());
     }
 
     /// The page after this one, if `Link` names one on the same origin as `base`.
@@ -196,8 +205,10 @@ mod tests {
     fn the_wait_is_what_github_names_within_reason() {
         assert_eq!(limited(Some("30"), None, None), 30);
         assert_eq!(limited(Some("Sun, 22 Nov 2026 10:02:00 GMT"), None, None), 120);
-        assert_eq!(limited(Some("999999999"), None, None), 3600);
-        for rubbish in ["-5", "soon", "", "1e9", "Sun, 22 Nov 2026 09:00:00 GMT"] {
+        for huge in ["3601", "999999999", "99999999999999999999999999"] {
+            assert_eq!(limited(Some(huge), None, None), 3600, "{huge}");
+        }
+        for rubbish in ["0", "-5", "soon", "", "1e9", "Sun, 22 Nov 2026 09:00:00 GMT"] {
             assert_eq!(limited(Some(rubbish), None, None), 60, "{rubbish}");
         }
         let reset = (http_date("Sun, 22 Nov 2026 10:00:40 GMT").unwrap().as_second()).to_string();

@@ -39,7 +39,7 @@ enum Culprit {
 pub(crate) struct Fault {
     /// In words.
     pub how: String,
-    /// What was asked for, if it may be the reason: GitHub answered, and is left to be well otherwise.
+    /// What was asked for, if it may be the reason: GitHub answered or was slow, and is left to be well otherwise.
     pub target: Option<String>,
 }
 

@@ -181,8 +181,13 @@ pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
         return Failure::new(Kind::TimedOut, message);
     }
     let host = error.url().and_then(url::Url::host_str).unwrap_or("GitHub");
-    let (step, advice) = if cause.contains("certificate") {
+    let (step, advice) = if cause.contains("UnknownIssuer") {
         ("could not connect to", "if a private authority signs there, name its certificate in github.ca_file")
+    } else if cause.contains("certificate") {
+        (
+            "could not connect to",
+            "check github.api_url and this machine's clock; else the server needs another one",
+        )
     } else if error.is_connect() {
         ("could not connect to", "check github.api_url, github.proxy and the network, or try again")
     } else {

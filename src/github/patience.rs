@@ -74,13 +74,14 @@ impl Patience {
     {
         let entered = self.clock.boot();
         self.gates.enter(app, entered)?;
-        let answer = self.ungated(request, call).await;
-        if let Ok(answer) = &answer {
+        let mut answer = self.ungated(request, call).await;
+        if let Ok(answer) = &mut answer {
             let failure = classify(answer);
             match (answer.status, failure.kind) {
                 // Other refusals are of one installation, or of what was asked.
                 (401, _) | (_, Kind::RateLimited) => {
-                    self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
+                    let wait = self.gates.close(app, failure, answer.named_wait(), self.clock.boot());
+                    answer.name_wait(wait);
                 }
                 (500.., _) => {}
                 _ => self.gates.open(app, entered),
@@ -122,7 +123,8 @@ impl Patience {
         match failure.kind {
             Kind::Unavailable | Kind::TimedOut => {
                 // Failed mints are remembered one by one; whatever else fails says that GitHub does.
-                let may_be_alone = answer.is_ok() && request.method == Method::POST;
+                let reached = answer.is_ok() || failure.kind == Kind::TimedOut;
+                let may_be_alone = reached && request.method == Method::POST;
                 let target = may_be_alone.then(|| request.url.path().to_owned());
                 pass.failed(self.clock.boot(), Fault { how: failure.message, target });
             }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::Windows;
@@ -12,19 +13,21 @@ use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply as GithubReply};
 use ghtokend::model::{
-    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
-    UserId,
+    App, AppName, Dialect, Grant, Identity, Installation, InstallationToken, KeyInUse, Minted, Scope, Secret,
+    SecretBytes, Selector, TokenKey, UserId,
 };
 use ghtokend::server::listen::{Listeners, bind_tcp};
 use ghtokend::server::{self, Guard, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Reply, Setup, World, get, send};
+use crate::world::{Reply, Setup, World, get, send, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
+const IMPATIENT: Duration = Duration::from_millis(200);
 
 /// The daemon's answer to `target` while GitHub has `effect` on mints.
 async fn with_fault(effect: Effect, target: &str) -> Reply {
@@ -344,8 +347,8 @@ async fn while_draining_tokens_in_hand_are_vended_and_others_are_a_503() {
     assert_eq!(world.token("/token").await, token);
 }
 
-/// A daemon's endpoint before a GitHub that is none.
-async fn before(github: Arc<dyn Github>) -> SocketAddr {
+/// A daemon's endpoint before a GitHub that is none, which works on a request for no longer than `patience`.
+async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let windows = Windows {
         renew_before: Duration::from_secs(600),
@@ -373,9 +376,9 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
         max_connections: 10,
         api_url: "https://api.github.com".parse().unwrap(),
         web_url: "https://github.com".parse().unwrap(),
-        head_timeout: Duration::from_millis(100),
-        connection_age: Duration::from_millis(300),
-        request_timeout: Duration::from_millis(200),
+        head_timeout: patience / 2,
+        connection_age: patience * 3 / 2,
+        request_timeout: patience,
     };
     let server = Server::new(broker, metrics, GithubClock::new(clock), Vec::new(), rules);
     let tcp = bind_tcp("listen.tcp", ([127, 0, 0, 1], 0).into()).unwrap();
@@ -387,7 +390,7 @@ async fn before(github: Arc<dyn Github>) -> SocketAddr {
 
 #[tokio::test]
 async fn a_request_is_not_worked_on_for_ever() {
-    let address = before(Arc::new(NeverAnswers)).await;
+    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
     check(
         &get(address, "/token?owner=acme").await,
         504,
@@ -398,7 +401,7 @@ async fn a_request_is_not_worked_on_for_ever() {
 
 #[tokio::test]
 async fn a_connection_that_is_kept_busy_for_ever_comes_to_its_end() {
-    let address = before(Arc::new(NeverAnswers)).await;
+    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = [0; 4096];
     for _ in 0..10_000 {
@@ -424,24 +427,38 @@ async fn a_retry_after_of_an_outage_is_passed_on() {
 
 #[tokio::test]
 async fn half_a_request_is_not_waited_for() {
-    let address = before(Arc::new(NeverAnswers)).await;
+    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
     assert!(send(address, "GET /token HTTP/1.1\r\nHost: loc").await.is_none_or(|reply| reply.status == 408));
     assert!(send(address, "").await.is_none());
 }
 
 #[tokio::test]
 async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
-    let address = before(Arc::new(PanicsOnce::default())).await;
-    let reply = get(address, "/token?installation=1").await;
-    check(&reply, 500, "internal", "the next request tries anew");
-    assert_eq!(reply.json()["retryable"], true);
-    check(&get(address, "/token?installation=1").await, 404, "unknown_installation", "after the panic");
+    let github = Arc::new(PanicsOnce::default());
+    let address = before(Arc::clone(&github) as Arc<dyn Github>, Duration::from_secs(30)).await;
+    let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(get(address, "/token?installation=1"))).collect();
+    until(async || github.mints.load(Ordering::SeqCst) == 1).await;
+    github.panics.notify_one();
+    let mut crashed = 0;
+    for waiting in waiting {
+        let reply = waiting.await.unwrap();
+        // Who came after the panic found a new mint.
+        if reply.status != 200 {
+            check(&reply, 500, "internal", "the next request tries anew");
+            assert_eq!(reply.json()["retryable"], true);
+            crashed += 1;
+        }
+    }
+    assert!(crashed > 0);
+    assert_eq!(get(address, "/token?installation=1").await.status, 200);
+    assert_eq!(github.mints.load(Ordering::SeqCst), 2);
 }
 
-/// A GitHub whose first mint panics here, as a defect of ours would.
+/// A GitHub whose first mint panics here once it is told to, as a defect of ours would.
 #[derive(Default)]
 struct PanicsOnce {
-    panicked: std::sync::atomic::AtomicBool,
+    mints: AtomicUsize,
+    panics: Notify,
 }
 
 impl Github for PanicsOnce {
@@ -459,8 +476,19 @@ impl Github for PanicsOnce {
 
     fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
         Box::pin(async {
-            assert!(self.panicked.swap(true, std::sync::atomic::Ordering::SeqCst), "a defect");
-            Err(Failure::new(Kind::NotFound, "after the panic"))
+            if self.mints.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.panics.notified().await;
+                panic!("a defect");
+            }
+            let (now, hour) = (SystemClock.boot(), Duration::from_secs(3600));
+            let token = InstallationToken {
+                secret: Secret::from("ghs_after_the_panic".to_owned()),
+                expires_at: "2036-01-01T00:00:00Z".to_owned(),
+                grant: Grant::default(),
+                on_behalf_of: None,
+                json: SecretBytes::from(bytes::Bytes::new()),
+            };
+            Ok(Minted { token, sent: now, landed: now, lifetime: hour })
         })
     }
 

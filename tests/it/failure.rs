@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 
-use crate::world::{Reply, Setup, World, get};
+use crate::world::{Reply, Setup, World, get, until};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -39,6 +39,7 @@ async fn what_may_pass_is_tried_twice_more() {
         Effect::Html { status: 504 },
         Effect::ResetBefore,
         Effect::ResetAfter,
+        Effect::CutBody,
     ] {
         let world = before(effect.clone(), Some(2)).await;
         assert_eq!((world.get("/token").await.status, world.mints()), (200, 3), "{effect:?}");
@@ -115,19 +116,28 @@ async fn a_warm_token_is_handed_out_while_github_is_left_alone() {
 
 #[tokio::test]
 async fn while_github_limits_the_app_it_is_not_asked_at_all() {
-    for (headers, expected) in [(&[("retry-after", "30")][..], 30), (&[], 60)] {
-        let world = before(status(429, headers), Some(1)).await;
+    for (limit, headers, expected) in
+        [(403, &[("retry-after", "30")][..], 30), (429, &[("retry-after", "30")], 30), (429, &[], 60)]
+    {
+        let world = World::start().await;
+        until(|| async { world.get("/readyz").await.status == 200 }).await;
+        let warm = world.token("/token?permissions=contents:read").await;
+        world.github.fault(Fault::new(status(limit, headers)).on("POST", "/app/installations").times(1));
         assert_eq!(wait(&world.get("/token").await), expected);
-        world.advance(seconds(10));
         let asked = world.github.counters().requests;
-        for target in ["/token", "/token?installation=2", "/token?owner=acme"] {
-            let reply = world.get(target).await;
-            assert_eq!((reply.status, reply.code().as_str()), (429, "rate_limited"), "{target}");
-            assert_eq!(wait(&reply), expected - 10);
+        for left in (1..expected).rev() {
+            world.advance(seconds(1));
+            for target in ["/token", "/token?installation=2", "/token?owner=acme"] {
+                let reply = world.get(target).await;
+                assert_eq!((reply.status, reply.code().as_str()), (429, "rate_limited"), "{target}");
+                assert_eq!(wait(&reply), left);
+            }
+            assert_eq!(world.token("/token?permissions=contents:read").await, warm);
         }
         assert_eq!(world.github.counters().requests, asked);
-        world.advance(seconds(expected - 10));
+        world.advance(seconds(1));
         assert_eq!(world.get("/token").await.status, 200);
+        assert_eq!(world.github.counters().requests, asked + 1);
     }
 }
 
@@ -135,9 +145,13 @@ async fn while_github_limits_the_app_it_is_not_asked_at_all() {
 async fn a_limit_that_goes_on_is_asked_about_ever_more_rarely() {
     let world = before(status(403, &[("x-ratelimit-remaining", "0")]), None).await;
     for (mints, expected) in [(1, 60), (2, 120), (3, 240)] {
-        world.get("/token").await;
-        let reply = world.get("/token?installation=2").await;
-        assert_eq!((reply.code().as_str(), wait(&reply), world.mints()), ("rate_limited", expected, mints));
+        for target in ["/token", "/token?installation=2"] {
+            let reply = world.get(target).await;
+            assert_eq!(
+                (reply.code().as_str(), wait(&reply), world.mints()),
+                ("rate_limited", expected, mints)
+            );
+        }
         world.advance(seconds(expected));
     }
 }

@@ -9,12 +9,14 @@
 
 mod commands;
 mod deploy;
+mod door;
 mod endpoint;
 mod errors;
 mod failure;
 mod fake_github;
 mod fake_github_preview;
 mod fake_github_webhooks;
+mod faults;
 mod git;
 mod git_server;
 mod github_api;

@@ -363,11 +363,36 @@ async fn the_parameters_and_metrics_are_those_that_the_demo_has() {
 
 #[test]
 fn every_line_of_the_page_of_2016_has_its_tests() {
-    let there = include_str!("page.rs");
     let table = rows(section("Other endpoints"), "Line of the page");
     let told: BTreeSet<_> = table.iter().flat_map(|row| code(&row[1])).collect();
-    let tests = there.split("#[tokio::test]\nasync fn ").skip(1);
-    assert_eq!(told, tests.map(|test| test.split('(').next().unwrap()).collect());
+    assert_eq!(told, tests_in(include_str!("page.rs")));
+}
+
+#[test]
+fn every_promise_has_its_tests() {
+    let table = rows(section("What it survives"), "What goes wrong");
+    let mut told = BTreeSet::new();
+    for row in &table {
+        for test in code(&row[3]) {
+            let (module, name) = test.split_once("::").unwrap();
+            let source = std::fs::read_to_string(root().join(format!("tests/it/{module}.rs"))).unwrap();
+            assert!(tests_in(&source).contains(name), "there is no test {test}");
+            told.extend((module == "faults").then_some(name));
+        }
+        assert!(row.len() == 4 && code(&row[3]).count() > 0, "{row:?}");
+    }
+    assert_eq!(told, tests_in(include_str!("faults.rs")), "faults.rs is there for the table");
+}
+
+/// The names of the tests in a file.
+fn tests_in(source: &str) -> BTreeSet<&str> {
+    let after = source.lines().zip(source.lines().skip(1));
+    let tests = after.filter(|(line, _)| *line == "#[test]" || line.starts_with("#[tokio::test"));
+    tests
+        .map(|(_, line)| {
+            line.trim_start_matches("async ").trim_start_matches("fn ").split('(').next().unwrap()
+        })
+        .collect()
 }
 
 #[test]

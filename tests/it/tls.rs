@@ -1,77 +1,83 @@
-//! A GitHub behind a private CA.
+//! A GitHub behind TLS: who is trusted, and what is done about who is not.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use ghtokend::fake_github::Options;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use tempfile::TempDir;
 
-use crate::world::{Setup, World};
+use crate::door::{Certificate, Door, behind_a_door};
+use crate::world::World;
 
-/// Ends TLS before the emulator. Returns its `https://` address.
-async fn behind_tls(github: &str, certificate: rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.signing_key.serialize_der()));
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let github = github.strip_prefix("http://").unwrap().to_owned();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, github) = (acceptor.clone(), github.clone());
-            tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(stream).await else { return };
-                let mut inside = TcpStream::connect(github).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
-            });
-        }
-    });
-    format!("https://localhost:{}", address.port())
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// A private authority.
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A daemon whose GitHub is behind TLS for `name`, and which has been told of the CA in `ca_file`.
-async fn world(name: &str, ca_file: Option<&Path>) -> World {
-    let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    if let Some(path) = ca_file {
-        std::fs::write(path, certificate.cert.pem()).unwrap();
-    }
-    let github = ghtokend::fake_github::FakeGithub::start(Options { seed: Some(1), ..Options::default() })
-        .await
-        .unwrap();
-    let url = behind_tls(&github.api_url(), certificate).await;
-    let mut environment = vec![("GITHUB_API_URL", url)];
-    if let Some(path) = ca_file {
-        environment.push(("GHTOKEND_GITHUB__CA_FILE", path.display().to_string()));
-    }
-    let mut world = World::with(Setup { environment, ..Setup::default() }).await;
-    // The daemon talks to the one behind TLS; the world's own stays idle.
-    world.github = github;
-    world
+/// A certificate for `name` by `authority`, which ends with the year before `end`.
+fn certificate(authority: &Authority, name: &str, end: i32) -> Certificate {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(end, 1, 1);
+    let signing_key = KeyPair::generate().unwrap();
+    Certificate { cert: params.signed_by(&signing_key, authority).unwrap(), signing_key }
+}
+
+/// A daemon that has been told of `authority`, before a GitHub with a certificate by it.
+async fn trusting(authority: &Authority) -> (World, Door, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    std::fs::write(&path, authority.pem()).unwrap();
+    let environment = vec![("GHTOKEND_GITHUB__CA_FILE", path.display().to_string())];
+    let certificate = certificate(authority, "localhost", 4000);
+    let (world, door) = behind_a_door(Options::default(), environment, Some(&certificate)).await;
+    (world, door, dir)
 }
 
 #[tokio::test]
 async fn a_server_behind_a_private_ca_is_trusted_once_its_ca_is_configured() {
-    let dir = tempfile::tempdir().unwrap();
-    let world = world("localhost", Some(&dir.path().join("ca.pem"))).await;
+    let (world, _door, _dir) = trusting(&authority("Known")).await;
     let token = world.token("/token?repo=acme/widgets").await;
     assert!(world.is_accepted(&token).await);
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_or_of_another_name_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let ca = dir.path().join("ca.pem");
-    for (name, ca_file) in [("localhost", None), ("elsewhere.example", Some(ca.as_path()))] {
-        let world = world(name, ca_file).await;
-        let reply = world.get("/token").await;
+async fn a_certificate_that_is_no_good_is_named_and_tried_once_a_minute_in_the_end() {
+    let known = authority("Known");
+    let (authority_of_it, else_its_owner) =
+        ("name its certificate in github.ca_file", "check github.api_url and");
+    for (shown, why, advice) in [
+        (certificate(&authority("Unknown"), "localhost", 4000), "UnknownIssuer", authority_of_it),
+        (certificate(&known, "elsewhere.example", 4000), "not valid for name \"localhost\"", else_its_owner),
+        (certificate(&known, "localhost", 2021), "certificate expired", else_its_owner),
+    ] {
+        let (world, door, _dir) = trusting(&known).await;
+        let warm = world.token("/token").await;
+        door.show(&shown);
+        let before = door.connections();
+        let reply = world.get("/token?installation=2").await;
         assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"), "{}", reply.text());
-        assert!(reply.message().contains("certificate"), "{}", reply.message());
-        assert_eq!(world.mints(), 0);
+        assert_eq!(reply.header("retry-after"), Some("5"));
+        for says in ["could not connect to localhost (invalid peer certificate", why, advice] {
+            assert!(reply.message().contains(says), "{}", reply.message());
+        }
+        assert_eq!(door.connections() - before, 3);
+        // Twenty minutes in which it is asked for every second.
+        let mut half = 0;
+        for second in 0..1200 {
+            world.advance(Duration::from_secs(1));
+            assert_eq!(world.get("/token?installation=2").await.code(), "github_unavailable");
+            if second == 599 {
+                half = door.connections();
+            }
+        }
+        assert_eq!(door.connections() - half, 10, "once a minute");
+        assert!(half - before <= 19, "{}", half - before);
+        assert_eq!((world.token("/token").await, world.mints()), (warm, 1), "{why}");
     }
 }
