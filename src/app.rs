@@ -1,6 +1,7 @@
 //! Builds the daemon from its settings: the one place that wires the layers together.
 
 pub mod doctor;
+mod open_files;
 pub mod reload;
 
 use std::collections::BTreeMap;
@@ -222,7 +223,7 @@ fn server_rules(settings: &Settings) -> server::Rules {
     server::Rules {
         guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
-        max_connections: listen.max_connections,
+        max_connections: open_files::connections(listen.max_connections),
         api_url: settings.github.api_url.clone(),
         web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,

@@ -1,10 +1,12 @@
-//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction.
+//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction, and then
+//! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::thread;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -13,6 +15,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
 use super::audit;
+use super::backlog::Backlog;
 use crate::model::redact;
 
 /// How a line looks.
@@ -26,19 +29,25 @@ pub enum Format {
     Json,
 }
 
+/// Opens the file of the audit trail.
+pub fn audit_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
 /// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
 /// are heard from `WARN` on only: what they say below that may hold headers.
-pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Result<()> {
-    let audit_file = audit_file.map(append).transpose()?;
+pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Result<Started> {
     // Which hand-outs are on record does not depend on how much else is logged.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
     let (filter, handle) = reload::Layer::new(others.clone().with_target(OURS, level));
-    let stderr = Redacted(io::stderr);
+    let stderr = Redacted(|| &BACKLOG);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
         // A full disk does not stop the vending, but it is said.
         let lines = lines.log_internal_errors(true);
+        // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
+        // hangs, that makes requests wait.
         lines
             .with_writer(Redacted(Mutex::new(file)))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
@@ -52,8 +61,34 @@ pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Res
     // A second start in one process, as in tests, leaves the first in place.
     if subscriber.try_init().is_ok() {
         let _ = IN_FORCE.set((handle, others));
+        thread::Builder::new().name("log".into()).spawn(|| BACKLOG.write_to(&mut io::stderr(), gap))?;
     }
-    Ok(())
+    Ok(Started(()))
+}
+
+fn gap(lines: u64) {
+    tracing::warn!(lines, "the log has a gap: its reader was too slow for so many lines");
+}
+
+/// The log runs. Dropping this, at the end of the process, [flushes](flush).
+#[derive(Debug)]
+#[must_use]
+pub struct Started(());
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until what was logged is written, but not for a reader who does not read.
+pub fn flush() {
+    BACKLOG.flush();
+}
+
+/// Lines that nobody will read, because the reader was too slow or has gone.
+pub fn dropped_lines() -> u64 {
+    BACKLOG.dropped()
 }
 
 /// From now on, writes what is at `level` or more important. Does nothing if the log has not been started.
@@ -66,11 +101,8 @@ pub fn set_level(level: Level) {
 
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
 static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
+static BACKLOG: Backlog = Backlog::new();
 const OURS: &str = "ghtokend";
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
-}
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
 struct Redacted<M>(M);
