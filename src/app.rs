@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod open_files;
+mod reads;
 pub mod reload;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,9 @@ pub enum Error {
     /// The client for GitHub cannot be built.
     #[error(transparent)]
     Client(#[from] BuildError),
+    /// Reading them does not come to an end.
+    #[error("not all of its files could be read within 10 s: a volume does not answer")]
+    Hangs,
 }
 
 /// The keys of each app, newest first.
