@@ -1,6 +1,7 @@
 //! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction, and then
 //! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -44,12 +45,10 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
     let stderr = Redacted(|| &BACKLOG);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
-        // A full disk does not stop the vending, but it is said.
-        let lines = lines.log_internal_errors(true);
         // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
         // hangs, that makes requests wait.
         lines
-            .with_writer(Redacted(Mutex::new(file)))
+            .with_writer(Redacted(Mutex::new(Trail(file))))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
@@ -60,10 +59,16 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit);
     // A second start in one process, as in tests, leaves the first in place.
     if subscriber.try_init().is_ok() {
-        let _ = IN_FORCE.set((handle, others));
         thread::Builder::new().name("log".into()).spawn(|| BACKLOG.write_to(&mut io::stderr(), gap))?;
+        let _ = IN_FORCE.set((handle, others));
     }
     Ok(Started(()))
+}
+
+/// Why the line that this thread had for the audit trail's file is missing there. While that line is being written, it
+/// cannot be said.
+pub(super) fn audit_failure() -> Option<io::Error> {
+    AUDIT_FAILURE.take()
 }
 
 fn gap(lines: u64) {
@@ -86,6 +91,17 @@ pub fn flush() {
     BACKLOG.flush();
 }
 
+/// Says why the process ends: after all that was logged, if the log runs.
+pub fn last_words(words: &str) {
+    match IN_FORCE.get() {
+        Some(_) => {
+            let _ = (&BACKLOG).write_all(format!("{words}\n").as_bytes());
+            flush();
+        }
+        None => eprintln!("{words}"),
+    }
+}
+
 /// Lines that nobody will read, because the reader was too slow or has gone.
 pub fn dropped_lines() -> u64 {
     BACKLOG.dropped()
@@ -102,7 +118,25 @@ pub fn set_level(level: Level) {
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
 static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
 static BACKLOG: Backlog = Backlog::new();
+thread_local! {
+    static AUDIT_FAILURE: Cell<Option<io::Error>> = const { Cell::new(None) };
+}
 const OURS: &str = "ghtokend";
+
+/// The file of the audit trail. A full disk does not stop the vending.
+struct Trail(File);
+
+impl Write for Trail {
+    /// A line comes as one write.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        AUDIT_FAILURE.set(self.0.write_all(line).err());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
 struct Redacted<M>(M);

@@ -1,12 +1,14 @@
 //! The daemon as a process among others: what becomes of it when its log is not read, its files run out, it is told to
 //! stop or is killed, or the machine knows no name.
 
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ghtokend::clock::{Clock, SystemClock};
 use ghtokend::fake_github::{FakeGithub, Options};
+use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,6 +140,49 @@ async fn a_reader_of_the_log_who_has_gone_is_not_missed() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// The end of a pipe that is full, and whoever does not read it.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    // The smallest writes at last, so that not a byte more finds room.
+    for size in [4096, 1] {
+        while writer.write(&vec![b'.'; size]).is_ok() {}
+    }
+    rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[tokio::test]
+async fn an_error_at_the_start_ends_it_although_nobody_reads_of_it() {
+    let github = github().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let (_reader, writer) = full_pipe();
+    let mut command = program(&["serve", "--listen", &listen], &borrowed(&variables_for(&github)));
+    let mut child = command.stderr(writer).spawn().unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+    assert_eq!(status.expect("it waits for its reader").unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn an_audit_file_on_a_full_disk_stops_nothing_and_the_log_tells() {
+    let github = github().await;
+    let mut variables = variables_for(&github);
+    variables.push(("GHTOKEND_AUDIT__FILE", "/dev/full".to_owned()));
+    let mut daemon = Daemon::serve(&[], &borrowed(&variables)).await;
+    // More than a pipe holds: of these lines, too, nobody has to read any.
+    for _ in 0..500 {
+        assert_eq!(send(daemon.address(), TOKEN).await.unwrap().status, 200);
+    }
+    for _ in 0..500 {
+        let line = daemon.says("a line is missing in audit.file").await;
+        assert!(
+            line.contains("ERROR") && line.contains("request_id") && line.contains("os error 28"),
+            "{line}"
+        );
+    }
 }
 
 /// A connection that is kept.
