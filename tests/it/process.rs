@@ -173,10 +173,10 @@ async fn an_audit_file_on_a_full_disk_stops_nothing_and_the_log_tells() {
     variables.push(("GHTOKEND_AUDIT__FILE", "/dev/full".to_owned()));
     let mut daemon = Daemon::serve(&[], &borrowed(&variables)).await;
     // More than a pipe holds: of these lines, too, nobody has to read any.
-    for _ in 0..500 {
+    for _ in 0..1000 {
         assert_eq!(send(daemon.address(), TOKEN).await.unwrap().status, 200);
     }
-    for _ in 0..500 {
+    for _ in 0..1000 {
         let line = daemon.says("a line is missing in audit.file").await;
         assert!(
             line.contains("ERROR") && line.contains("request_id") && line.contains("os error 28"),
