@@ -1,6 +1,8 @@
 //! Builds the daemon from its settings: the one place that wires the layers together.
 
 pub mod doctor;
+mod open_files;
+mod reads;
 pub mod reload;
 
 use std::collections::BTreeMap;
@@ -53,6 +55,9 @@ pub enum Error {
     /// The file of the webhook secret holds none.
     #[error(transparent)]
     Webhook(#[from] webhook::SecretsError),
+    /// Reading them does not come to an end.
+    #[error("not all of its files could be read within 10 s: a volume does not answer")]
+    Hangs,
 }
 
 /// The keys of each app, newest first.
@@ -226,7 +231,7 @@ fn server_rules(settings: &Settings) -> Result<server::Rules, Error> {
     Ok(server::Rules {
         guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
-        max_connections: listen.max_connections,
+        max_connections: open_files::connections(listen.max_connections),
         api_url: settings.github.api_url.clone(),
         web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,

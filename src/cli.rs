@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::client;
+use crate::telemetry::log;
 
 /// A sidecar daemon that holds a GitHub App's private key and hands out installation tokens on localhost.
 #[derive(Debug, Parser)]
@@ -121,7 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("ghtokend: {}", failure.message);
+            log::last_words(&format!("ghtokend: {}", failure.message));
             ExitCode::from(failure.code)
         }
     }

@@ -1,5 +1,6 @@
 //! What the daemon tells its operators: log, audit, metrics. Never a secret.
 
 pub mod audit;
+mod backlog;
 pub mod log;
 pub mod metrics;

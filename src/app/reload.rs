@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
+use super::reads::Reads;
 use super::{Error, Keys, guard, load_further_keys, try_out};
 use crate::clock::{BootTime, Clock};
 use crate::github::key::{Key, KeyError};
@@ -46,6 +47,7 @@ struct InForce {
     keys: Keys,
     /// When it was last said of a file that it cannot be used, for as long as it cannot.
     complaints: BTreeMap<String, BootTime>,
+    reads: Reads,
 }
 
 /// A changed configuration that can be put in force.
@@ -68,7 +70,7 @@ impl Reloader {
         for what in [KEYS, WEBHOOK, CONFIGURATION] {
             reaches.metrics.reload_failed(what, 0);
         }
-        let in_force = InForce { settings, keys, complaints: BTreeMap::new() };
+        let in_force = InForce { settings, keys, complaints: BTreeMap::new(), reads: Reads::default() };
         Self(Arc::new(Inner { reaches, in_force: Mutex::new(in_force) }))
     }
 
@@ -81,8 +83,8 @@ impl Reloader {
     }
 
     /// Looks at all key files, and at that of the webhook secret. What a changed one holds is put in use, and GitHub is
-    /// asked whether it accepts a key. If it holds none, the one that was read before stays in use, which is said once a
-    /// minute.
+    /// asked whether it accepts a key. If it holds none, or cannot be read in time, the one that was read before stays in
+    /// use, which is said once a minute.
     pub async fn tick(&self) {
         let mut in_force = self.0.in_force.lock().await;
         self.look(&mut in_force).await;
@@ -92,7 +94,8 @@ impl Reloader {
     pub async fn reload(&self, sources: &Sources) {
         let mut in_force = self.0.in_force.lock().await;
         let (sources, settings, keys) = (sources.clone(), in_force.settings.clone(), in_force.keys.clone());
-        match blocking(move || prepare(&sources, &settings, &keys)).await {
+        let prepared = in_force.reads.one(CONFIGURATION, move || prepare(&sources, &settings, &keys)).await;
+        match prepared.unwrap_or(Err(Error::Hangs)) {
             Ok(prepared) => {
                 self.put_in_force(&mut in_force, prepared);
                 self.look(&mut in_force).await;
@@ -121,18 +124,25 @@ impl Reloader {
     }
 
     async fn look(&self, in_force: &mut InForce) {
-        let (keys, webhook) = (in_force.keys.clone(), in_force.settings.webhook_secret_file.clone());
-        let (found, secrets) = blocking(move || (reread(&keys), webhook.as_deref().map(Secrets::read))).await;
-        if let Some(secrets) = secrets {
-            self.adopt_secrets(in_force, secrets);
+        if let Some(path) = in_force.settings.webhook_secret_file.clone() {
+            let hangs = SecretsError::hangs(&path);
+            let secrets = in_force.reads.one(WEBHOOK, move || Secrets::read(&path)).await;
+            self.adopt_secrets(in_force, secrets.unwrap_or(Err(hangs)));
         }
-        for (app, found) in found {
-            self.adopt(in_force, &app, found);
-            let keys = in_force.keys.get(&app).cloned().unwrap_or_default();
-            if self.0.reaches.upstream.replace_keys(&app, keys) {
+        let known = in_force.keys.clone();
+        let rereads = known.values().flatten().cloned();
+        let rereads = rereads.map(|key| (key.origin().to_owned(), move || key.reread()));
+        let mut found = in_force.reads.all(rereads).await.into_iter();
+        for (app, known) in &known {
+            let found = known.iter().zip(&mut found);
+            let found =
+                found.map(|(key, found)| found.unwrap_or_else(|| Err(KeyError::hangs(key)))).collect();
+            self.adopt(in_force, app, found);
+            let keys = in_force.keys.get(app).cloned().unwrap_or_default();
+            if self.0.reaches.upstream.replace_keys(app, keys) {
                 // Asked now, a key that GitHub does not know is on record before any caller has to wait for it. What
                 // comes of it the client says, and it is tried with every call after this anyway.
-                let _ = self.0.reaches.upstream.who_am_i(&app).await;
+                let _ = self.0.reaches.upstream.who_am_i(app).await;
             }
         }
     }
@@ -226,19 +236,6 @@ fn prepare(sources: &Sources, now: &Settings, keys: &Keys) -> Result<Prepared, E
     Ok(Prepared { changed: now.differences(&settings), left: settings.differences(&new), settings, keys })
 }
 
-fn reread(keys: &Keys) -> Vec<(AppName, Found)> {
-    keys.iter().map(|(app, keys)| (app.clone(), keys.iter().map(Key::reread).collect())).collect()
-}
-
-/// Runs what reads files on a thread of its own: a volume that hangs must not keep tokens from anyone.
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(read) => read,
-        // It is never cancelled, so it has panicked: a defect, by which the daemon ends rather than go on without it.
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
-}
-
 /// What could not be taken over, in metrics.
 const KEYS: &str = "keys";
 const WEBHOOK: &str = "webhook";
@@ -246,3 +243,45 @@ const CONFIGURATION: &str = "configuration";
 /// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{App, load_keys};
+    use crate::clock::SystemClock;
+    use crate::settings::Environment;
+    use crate::telemetry::metrics::Format;
+
+    #[tokio::test]
+    async fn a_key_file_on_a_dead_volume_is_reported_and_its_key_stays() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), include_str!("../../tests/it/keys/rsa.pem")).unwrap();
+        let path = file.path().display().to_string();
+        let environment = Environment::from_iter([
+            ("GITHUB_APP_ID", "1".to_owned()),
+            ("GITHUB_APP_PRIVATE_KEY_FILE", path.clone()),
+            ("GITHUB_API_URL", "http://127.0.0.1:1".to_owned()),
+        ]);
+        let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap();
+        let keys = load_keys(&settings).unwrap();
+        let reloader = App::build(&settings, &keys, Arc::new(SystemClock)).unwrap().reloader();
+        let unusable = || {
+            let text = reloader.0.reaches.metrics.scrape(0, None, Format::Prometheus);
+            let value = text
+                .lines()
+                .find_map(|line| line.strip_prefix("ghtokend_key_files_unusable{app=\"default\"} "));
+            value.unwrap().to_owned()
+        };
+        // Reading a file cannot be made to hang without privileges: another read under the file's name does.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        assert!(reloader.0.in_force.lock().await.reads.one(&path, move || released.recv()).await.is_none());
+        reloader.tick().await;
+        assert_eq!(unusable(), "1");
+        assert_eq!(reloader.0.in_force.lock().await.keys.values().flatten().count(), 1);
+
+        release.send(()).unwrap();
+        while unusable() != "0" {
+            reloader.tick().await;
+        }
+    }
+}

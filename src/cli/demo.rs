@@ -29,7 +29,7 @@ async fn demo() -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let github = FakeGithub::start(Options::default()).await?;
     let mut settings = settings(&github)?;
-    start_log(&settings)?;
+    let _log = start_log(&settings)?;
     let keys = app::load_keys(&settings)?;
     let app = App::build(&settings, &keys, Arc::new(SystemClock))?;
     let listeners = match app::bind(&settings.listen).await {

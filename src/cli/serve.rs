@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     ];
     let sources = args.configuration.sources(flags.into_iter().flatten().collect());
     let settings = Settings::load(&sources).map_err(Failure::configuration)?;
-    start_log(&settings)?;
+    let _log = start_log(&settings)?;
     let runtime = runtime(settings.workers)?;
     let served = runtime.block_on(serve(&settings, &sources));
     // A name server or a volume that hangs shall not keep the process.
@@ -103,6 +104,7 @@ pub(super) async fn stop(mut signals: Signals) {
     tokio::spawn(async move {
         let name = signals.next().await;
         tracing::warn!("{name} again: exiting now");
+        log::flush();
         std::process::exit(EX_FAILURE.into());
     });
 }
@@ -114,7 +116,7 @@ pub(super) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime
     }
 }
 
-pub(super) fn start_log(settings: &Settings) -> Result<(), Failure> {
+pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {
     let settings::Log { format, level } = settings.log;
     let terminal = std::io::stderr().is_terminal();
     let format = match format {
@@ -123,11 +125,14 @@ pub(super) fn start_log(settings: &Settings) -> Result<(), Failure> {
         _ if terminal && Environment::of_process().value("NO_COLOR").is_none() => log::Format::Colour,
         _ => log::Format::Text,
     };
-    let audit_file = settings.audit_file.as_deref();
-    log::start(format, tracing_level(level), audit_file).map_err(|error| {
-        let path = audit_file.map(|path| path.display().to_string()).unwrap_or_default();
-        Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
-    })
+    let open = |path: &PathBuf| {
+        log::audit_file(path).map_err(|error| {
+            let path = path.display();
+            Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
+        })
+    };
+    let audit_file = settings.audit_file.as_ref().map(open).transpose()?;
+    Ok(log::start(format, tracing_level(level), audit_file)?)
 }
 
 const BETWEEN_RELOADS: Duration = Duration::from_secs(1);

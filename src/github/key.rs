@@ -129,6 +129,11 @@ pub struct KeyError {
 }
 
 impl KeyError {
+    /// Nothing comes of reading the file of `key`.
+    pub(crate) fn hangs(key: &Key) -> Self {
+        Self { origin: key.origin().to_owned(), problem: KeyProblem::Hangs }
+    }
+
     /// What is wrong with it.
     pub fn problem(&self) -> &KeyProblem {
         &self.problem
@@ -141,6 +146,9 @@ pub enum KeyProblem {
     /// The file is not there or may not be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    /// It does not come to an end.
+    #[error("cannot be read: its volume does not answer")]
+    Hangs,
     /// A directory, as a volume mounted one level too high.
     #[error("is a directory: name the key's file in it")]
     Directory,

@@ -4,8 +4,9 @@
 //! <https://docs.github.com/en/webhooks/webhook-events-and-payloads>.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -31,8 +32,10 @@ pub struct SecretsError {
 enum SecretsProblem {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    #[error("is not a file of a line or two: put the secret into it that is in the app's webhook settings")]
-    TooLarge,
+    #[error("cannot be read: its volume does not answer")]
+    Hangs,
+    #[error("is not a file of a line or two: put the secret into one that is in the app's webhook settings")]
+    NoSecret,
     #[error("is empty: put the secret into it that is in the app's webhook settings")]
     Empty,
 }
@@ -41,15 +44,7 @@ impl Secrets {
     /// Those in a file, one on each line: while a secret is replaced by another, both are good.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let failed = |problem| SecretsError { path: path.display().to_string(), problem };
-        let read = || {
-            let mut text = String::new();
-            File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = read().map_err(|error: io::Error| failed(error.into()))?;
-        if text.len() as u64 > LARGEST_FILE {
-            return Err(failed(SecretsProblem::TooLarge));
-        }
+        let text = text_of(path).map_err(failed)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let secrets: Vec<_> = lines.map(|line| Secret::from(line.to_owned())).collect();
         if secrets.is_empty() {
@@ -70,10 +65,29 @@ impl Secrets {
     }
 }
 
+impl SecretsError {
+    /// Nothing comes of reading the file.
+    pub(crate) fn hangs(path: &Path) -> Self {
+        Self { path: path.display().to_string(), problem: SecretsProblem::Hangs }
+    }
+}
+
 impl PartialEq for Secrets {
     fn eq(&self, other: &Self) -> bool {
         self.0.iter().map(Secret::expose).eq(other.0.iter().map(Secret::expose))
     }
+}
+
+fn text_of(path: &Path) -> Result<String, SecretsProblem> {
+    // Without NONBLOCK, opening a named pipe would wait for a writer.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(SecretsProblem::NoSecret);
+    }
+    let mut text = String::new();
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST_FILE { Err(SecretsProblem::NoSecret) } else { Ok(text) }
 }
 
 /// What a delivery of `event` with this body says of tokens; `None` if nothing. It is an error, which names what is

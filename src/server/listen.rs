@@ -140,6 +140,7 @@ pub(super) async fn serve(
 ) {
     let connections = Connections {
         permits: Arc::new(Semaphore::new(server.rules.max_connections)),
+        complaint: Arc::new(Semaphore::new(1)),
         tasks: TaskTracker::new(),
         server,
         stop,
@@ -164,6 +165,8 @@ pub(super) async fn serve(
 #[derive(Clone)]
 struct Connections {
     permits: Arc<Semaphore>,
+    /// Whoever has its permit may say that no connection can be accepted.
+    complaint: Arc<Semaphore>,
     tasks: TaskTracker,
     server: Arc<Server>,
     stop: CancellationToken,
@@ -201,10 +204,21 @@ impl Connections {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "no connection could be accepted: pausing");
+                    self.complain(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Says so, but not ten times a second.
+    fn complain(&self, error: &io::Error) {
+        if let Ok(permit) = Arc::clone(&self.complaint).try_acquire_owned() {
+            tracing::warn!(%error, "no connection can be accepted at the moment: trying on");
+            tokio::spawn(async move {
+                tokio::time::sleep(BETWEEN_COMPLAINTS).await;
+                drop(permit);
+            });
         }
     }
 
@@ -285,6 +299,7 @@ const LARGEST_BUFFER: usize = 64 * 1024;
 const MOST_HEADERS: usize = 256;
 /// Out of file descriptors: some are likely to be closed by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
 /// A kubelet and a Prometheus or two.
 const OPS_CONNECTIONS: usize = 64;
 const LONGEST_GOODBYE: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
 //! The audit trail: one line for every token handed out and every request refused.
 
+use super::log;
 use crate::model::TokenKey;
 
 /// The `target` of audit lines, by which the log's configuration tells them from others.
@@ -33,16 +34,26 @@ pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_toke
         %hashed_token,
         "vended"
     );
+    check(request_id);
 }
 
 /// A token was given back: it is dead for all who share it.
 pub fn revoked(asker: Asker<'_>, hashed_token: &impl std::fmt::Display) {
     let Asker { request_id, client, uid } = asker;
     tracing::info!(target: TARGET, request_id, client, uid, %hashed_token, "revoked");
+    check(request_id);
 }
 
 /// A request was refused or failed, with `code` as in the answer. `asked` is what it asked for, if it was understood.
 pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'static str) {
     let Asker { request_id, client, uid } = asker;
     tracing::info!(target: TARGET, request_id, client, uid, asked, status, code, "refused");
+    check(request_id);
+}
+
+/// Says so if the line about this request has not got into the file.
+fn check(request_id: &str) {
+    if let Some(error) = log::audit_failure() {
+        tracing::error!(%error, request_id, "a line is missing in audit.file");
+    }
 }

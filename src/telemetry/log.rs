@@ -1,10 +1,13 @@
-//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction.
+//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction, and then
+//! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::thread;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -13,6 +16,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
 use super::audit;
+use super::backlog::Backlog;
 use crate::model::redact;
 
 /// How a line looks.
@@ -26,21 +30,25 @@ pub enum Format {
     Json,
 }
 
+/// Opens the file of the audit trail.
+pub fn audit_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
 /// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
 /// are heard from `WARN` on only: what they say below that may hold headers.
-pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Result<()> {
-    let audit_file = audit_file.map(append).transpose()?;
+pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Result<Started> {
     // Which hand-outs are on record does not depend on how much else is logged.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
     let (filter, handle) = reload::Layer::new(others.clone().with_target(OURS, level));
-    let stderr = Redacted(io::stderr);
+    let stderr = Redacted(|| &BACKLOG);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
-        // A full disk does not stop the vending, but it is said.
-        let lines = lines.log_internal_errors(true);
+        // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
+        // hangs, that makes requests wait.
         lines
-            .with_writer(Redacted(Mutex::new(file)))
+            .with_writer(Redacted(Mutex::new(Trail(file))))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
@@ -51,9 +59,52 @@ pub fn start(format: Format, level: Level, audit_file: Option<&Path>) -> io::Res
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit);
     // A second start in one process, as in tests, leaves the first in place.
     if subscriber.try_init().is_ok() {
+        thread::Builder::new().name("log".into()).spawn(|| BACKLOG.write_to(&mut io::stderr(), gap))?;
         let _ = IN_FORCE.set((handle, others));
     }
-    Ok(())
+    Ok(Started(()))
+}
+
+/// Why the line that this thread had for the audit trail's file is missing there. While that line is being written, it
+/// cannot be said.
+pub(super) fn audit_failure() -> Option<io::Error> {
+    AUDIT_FAILURE.take()
+}
+
+fn gap(lines: u64) {
+    tracing::warn!(lines, "the log has a gap: its reader was too slow for so many lines");
+}
+
+/// The log runs. Dropping this, at the end of the process, [flushes](flush).
+#[derive(Debug)]
+#[must_use]
+pub struct Started(());
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until what was logged is written, but not for a reader who does not read.
+pub fn flush() {
+    BACKLOG.flush();
+}
+
+/// Says why the process ends: after all that was logged, if the log runs.
+pub fn last_words(words: &str) {
+    match IN_FORCE.get() {
+        Some(_) => {
+            let _ = (&BACKLOG).write_all(format!("{words}\n").as_bytes());
+            flush();
+        }
+        None => eprintln!("{words}"),
+    }
+}
+
+/// Lines that nobody will read, because the reader was too slow or has gone.
+pub fn dropped_lines() -> u64 {
+    BACKLOG.dropped()
 }
 
 /// From now on, writes what is at `level` or more important. Does nothing if the log has not been started.
@@ -66,10 +117,25 @@ pub fn set_level(level: Level) {
 
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
 static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
+static BACKLOG: Backlog = Backlog::new();
+thread_local! {
+    static AUDIT_FAILURE: Cell<Option<io::Error>> = const { Cell::new(None) };
+}
 const OURS: &str = "ghtokend";
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+/// The file of the audit trail. A full disk does not stop the vending.
+struct Trail(File);
+
+impl Write for Trail {
+    /// A line comes as one write.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        AUDIT_FAILURE.set(self.0.write_all(line).err());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.

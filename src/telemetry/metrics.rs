@@ -1,5 +1,6 @@
 //! Counters for Prometheus. Labels are few and bounded: never a repository, a permission, a user or a token.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::log;
 use crate::model::{AppName, KeyInUse, Standing};
 
 /// All metrics of the daemon.
@@ -24,6 +26,7 @@ pub struct Metrics {
     keys: Family<Key, Gauge>,
     unusable_key_files: Family<App, Gauge>,
     reload_failures: Family<Reload, Counter>,
+    dropped_log_lines: Counter,
     cached_tokens: Gauge,
     clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
@@ -83,6 +86,7 @@ impl Default for Metrics {
             keys: Family::default(),
             unusable_key_files: Family::default(),
             reload_failures: Family::default(),
+            dropped_log_lines: Counter::default(),
             cached_tokens: Gauge::default(),
             clock_offset: Gauge::default(),
             registry: Registry::default(),
@@ -110,6 +114,8 @@ impl Default for Metrics {
         registry.register("key_files_unusable", help, metrics.unusable_key_files.clone());
         let help = "Attempts to take over changed key files, a webhook secret or a configuration that failed";
         registry.register("reload_failures", help, metrics.reload_failures.clone());
+        let help = "Lines of the log that nobody got to read, because its reader was too slow or has gone";
+        registry.register("log_lines_dropped", help, metrics.dropped_log_lines.clone());
         registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
         let help = "How far GitHub's clock is ahead of this machine's; 0 until GitHub has answered";
         registry.register("github_clock_offset_seconds", help, metrics.clock_offset.clone());
@@ -176,6 +182,7 @@ impl Metrics {
     /// The text of a scrape.
     pub fn scrape(&self, cached_tokens: u64, clock_offset: Option<SignedDuration>, format: Format) -> String {
         self.cached_tokens.set(i64::try_from(cached_tokens).unwrap_or(i64::MAX));
+        self.dropped_log_lines.inner().store(log::dropped_lines(), Ordering::Relaxed);
         self.clock_offset.set(clock_offset.unwrap_or_default().as_secs_f64());
         let mut open_metrics = String::new();
         // Writing to a string cannot fail.

@@ -29,6 +29,7 @@ mod min_ttl;
 mod outage;
 mod page;
 mod prefetch;
+mod process;
 mod program;
 mod readme;
 mod reject;

@@ -1,5 +1,6 @@
 //! Runs the real program as a user would: a clean environment, its streams, its exit code.
 
+use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use ghtokend::fake_github::FakeGithub;
@@ -28,6 +29,8 @@ pub struct Daemon {
     /// `http://127.0.0.1:PORT`
     pub url: String,
     pub stderr: Lines<BufReader<ChildStderr>>,
+    /// Its log up to the line that says where it listens.
+    pub said: String,
 }
 
 impl Daemon {
@@ -35,7 +38,12 @@ impl Daemon {
     pub async fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments: Vec<_> =
             ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
-        let mut child = program(&arguments, variables).spawn().unwrap();
+        Self::start(program(&arguments, variables)).await
+    }
+
+    /// Started as `command` says, and listening.
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         while let Some(line) = stderr.next_line().await.unwrap() {
@@ -44,15 +52,22 @@ impl Daemon {
             let Ok(entry) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
             if entry["message"] == "listening" {
                 let url = format!("http://{}", entry["tcp"].as_str().unwrap());
-                return Self { child, url, stderr };
+                return Self { child, url, stderr, said };
             }
         }
         panic!("the daemon ended before it was listening: {said}");
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// The next line of its log that holds `text`.

@@ -504,7 +504,6 @@ async fn a_secret_can_be_replaced_while_deliveries_come_in() {
 #[tokio::test]
 async fn a_secret_file_that_holds_none_is_named_at_start() {
     let dir = tempfile::tempdir().unwrap();
-    let key = format!("{}/tests/it/keys/rsa.pem", env!("CARGO_MANIFEST_DIR"));
     let path = dir.path().join("secret");
     for (content, problem) in [
         (None, "cannot be read: No such file or directory"),
@@ -515,16 +514,25 @@ async fn a_secret_file_that_holds_none_is_named_at_start() {
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
         }
-        let path = path.display().to_string();
-        let variables = [
-            ("GITHUB_APP_ID", "1"),
-            ("GITHUB_APP_PRIVATE_KEY_FILE", key.as_str()),
-            ("GHTOKEND_WEBHOOK__SECRET_FILE", path.as_str()),
-        ];
-        let (exit, _, said) = run(&["serve", "--listen", "127.0.0.1:0"], &variables).await;
-        assert_eq!(exit, 78, "{said}");
-        assert!(said.contains(&format!("webhook.secret_file: {path}: {problem}")), "{said}");
+        refused(&path, problem).await;
     }
+    refused(dir.path(), "is not a file of a line or two").await;
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    refused(&pipe, "is not a file of a line or two").await;
+}
+
+async fn refused(path: &std::path::Path, problem: &str) {
+    let key = format!("{}/tests/it/keys/rsa.pem", env!("CARGO_MANIFEST_DIR"));
+    let path = path.display().to_string();
+    let variables = [
+        ("GITHUB_APP_ID", "1"),
+        ("GITHUB_APP_PRIVATE_KEY_FILE", key.as_str()),
+        ("GHTOKEND_WEBHOOK__SECRET_FILE", path.as_str()),
+    ];
+    let (exit, _, said) = run(&["serve", "--listen", "127.0.0.1:0"], &variables).await;
+    assert_eq!(exit, 78, "{said}");
+    assert!(said.contains(&format!("webhook.secret_file: {path}: {problem}")), "{said}");
 }
 
 #[tokio::test]

@@ -1,0 +1,110 @@
+//! Lines of the log on their way to whoever reads it. Whoever logs never waits for that reader.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Lines that are not written yet. What finds no room is dropped, and counted.
+///
+/// In place of a crate such as tracing-appender, because it is bounded in bytes, and because nothing here ever waits
+/// for the streams of this process, not even at its end.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    lines: VecDeque<Vec<u8>>,
+    /// Of these lines and the one that is being written.
+    bytes: usize,
+}
+
+impl Backlog {
+    pub(super) const fn new() -> Self {
+        let waiting = Waiting { lines: VecDeque::new(), bytes: 0 };
+        Self { waiting: Mutex::new(waiting), changed: Condvar::new(), dropped: AtomicU64::new(0) }
+    }
+
+    /// Lines that nobody will read: for want of room, or because they could not be written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written, but not for a reader who does not read.
+    pub(super) fn flush(&self) {
+        let _ = self.changed.wait_timeout_while(self.lock(), LONGEST_FLUSH, |waiting| waiting.bytes > 0);
+    }
+
+    /// Writes line after line to `output`, for ever. `caught_up` hears how many were dropped, once there is somebody who
+    /// can be told.
+    pub(super) fn write_to(&self, output: &mut impl Write, caught_up: impl Fn(u64)) -> ! {
+        let mut told = self.dropped();
+        loop {
+            let line = self.next();
+            let written = output.write_all(&line);
+            if written.is_err() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            let dropped = self.dropped();
+            if self.done(&line) && written.is_ok() && dropped > told {
+                caught_up(dropped - told);
+                told = dropped;
+            }
+        }
+    }
+
+    fn add(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.bytes + line.len() > CAPACITY {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.bytes += line.len();
+        waiting.lines.push_back(line.to_vec());
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Vec<u8> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(line) = waiting.lines.pop_front() {
+                return line;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether that was the last line.
+    fn done(&self, line: &[u8]) -> bool {
+        let mut waiting = self.lock();
+        waiting.bytes -= line.len();
+        self.changed.notify_all();
+        waiting.bytes == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for &Backlog {
+    /// A line comes as one write.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.add(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A few thousand lines.
+const CAPACITY: usize = 1 << 20;
+/// At the end of the process.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
