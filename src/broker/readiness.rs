@@ -80,9 +80,15 @@ impl Readiness {
                     }
                 }
                 Err(failure) => {
-                    tracing::warn!(%app, %failure, "GitHub does not accept the app");
+                    let is_word = failure.kind == Kind::AppRejected;
+                    match is_word {
+                        true => tracing::warn!(%app, %failure, "GitHub does not accept the app"),
+                        false => {
+                            tracing::warn!(%app, %failure, "GitHub does not say whether it accepts the app")
+                        }
+                    }
                     // What keeps an accepted app from being asked about is no word against it.
-                    if failure.kind == Kind::AppRejected || !self.is_once_accepted(app) {
+                    if is_word || !self.is_once_accepted(app) {
                         self.refused(app, &failure.message);
                     }
                 }

@@ -1,15 +1,18 @@
 //! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction, and then
 //! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{self, PanicHookInfo};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
 use tracing::Level;
+use tracing::field::display;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
@@ -61,6 +64,7 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
     if subscriber.try_init().is_ok() {
         thread::Builder::new().name("log".into()).spawn(|| BACKLOG.write_to(&mut io::stderr(), gap))?;
         let _ = IN_FORCE.set((handle, others));
+        panic::set_hook(Box::new(tell_of_panic));
     }
     Ok(Started(()))
 }
@@ -69,6 +73,16 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
 /// cannot be said.
 pub(super) fn audit_failure() -> Option<io::Error> {
     AUDIT_FAILURE.take()
+}
+
+/// A panic takes the way of everything else: its message may hold what must not be seen, and its thread must not wait for
+/// a reader who does not read.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(display);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| display(&backtrace));
+    let said = panic.payload_as_str();
+    tracing::error!(at, said, backtrace, "a defect: please report it");
 }
 
 fn gap(lines: u64) {
@@ -95,7 +109,7 @@ pub fn flush() {
 pub fn last_words(words: &str) {
     match IN_FORCE.get() {
         Some(_) => {
-            let _ = (&BACKLOG).write_all(format!("{words}\n").as_bytes());
+            let _ = (&BACKLOG).write_all(format!("{}\n", redact(words)).as_bytes());
             flush();
         }
         None => eprintln!("{words}"),
@@ -165,6 +179,8 @@ impl<W: Write> Write for RedactingWriter<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -172,5 +188,37 @@ mod tests {
         let mut writer = RedactingWriter(Vec::new());
         writer.write_all(b"minted ghs_1001_abc.d-e_f0123456789 today\n").unwrap();
         assert_eq!(String::from_utf8(writer.0).unwrap(), "minted [redacted] today\n");
+    }
+
+    #[test]
+    fn a_panic_is_a_redacted_line_of_the_log() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writer = Written(Arc::clone(&written));
+        let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        let subscriber =
+            tracing_subscriber::registry().with(lines.with_writer(Redacted(move || writer.clone())));
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(tell_of_panic));
+        tracing::subscriber::with_default(subscriber, || {
+            let _ = panic::catch_unwind(|| panic!("no room for ghs_1001_abc.d-e_f0123456789 here"));
+        });
+        panic::set_hook(before);
+        let line: serde_json::Value = serde_json::from_slice(&written.lock().unwrap()).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["said"], "no room for [redacted] here");
+        assert!(line["at"].as_str().unwrap().starts_with("src/telemetry/log.rs:"), "{line}");
+    }
+
+    #[derive(Clone)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }
