@@ -81,12 +81,8 @@ impl Readiness {
                 }
                 Err(failure) => {
                     let is_word = failure.kind == Kind::AppRejected;
-                    match is_word {
-                        true => tracing::warn!(%app, %failure, "GitHub does not accept the app"),
-                        false => {
-                            tracing::warn!(%app, %failure, "GitHub does not say whether it accepts the app")
-                        }
-                    }
+                    let said = if is_word { "does not accept" } else { "does not say whether it accepts" };
+                    tracing::warn!(%app, %failure, "GitHub {said} the app");
                     // What keeps an accepted app from being asked about is no word against it.
                     if is_word || !self.is_once_accepted(app) {
                         self.refused(app, &failure.message);
