@@ -388,24 +388,3 @@ async fn fake_github_prints_one_line_that_is_enough_to_use_it() {
     assert_eq!(code, 65);
     assert!(stderr.starts_with("ghtokend: --world /nowhere.json: "), "{stderr}");
 }
-
-#[tokio::test]
-async fn a_wrong_clock_is_said_once_and_when_it_is_right_again() {
-    let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
-    github.skew(120);
-    let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
-    let wrong = daemon.says("this machine's clock is not GitHub's").await;
-    let offset =
-        serde_json::from_str::<serde_json::Value>(&wrong).unwrap()["offset_seconds"].as_i64().unwrap();
-    assert!((118..=121).contains(&offset), "{wrong}");
-    let address = daemon.url.trim_start_matches("http://").parse().unwrap();
-    for id in 1..=2 {
-        assert_eq!(crate::world::get(address, &format!("/token?installation={id}")).await.status, 200);
-    }
-    github.skew(0);
-    crate::world::get(address, "/token?installation=3").await;
-    daemon.signal(Signal::TERM);
-    let (_, log) = daemon.ended().await;
-    assert!(log.contains("this machine's clock is GitHub's again"), "{log}");
-    assert!(!log.contains("clock is not GitHub's"), "once is enough: {log}");
-}

@@ -7,7 +7,9 @@
 )]
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod clocks;
 mod commands;
+mod crowd;
 mod deploy;
 mod door;
 mod endpoint;

@@ -45,7 +45,7 @@ async fn with(variables: &[(&'static str, &str)]) -> World {
 }
 
 /// Sweeps once a second for so long, and lets GitHub answer after each; what was started at which second.
-async fn sweep_for(world: &World, time: Duration) -> Vec<usize> {
+pub async fn sweep_for(world: &World, time: Duration) -> Vec<usize> {
     let mut started = Vec::new();
     let before = world.mints();
     for _ in 0..time.as_secs() {
@@ -57,7 +57,7 @@ async fn sweep_for(world: &World, time: Duration) -> Vec<usize> {
 }
 
 /// The most that fell into any minute.
-fn most_in_a_minute(per_second: &[usize]) -> usize {
+pub fn most_in_a_minute(per_second: &[usize]) -> usize {
     let mut minute = VecDeque::new();
     let mut most = 0;
     for count in per_second {

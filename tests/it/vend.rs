@@ -7,7 +7,7 @@ use ghtokend::fake_github::{
     Account, App, Effect, Fault, Installation, Mode, Options, TokenFormat, WiderRepositories, permissions,
 };
 
-use crate::world::{Setup, World, get, send, until};
+use crate::world::{Setup, World, get, send};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
 
@@ -196,49 +196,6 @@ async fn a_failed_renewal_never_takes_a_live_token_away_and_a_dead_one_is_never_
     let renewed = world.token("/token").await;
     assert_ne!(renewed, token);
     assert!(world.is_accepted(&renewed).await);
-}
-
-#[tokio::test]
-async fn a_wrong_clock_neither_shortens_nor_lengthens_a_life() {
-    for skew in [600, -600, 86_400] {
-        let world = World::start().await;
-        until(|| async { world.get("/readyz").await.status == 200 }).await;
-        world.github.skew(skew);
-        // Refused with a JWT signed by the wrong clock, it is signed anew by GitHub's and sent once more.
-        let token = world.token("/token").await;
-        world.advance(minutes(54));
-        assert_eq!(world.token("/token").await, token, "{skew}");
-        world.advance(minutes(6));
-        assert_ne!(world.token("/token").await, token, "{skew}");
-    }
-}
-
-#[tokio::test]
-async fn a_jump_of_the_wall_clock_while_warm_changes_nothing() {
-    let world = World::start().await;
-    let token = world.token("/token").await;
-    for jump in [86_400_000, -2 * 86_400_000] {
-        world.clock.set_wall_back(jump);
-        assert_eq!(world.token("/token").await, token);
-    }
-    assert_eq!(world.mints(), 1);
-    // A new app JWT is due by now, and is signed by GitHub's time.
-    world.advance(minutes(30));
-    assert_eq!(world.get("/token?owner=octocat").await.status, 200);
-    assert_eq!(world.github.counters().distinct_jwts, 2);
-}
-
-#[tokio::test]
-async fn without_a_date_header_the_last_known_time_of_github_serves() {
-    let world = World::start().await;
-    world.github.skew(120);
-    world.get("/token?owner=octocat").await;
-    world.github.fault(Fault::new(Effect::MissingDate).on("POST", MINT_1));
-    let token = world.token("/token").await;
-    world.advance(minutes(54));
-    assert_eq!(world.token("/token").await, token);
-    world.advance(minutes(6));
-    assert_ne!(world.token("/token").await, token);
 }
 
 #[tokio::test]

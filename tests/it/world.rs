@@ -36,6 +36,8 @@ pub struct Setup {
     pub options: Options,
     pub environment: Vec<(&'static str, String)>,
     pub without_default_installation: bool,
+    /// Seconds by which GitHub's clock is ahead of the daemon's.
+    pub github_ahead: i64,
     /// What stands in the configuration file.
     pub file: String,
 }
@@ -47,6 +49,7 @@ impl World {
 
     pub async fn with(setup: Setup) -> Self {
         let github = FakeGithub::start(Options { seed: Some(1), ..setup.options }).await.unwrap();
+        github.skew(setup.github_ahead);
         let mut environment = vec![("GITHUB_API_URL", github.api_url())];
         if let Some(app) = github.app("demo") {
             environment.extend([
@@ -234,6 +237,11 @@ pub async fn send_unix(path: &std::path::Path, request: &str) -> Option<Reply> {
 async fn raw<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> Option<Reply> {
     // A server that has heard enough may close before it has read all.
     let _ = stream.write_all(request).await;
+    answer(stream).await
+}
+
+/// The answer that comes before the end of `stream`. `None`: there is none.
+pub async fn answer<S: AsyncRead + Unpin>(mut stream: S) -> Option<Reply> {
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
         .await
