@@ -378,10 +378,14 @@ impl Broker {
             return self.in_need(key, Error::Remembered(failure), age);
         }
         let mut minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
-        if let Ok(entry) = &minting
-            && (entry.rejected || (age == Age::JustMinted && !self.moment().is_young_enough(entry, age)))
-        {
-            // The machine slept meanwhile, or the call under way had begun long before, or before what GitHub told of.
+        // By what GitHub told of meanwhile, by a machine that slept, or by time, the call having begun long before.
+        let is_overtaken = match &minting {
+            Ok(entry) => {
+                entry.rejected || (age == Age::JustMinted && !self.moment().is_young_enough(entry, age))
+            }
+            Err(error) => matches!(error, Error::Overtaken),
+        };
+        if is_overtaken {
             minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
         }
         match minting {

@@ -40,8 +40,8 @@
 //! | [`client`], [`api`] | our own endpoint, from the caller's side | – |
 //! | `fake_github` | GitHub, written from GitHub's documents; shares nothing with [`github`] | – |
 //!
-//! Beside the way of a request there is one task: [`app::reload`] looks at the key files, and on SIGHUP reads the
-//! configuration.
+//! Beside the way of a request there is one task: [`app::reload`] looks at the files of keys and secrets, and on SIGHUP
+//! reads the configuration.
 //!
 //! What GitHub tells by webhook takes the way of a request too: `server::webhook`, `github::webhook` (is it GitHub, and
 //! what does it say), `broker::news` (what it makes stale).

@@ -48,7 +48,7 @@ pub struct Server {
     apps: Vec<ServedApp>,
     rules: Rules,
     guard: watch::Sender<Guard>,
-    webhook: Webhook,
+    webhook: Option<Webhook>,
     request_ids: RequestIds,
 }
 
@@ -92,10 +92,10 @@ impl Server {
         metrics: Arc<Metrics>,
         github_clock: GithubClock,
         apps: Vec<ServedApp>,
-        rules: Rules,
+        mut rules: Rules,
     ) -> Self {
         let guard = watch::Sender::new(rules.guard.clone());
-        let webhook = Webhook::new(rules.webhook.clone());
+        let webhook = rules.webhook.take().map(Webhook::new);
         Self {
             broker,
             metrics,
@@ -114,8 +114,8 @@ impl Server {
     }
 
     /// Where other secrets can be put in force while deliveries come in.
-    pub fn webhook_secrets(&self) -> watch::Sender<Option<Secrets>> {
-        self.webhook.secrets()
+    pub fn webhook_secrets(&self) -> Option<watch::Sender<Secrets>> {
+        self.webhook.as_ref().map(Webhook::secrets)
     }
 
     /// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
@@ -127,8 +127,7 @@ impl Server {
         let request_id = self.request_ids.next();
         let (head, body) = request.into_parts();
         let format = token::format(head.uri.query().unwrap_or_default(), &head.headers);
-        let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url)
-            .and_then(|endpoint| self.webhook.is_there_for(endpoint));
+        let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url);
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
         let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
@@ -165,7 +164,10 @@ impl Server {
         caller: Caller<'_>,
     ) -> Result<Reply, Refusal> {
         let query = head.uri.query().unwrap_or_default();
-        let _seat = self.webhook.seat_for(endpoint).await;
+        let _seat = match endpoint {
+            Endpoint::Webhook => self.webhook()?.admit(&head.headers).await?,
+            _ => None,
+        };
         let body = match endpoint.takes_body() {
             true => read(body, endpoint.largest_body()).await?,
             false => Bytes::new(),
@@ -179,12 +181,16 @@ impl Server {
             Endpoint::Git(operation) => self.git(operation, head, body, caller).await,
             Endpoint::Github(call) => self.github(call, head, &body, caller).await,
             Endpoint::Revoke => self.revoke(&head.headers, caller).await,
-            Endpoint::Webhook => self.webhook.hear(&self.broker, &head.headers, &body),
+            Endpoint::Webhook => self.webhook()?.hear(&self.broker, &head.headers, &body),
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),
             Endpoint::Status => Ok(ops::status(self)),
         }
+    }
+
+    fn webhook(&self) -> Result<&Webhook, Refusal> {
+        self.webhook.as_ref().ok_or_else(webhook::switched_off)
     }
 
     /// A token for `request`, counted and put on record.
@@ -279,8 +285,8 @@ fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) 
 }
 
 /// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
-/// beside `Transfer-Encoding`, a pair that two servers may read differently: no endpoint that reads one chunked is
-/// reached by way of another server.
+/// beside `Transfer-Encoding`, a pair that two servers may read differently, and closes the connection after the answer:
+/// nothing that hides behind it is taken for a request.
 fn check_body(endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);

@@ -36,7 +36,7 @@ struct Inner {
 pub(super) struct Reaches {
     pub(super) upstream: Arc<Upstream>,
     pub(super) guard: watch::Sender<Guard>,
-    pub(super) webhook_secrets: watch::Sender<Option<Secrets>>,
+    pub(super) webhook_secrets: Option<watch::Sender<Secrets>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -88,6 +88,7 @@ impl Reloader {
     pub async fn tick(&self) {
         let mut in_force = self.0.in_force.lock().await;
         self.look(&mut in_force).await;
+        self.look_at_secrets(&mut in_force).await;
     }
 
     /// Reads the configuration anew and puts its live part in force, all of it or, if anything is wrong, nothing.
@@ -99,6 +100,7 @@ impl Reloader {
             Ok(prepared) => {
                 self.put_in_force(&mut in_force, prepared);
                 self.look(&mut in_force).await;
+                self.look_at_secrets(&mut in_force).await;
             }
             Err(error) => {
                 self.0.reaches.metrics.reload_failed(CONFIGURATION, 1);
@@ -113,8 +115,9 @@ impl Reloader {
         self.0.reaches.guard.send_replace(guard(&settings.listen));
         let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
-        let complaint_stands =
-            |origin: &String| origin == WEBHOOK || keys.values().flatten().any(|key| key.origin() == origin);
+        let complaint_stands = |origin: &String| {
+            origin == SECRET_FILE || keys.values().flatten().any(|key| key.origin() == origin)
+        };
         in_force.complaints.retain(|origin, _| complaint_stands(origin));
         (in_force.settings, in_force.keys) = (settings, keys);
         tracing::info!(changed = changed.join(", "), "the configuration has been reloaded");
@@ -123,12 +126,30 @@ impl Reloader {
         }
     }
 
-    async fn look(&self, in_force: &mut InForce) {
-        if let Some(path) = in_force.settings.webhook_secret_file.clone() {
-            let hangs = SecretsError::hangs(&path);
-            let secrets = in_force.reads.one(WEBHOOK, move || Secrets::read(&path)).await;
-            self.adopt_secrets(in_force, secrets.unwrap_or(Err(hangs)));
+    /// Looks at the file of the webhook secret.
+    async fn look_at_secrets(&self, in_force: &mut InForce) {
+        let InForce { settings, complaints, reads, .. } = in_force;
+        let path = settings.webhook_secret_file.clone();
+        let Some((path, in_use)) = path.zip(self.0.reaches.webhook_secrets.as_ref()) else { return };
+        let hangs = SecretsError::hangs(&path);
+        match reads.one(SECRET_FILE, move || Secrets::read(&path)).await.unwrap_or(Err(hangs)) {
+            Ok(secrets) => {
+                let is_other = *in_use.borrow() != secrets;
+                in_use.send_replace(secrets);
+                if complaints.remove(SECRET_FILE).is_some() || is_other {
+                    tracing::info!("the webhook secret has been read anew");
+                }
+            }
+            Err(error) => {
+                self.0.reaches.metrics.reload_failed(WEBHOOK, 1);
+                self.complain(complaints, SECRET_FILE, || {
+                    tracing::error!(%error, "the webhook secret cannot be read: the one read before stays");
+                });
+            }
         }
+    }
+
+    async fn look(&self, in_force: &mut InForce) {
         let known = in_force.keys.clone();
         let rereads = known.values().flatten().cloned();
         let rereads = rereads.map(|key| (key.origin().to_owned(), move || key.reread()));
@@ -143,27 +164,6 @@ impl Reloader {
                 // Asked now, a key that GitHub does not know is on record before any caller has to wait for it. What
                 // comes of it the client says, and it is tried with every call after this anyway.
                 let _ = self.0.reaches.upstream.who_am_i(app).await;
-            }
-        }
-    }
-
-    fn adopt_secrets(&self, in_force: &mut InForce, secrets: Result<Secrets, SecretsError>) {
-        match secrets {
-            Ok(secrets) => {
-                let put_in_use = self.0.reaches.webhook_secrets.send_if_modified(|known| {
-                    let is_other = known.as_ref() != Some(&secrets);
-                    *known = Some(secrets);
-                    is_other
-                });
-                if in_force.complaints.remove(WEBHOOK).is_some() || put_in_use {
-                    tracing::info!("the webhook secret has been read anew");
-                }
-            }
-            Err(error) => {
-                self.0.reaches.metrics.reload_failed(WEBHOOK, 1);
-                self.complain(&mut in_force.complaints, WEBHOOK, || {
-                    tracing::error!(%error, "the webhook secret cannot be read: the one read before stays");
-                });
             }
         }
     }
@@ -240,6 +240,8 @@ fn prepare(sources: &Sources, now: &Settings, keys: &Keys) -> Result<Prepared, E
 const KEYS: &str = "keys";
 const WEBHOOK: &str = "webhook";
 const CONFIGURATION: &str = "configuration";
+/// What is complained of if it is the webhook's.
+const SECRET_FILE: &str = "webhook.secret_file";
 /// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);

@@ -29,7 +29,8 @@ pub struct Entry {
     pub bodies: Bodies,
     /// Its SHA-256, by which GitHub's audit log and rejections know it.
     pub hash: TokenHash,
-    /// Whether a caller has shown that it no longer works: it is handed out only if no other can be had.
+    /// Whether a caller has shown that it no longer works, or GitHub has told that it would grant another one: it is
+    /// handed out only if no other can be had.
     pub rejected: bool,
 }
 
@@ -129,10 +130,12 @@ impl TokenCache {
     }
 
     /// Takes the tokens of every key that is `meant` out of service: GitHub would grant others now.
-    pub(super) fn outdate_all(&self, meant: impl Fn(&TokenKey) -> bool) {
+    pub(super) fn outdate_all(&self, meant: impl Fn(&TokenKey) -> bool, at: &Moment) {
         for (key, _) in self.0.iter().filter(|(key, _)| meant(key)) {
-            let outdated = |slot: moka::Entry<_, Arc<Slot>>| Op::Put(Arc::new(slot.into_value().outdated()));
-            self.0.entry((*key).clone()).and_compute_with(|slot| slot.map_or(Op::Nop, outdated));
+            self.0.entry((*key).clone()).and_compute_with(|slot| {
+                let outdated = slot.and_then(|slot| slot.into_value().outdated(at));
+                outdated.map_or(Op::Nop, |slot| Op::Put(Arc::new(slot)))
+            });
         }
     }
 }
@@ -151,6 +154,11 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
 
     pub(super) fn put(&self, key: K, value: V) {
         self.0.insert(key, value);
+    }
+
+    /// Puts `value` there if there is nothing. Whether there was not.
+    pub(super) fn put_new(&self, key: K, value: V) -> bool {
+        self.0.entry(key).or_insert(value).is_fresh()
     }
 
     pub(super) fn forget(&self, key: &K) {

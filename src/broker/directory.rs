@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::task::TaskTracker;
 
@@ -11,7 +12,7 @@ use crate::clock::{BootTime, Clock};
 use crate::flight::Flights;
 use crate::github::remembrance::{Remembrance, Use};
 use crate::github::{Failure, Github, Kind};
-use crate::model::{AppName, Dialect, Installation, InstallationId, Selector};
+use crate::model::{AppName, Dialect, Installation, InstallationId, Login, RepositoryName, Selector};
 
 /// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
 pub(super) struct Directory {
@@ -28,6 +29,8 @@ struct Desk {
     github: Arc<dyn Github>,
     clock: Arc<dyn Clock>,
     known: Lru<Question, (Arc<Found>, Remembrance)>,
+    /// How often GitHub has told that something changed. Answers that were under way then are not remembered.
+    changes: AtomicU64,
 }
 
 /// The installation that was meant.
@@ -52,7 +55,8 @@ impl Directory {
         defaults: BTreeMap<AppName, Option<InstallationId>>,
         tasks: TaskTracker,
     ) -> Self {
-        let desk = Arc::new(Desk { github, clock, known: Lru::new(MOST_REMEMBERED) });
+        let known = Lru::new(MOST_REMEMBERED);
+        let desk = Arc::new(Desk { github, clock, known, changes: AtomicU64::new(0) });
         Self { defaults, desk, look_ups: Flights::new(tasks) }
     }
 
@@ -93,9 +97,13 @@ impl Directory {
     /// Makes the next look-up that would bring this installation ask GitHub, and the next that names none.
     pub(super) fn forget_installation(&self, id: InstallationId) {
         self.desk.github.forget_installations();
-        self.desk
-            .known
-            .forget_all(|(_, selector), (found, _)| found.id == id || *selector == Selector::Default);
+        self.desk.forget_all(|selector, found| found.id == id || *selector == Selector::Default);
+    }
+
+    /// Makes the next look-up of this repository ask GitHub.
+    pub(super) fn forget_repository(&self, owner: &Login, name: &RepositoryName) {
+        let repository = Selector::Repository(owner.clone(), name.clone());
+        self.desk.forget_all(|selector, _| *selector == repository);
     }
 
     /// Of dialect `integrations` the list is what is remembered, and what comes from it may be out of date.
@@ -113,10 +121,10 @@ impl Directory {
     fn look_up(&self, question: &Question) -> impl Future<Output = Result<Arc<Found>, Error>> + use<> {
         let (desk, question) = (Arc::clone(&self.desk), question.clone());
         async move {
-            let asked = desk.clock.boot();
+            let (asked, changes) = (desk.clock.boot(), desk.changes());
             let answer = desk.look_up(&question).await;
             // To remember answers from a list that is remembered itself would only make them older.
-            if desk.github.dialect() == Dialect::Apps {
+            if desk.github.dialect() == Dialect::Apps && desk.changes() == changes {
                 desk.remember(question, &answer, asked);
             }
             answer
@@ -125,6 +133,15 @@ impl Directory {
 }
 
 impl Desk {
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    fn forget_all(&self, meant: impl Fn(&Selector, &Found) -> bool) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.known.forget_all(|(_, selector), (found, _)| meant(selector, found));
+    }
+
     async fn look_up(&self, (app, selector): &Question) -> Result<Arc<Found>, Error> {
         let installation = match selector {
             Selector::Default => {

@@ -44,6 +44,9 @@ pub enum Error {
         "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
     )]
     Crashed,
+    /// GitHub has told, while a token was minted, that it is worthless.
+    #[error("GitHub told by webhook, while the token was minted, that it is worthless by now: try again")]
+    Overtaken,
     /// The daemon is about to exit and mints no more.
     #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
     ShuttingDown,
@@ -83,7 +86,7 @@ impl Error {
     pub(super) fn leaves_open(&self) -> bool {
         match self {
             Self::Github(failure) | Self::Remembered(failure) => failure.kind.leaves_open(),
-            Self::Crashed => true,
+            Self::Crashed | Self::Overtaken => true,
             _ => false,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::freshness::{Life, State};
+use super::news::Standing;
 use super::{Broker, Entry, Error, Minting, TokenHash};
 use crate::github::{Failure, Kind};
 use crate::model::{Minted, Selector, TokenKey};
@@ -56,7 +57,7 @@ impl Broker {
             self.0.metrics.background_mint(&key.app, word);
         }
         match outcome {
-            Ok(minted) => Ok(self.keep(&key, account, minted)),
+            Ok(minted) => self.keep(&key, account, minted).ok_or(Error::Overtaken),
             Err(failure) => {
                 let installation = key.installation.get();
                 tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
@@ -68,18 +69,26 @@ impl Broker {
         }
     }
 
-    /// Puts a token that has just come beside the one in service, or in its place.
-    fn keep(&self, key: &TokenKey, account: Option<String>, minted: Minted) -> Arc<Entry> {
+    /// Puts a token that has just come beside the one in service, or in its place. `None`: GitHub has told meanwhile
+    /// that it is worthless.
+    fn keep(&self, key: &TokenKey, account: Option<String>, minted: Minted) -> Option<Arc<Entry>> {
         self.0.readiness.accepted(&key.app);
         self.renewals().succeeded(key, minted.lifetime);
         let (life, minted_at) = (Life::of(&minted), minted.sent);
         let token = minted.token;
         let bodies = (self.0.render)(key.installation, account.as_deref(), &token);
         let hash = TokenHash::of(&token.secret);
-        let rejected = self.told().outdates(key, minted_at);
+        let at = self.moment();
+        // Kept until the token is in its place, where whatever GitHub tells next finds it.
+        let told = self.told();
+        let standing = told.standing(key, minted_at);
+        if standing == Standing::Worthless {
+            return None;
+        }
+        let rejected = standing == Standing::Outdated;
         let entry = Arc::new(Entry { token, account, life, bodies, hash, rejected });
-        self.0.tokens.put(key.clone(), &entry, &self.moment());
-        entry
+        self.0.tokens.put(key.clone(), &entry, &at);
+        Some(entry)
     }
 
     /// Throws tokens out on GitHub's word that they are worthless: a suspension, or a 404 that holds when asked again.

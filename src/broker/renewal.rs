@@ -11,7 +11,7 @@ use crate::clock::BootTime;
 use crate::model::TokenKey;
 
 /// Whether the timer is to renew what is in `slot`: it has been asked for within `idle_after`, at most half a token's
-/// lifetime, and its moment has come. One that callers have rejected is left to the next of them.
+/// lifetime, and its moment has come. One that was rejected is left to the next caller.
 pub(super) fn is_due(key: &TokenKey, slot: &Slot, idle_after: Duration, at: &Moment) -> bool {
     let entry = slot.in_service(at);
     let idle_after = idle_after.min(entry.life.lifetime() / 2);
@@ -89,8 +89,8 @@ impl<K: Hash + Eq, W> Pauses<K, W> {
     }
 
     /// Forgets what failed for the keys that are `meant`: something has changed.
-    pub(super) fn forget_all(&mut self, meant: impl Fn(&K) -> bool) {
-        self.0.retain(|key, _| !meant(key));
+    pub(super) fn forget_all(&mut self, meant: impl Fn(&K, &W) -> bool) {
+        self.0.retain(|key, pause| !meant(key, &pause.why));
     }
 
     /// Forgets what failed so long ago that it says nothing any more.

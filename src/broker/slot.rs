@@ -150,10 +150,14 @@ impl Slot {
     }
 
     /// After GitHub has granted something else: the next caller waits for a token of that, and what is in hand stays for
-    /// need.
-    pub(super) fn outdated(&self) -> Self {
-        let youngest = Entry { rejected: true, ..(**self.youngest()).clone() };
-        Self { current: Arc::new(youngest), successor: None, ..self.clone() }
+    /// need. `None`: the token that was minted last was asked for after that, or is on its way out already.
+    pub(super) fn outdated(&self, at: &Moment) -> Option<Self> {
+        let youngest = self.youngest();
+        if youngest.rejected || !at.is_alive(youngest) || !youngest.life.began_by(at.now) {
+            return None;
+        }
+        let youngest = Entry { rejected: true, ..(**youngest).clone() };
+        Some(Self { current: Arc::new(youngest), successor: None, ..self.clone() })
     }
 
     /// Without the token that has this hash; `None` if it was the only one.

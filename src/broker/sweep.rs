@@ -115,10 +115,15 @@ impl Renewals {
         self.lifetime = lifetime;
     }
 
-    /// GitHub may answer otherwise now for the keys that are `meant`, and for what is listed for the start.
-    pub(super) fn forget_failures(&mut self, meant: impl Fn(&TokenKey) -> bool) {
-        self.pauses.forget_all(meant);
-        self.prefetch_pauses.forget_all(|_| true);
+    /// GitHub may grant now what it has refused to the keys that are `meant`. What kept it from answering may go on.
+    pub(super) fn forget_refusals(&mut self, meant: impl Fn(&TokenKey) -> bool) {
+        self.pauses
+            .forget_all(|key, why| meant(key) && why.as_ref().is_some_and(|why| !why.kind.leaves_open()));
+    }
+
+    /// What is listed for the start may be had now.
+    pub(super) fn prefetch_at_once(&mut self) {
+        self.prefetch_pauses.forget_all(|_, ()| true);
     }
 
     fn take(&mut self, app: &AppName, now: BootTime) -> bool {

@@ -1,6 +1,7 @@
 //! The list of an app's installations, kept for a dialect that finds them in no other way.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,11 @@ pub(crate) struct Listing {
 }
 
 #[derive(Default)]
-struct Lists(Mutex<BTreeMap<AppName, Arc<List>>>);
+struct Lists {
+    lists: Mutex<BTreeMap<AppName, Arc<List>>>,
+    /// How often all were forgotten. A read that was under way then is not kept.
+    forgotten: AtomicU64,
+}
 
 struct List {
     remembrance: Mutex<Remembrance>,
@@ -122,10 +127,13 @@ impl Listing {
                 return Ok(newer);
             }
             let remembrance = Mutex::new(Remembrance::new(clock.boot()));
+            let forgotten = lists.forgotten();
             match reading.await {
                 Ok(installations) => {
                     let list = Arc::new(List { remembrance, installations });
-                    lists.put(&app, Some(Arc::clone(&list)));
+                    if lists.forgotten() == forgotten {
+                        lists.put(&app, Some(Arc::clone(&list)));
+                    }
                     Ok(list)
                 }
                 Err(failure) => {
@@ -151,11 +159,11 @@ impl List {
 
 impl Lists {
     fn get(&self, app: &AppName) -> Option<Arc<List>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
     }
 
     fn put(&self, app: &AppName, list: Option<Arc<List>>) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         match list {
             Some(list) => lists.insert(app.clone(), list),
             None => lists.remove(app),
@@ -163,13 +171,18 @@ impl Lists {
     }
 
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use jiff::Timestamp;

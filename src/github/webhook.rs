@@ -12,7 +12,9 @@ use std::path::Path;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use crate::model::{InstallationId, News, Secret, UserId};
 
@@ -41,16 +43,18 @@ enum SecretsProblem {
 }
 
 impl Secrets {
-    /// Those in a file, one on each line: while a secret is replaced by another, both are good.
+    /// Those in a file, one on each of at most two lines: while a secret is replaced by another, both are good.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let failed = |problem| SecretsError { path: path.display().to_string(), problem };
         let text = text_of(path).map_err(failed)?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let secrets: Vec<_> = lines.map(|line| Secret::from(line.to_owned())).collect();
-        if secrets.is_empty() {
-            return Err(failed(SecretsProblem::Empty));
+        let lines = text.trim_start_matches(BYTE_ORDER_MARK).lines().map(str::trim);
+        let secrets: Vec<_> =
+            lines.filter(|line| !line.is_empty()).map(|line| line.to_owned().into()).collect();
+        match secrets.len() {
+            0 => Err(failed(SecretsProblem::Empty)),
+            1..=MOST_SECRETS => Ok(Self(secrets)),
+            _ => Err(failed(SecretsProblem::NoSecret)),
         }
-        Ok(Self(secrets))
     }
 
     /// Whether `signature`, the value of `X-Hub-Signature-256`, was made of `body` with one of them.
@@ -78,14 +82,14 @@ impl PartialEq for Secrets {
     }
 }
 
-fn text_of(path: &Path) -> Result<String, SecretsProblem> {
+fn text_of(path: &Path) -> Result<Zeroizing<String>, SecretsProblem> {
     // Without NONBLOCK, opening a named pipe would wait for a writer.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(SecretsProblem::NoSecret);
     }
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     file.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LARGEST_FILE { Err(SecretsProblem::NoSecret) } else { Ok(text) }
 }
@@ -96,17 +100,15 @@ pub fn read(event: &str, body: &[u8]) -> Result<Option<News>, &'static str> {
     let payload: Payload =
         serde_json::from_slice(&unwrapped(body)).map_err(|_| "the body is not a JSON object of GitHub's")?;
     let action = payload.action.as_deref().unwrap_or_default();
-    let installation =
-        || payload.installation.and_then(Subject::installation).ok_or("installation.id is missing");
-    let user = || payload.sender.and_then(Subject::user).ok_or("sender.id is missing");
     let news = match (event, action) {
-        (INSTALLATION | INSTALLATION_2016, "deleted" | "suspend") => News::Gone(installation()?),
-        (INSTALLATION | INSTALLATION_2016, "created" | "unsuspend") => News::Back(installation()?),
-        (INSTALLATION, "new_permissions_accepted") => News::Regranted(installation()?),
-        (REPOSITORIES | REPOSITORIES_2016, "added" | "removed") => News::Regranted(installation()?),
-        ("installation_target", "renamed") => News::Renamed(installation()?),
-        ("repository", "renamed" | "transferred" | "deleted") => News::Renamed(installation()?),
-        ("github_app_authorization", "revoked") => News::UserLeft(user()?),
+        (INSTALLATION | INSTALLATION_2016, "deleted" | "suspend") => News::Gone(payload.installation()?),
+        (INSTALLATION | INSTALLATION_2016, "created" | "unsuspend") => News::Back(payload.installation()?),
+        (INSTALLATION, "new_permissions_accepted") => News::Regranted(payload.installation()?),
+        (REPOSITORIES | REPOSITORIES_2016, "added") => News::Widened(payload.installation()?),
+        (REPOSITORIES | REPOSITORIES_2016, "removed") => News::Regranted(payload.installation()?),
+        ("installation_target", "renamed") => News::Renamed(payload.installation()?),
+        ("repository", "renamed" | "transferred" | "deleted") => payload.moved()?,
+        ("github_app_authorization", "revoked") => News::UserLeft(payload.user()?),
         _ => return Ok(None),
     };
     Ok(Some(news))
@@ -124,22 +126,82 @@ fn unwrapped(body: &[u8]) -> Cow<'_, [u8]> {
 #[derive(Deserialize)]
 struct Payload {
     action: Option<String>,
-    installation: Option<Subject>,
-    sender: Option<Subject>,
+    installation: Option<Numbered>,
+    sender: Option<Numbered>,
+    repository: Option<Repository>,
+    team: Option<IgnoredAny>,
+    changes: Option<Changes>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-struct Subject {
+#[derive(Deserialize)]
+struct Numbered {
     id: u64,
 }
 
-impl Subject {
-    fn installation(self) -> Option<InstallationId> {
-        InstallationId::new(self.id)
+#[derive(Deserialize)]
+struct Repository {
+    name: String,
+    owner: Option<Account>,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    login: String,
+}
+
+/// What was there before. What it looks like depends on the event.
+#[derive(Deserialize)]
+struct Changes {
+    owner: Option<From<Owner>>,
+    repository: Option<Renamed>,
+}
+
+#[derive(Deserialize)]
+struct From<T> {
+    from: T,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    user: Option<Account>,
+    organization: Option<Account>,
+}
+
+#[derive(Deserialize)]
+struct Renamed {
+    name: Option<From<String>>,
+}
+
+impl Payload {
+    /// The installation that an event of an app is about. GitHub signs the body alone: one of another event, which was
+    /// sent on with this one's name, is told by what it is about.
+    fn installation(&self) -> Result<InstallationId, &'static str> {
+        if self.repository.is_some() || self.team.is_some() {
+            return Err("the body is that of another event");
+        }
+        let id = self.installation.as_ref().and_then(|installation| InstallationId::new(installation.id));
+        id.ok_or("installation.id is missing")
     }
 
-    fn user(self) -> Option<UserId> {
-        UserId::new(self.id)
+    fn user(&self) -> Result<UserId, &'static str> {
+        self.sender.as_ref().and_then(|sender| UserId::new(sender.id)).ok_or("sender.id is missing")
+    }
+
+    /// The repository that is no longer where it was. After a transfer it is the new owner who is told.
+    fn moved(&self) -> Result<News, &'static str> {
+        let repository = self.repository.as_ref().ok_or("repository is missing")?;
+        let changes = self.changes.as_ref();
+        let renamed = changes.and_then(|changes| changes.repository.as_ref()?.name.as_ref());
+        let left = changes.and_then(|changes| {
+            let Owner { user, organization } = &changes.owner.as_ref()?.from;
+            user.as_ref().or(organization.as_ref())
+        });
+        let name = renamed.map_or(&repository.name, |name| &name.from).parse();
+        let owner = left.or(repository.owner.as_ref()).ok_or("repository.owner is missing")?.login.parse();
+        match (owner, name) {
+            (Ok(owner), Ok(name)) => Ok(News::Moved(owner, name)),
+            _ => Err("the repository's name is none"),
+        }
     }
 }
 
@@ -150,6 +212,8 @@ const REPOSITORIES: &str = "installation_repositories";
 const INSTALLATION_2016: &str = "integration_installation";
 const REPOSITORIES_2016: &str = "integration_installation_repositories";
 const LARGEST_FILE: u64 = 4096;
+const MOST_SECRETS: usize = 2;
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
 mod tests {

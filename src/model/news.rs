@@ -1,9 +1,9 @@
 //! What GitHub tells of without being asked.
 
-use super::{InstallationId, UserId};
+use super::{InstallationId, Login, RepositoryName, UserId};
 
-/// Something that makes stale what is known of an installation or a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that makes stale what is known of an installation, a repository or a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// The installation has been suspended or deleted: its tokens are worthless.
     Gone(InstallationId),
@@ -11,8 +11,12 @@ pub enum News {
     Back(InstallationId),
     /// What the app may do there, or with which repositories, has changed.
     Regranted(InstallationId),
-    /// Its account, or one of its repositories, has another name or another owner, or is no more.
+    /// The app may use more repositories there.
+    Widened(InstallationId),
+    /// Its account has another name.
     Renamed(InstallationId),
+    /// A repository is no longer where it was, under this name.
+    Moved(Login, RepositoryName),
     /// The app may no longer act on behalf of this user.
     UserLeft(UserId),
 }
@@ -23,7 +27,9 @@ impl std::fmt::Display for News {
             Self::Gone(id) => write!(f, "installation {id} is suspended or deleted"),
             Self::Back(id) => write!(f, "installation {id} is there"),
             Self::Regranted(id) => write!(f, "installation {id} has other permissions or repositories"),
-            Self::Renamed(id) => write!(f, "installation {id} has an account or repository of another name"),
+            Self::Widened(id) => write!(f, "installation {id} has more repositories"),
+            Self::Renamed(id) => write!(f, "the account of installation {id} has another name"),
+            Self::Moved(owner, name) => write!(f, "repository {owner}/{name} is no longer there"),
             Self::UserLeft(id) => write!(f, "user {id} no longer lets the app act on their behalf"),
         }
     }

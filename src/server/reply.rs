@@ -75,6 +75,9 @@ impl From<broker::Error> for Refusal {
             Error::Crashed => {
                 Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
             }
+            Error::Overtaken => {
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, UNNAMED_WAIT)
+            }
             Error::ShuttingDown => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, UNNAMED_WAIT)
             }

@@ -4,52 +4,49 @@
 //! proves them is GitHub's signature over the body, and nothing is done before it has.
 
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::reply::{Format, Refusal, Reply, ok};
-use super::route::{Endpoint, not_found};
+use super::route::not_found;
 use crate::broker::webhook::{self, Secrets};
 use crate::broker::{Broker, Heard};
 
-/// Takes deliveries, if there is a secret to know them by.
+/// Takes deliveries.
 pub(super) struct Webhook {
-    secrets: watch::Sender<Option<Secrets>>,
+    secrets: watch::Sender<Secrets>,
     seats: Semaphore,
 }
 
 impl Webhook {
-    pub(super) fn new(secrets: Option<Secrets>) -> Self {
-        Self { secrets: watch::Sender::new(secrets), seats: Semaphore::new(READ_AT_ONCE) }
+    pub(super) fn new(secrets: Secrets) -> Self {
+        Self { secrets: watch::Sender::new(secrets), seats: Semaphore::new(LARGE_AT_ONCE) }
     }
 
-    pub(super) fn secrets(&self) -> watch::Sender<Option<Secrets>> {
+    pub(super) fn secrets(&self) -> watch::Sender<Secrets> {
         self.secrets.clone()
     }
 
-    /// `endpoint`, unless it is this one and it is switched off.
-    pub(super) fn is_there_for<'p>(&self, endpoint: Endpoint<'p>) -> Result<Endpoint<'p>, Refusal> {
-        if endpoint == Endpoint::Webhook && self.secrets.borrow().is_none() {
-            return Err(not_found("webhook deliveries are not taken: webhook.secret_file is not configured"));
+    /// Lets the body of a delivery be read. Whoever sends it has proved nothing so far, so that only a few large ones
+    /// are read at a time. GitHub's are small, but for those that list hundreds of repositories.
+    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+        if !headers.contains_key(SIGNATURE) {
+            return Err(Refusal::forbidden(
+                "X-Hub-Signature-256 is missing: set a secret in the app's webhook settings, and pass GitHub's headers \
+                 on with its deliveries",
+            ));
         }
-        Ok(endpoint)
-    }
-
-    /// Whoever sends a delivery has proved nothing while it is read, and it may be large: few are read at a time.
-    pub(super) async fn seat_for(&self, endpoint: Endpoint<'_>) -> Option<SemaphorePermit<'_>> {
-        match endpoint {
-            Endpoint::Webhook => self.seats.acquire().await.ok(),
-            _ => None,
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        match length {
+            Some(length) if length <= SMALL => Ok(None),
+            _ => Ok(self.seats.acquire().await.ok()),
         }
     }
 
     /// Has the broker hear what a delivery says, if GitHub sent it.
     pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, Refusal> {
         let signature = headers.get(SIGNATURE).map(|value| value.as_bytes()).unwrap_or_default();
-        let is_githubs = |secrets: &Option<Secrets>| {
-            secrets.as_ref().is_some_and(|secrets| secrets.vouch_for(body, signature))
-        };
-        if !is_githubs(&self.secrets.borrow()) {
+        if !self.secrets.borrow().vouch_for(body, signature) {
             return Err(Refusal::forbidden(
                 "X-Hub-Signature-256 was not made of this body with the secret in webhook.secret_file: compare it with \
                  the app's webhook settings, and pass the body on byte for byte",
@@ -60,7 +57,7 @@ impl Webhook {
         let news = webhook::read(event, body).map_err(|problem| {
             Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
         })?;
-        let outcome = match news.map(|news| broker.hear(delivery, news)) {
+        let outcome = match news.map(|news| broker.hear(delivery, &news)) {
             Some(Heard::Obeyed) => "obeyed",
             Some(Heard::Replayed) => "replayed",
             None => "ignored",
@@ -71,11 +68,18 @@ impl Webhook {
     }
 }
 
+/// What is said where no deliveries are taken.
+pub(super) fn switched_off() -> Refusal {
+    not_found("webhook deliveries are not taken: webhook.secret_file is not configured")
+}
+
 /// The value of a header that every delivery has.
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.filter(|value| (1..=LONGEST_VALUE).contains(&value.len())).ok_or_else(|| {
-        Refusal::invalid(format!("{name} is missing: pass GitHub's headers on with its deliveries"))
+        Refusal::invalid(format!(
+            "{name} is missing or no header of GitHub's: pass its headers on with its deliveries"
+        ))
     })
 }
 
@@ -84,4 +88,5 @@ const EVENT: &str = "x-github-event";
 const DELIVERY: &str = "x-github-delivery";
 /// A delivery's id has 36 characters.
 const LONGEST_VALUE: usize = 128;
-const READ_AT_ONCE: usize = 8;
+const SMALL: usize = 64 * 1024;
+const LARGE_AT_ONCE: usize = 8;

@@ -105,7 +105,7 @@ struct Known {
     calls: VecDeque<BootTime>,
     under_way: BTreeMap<u64, usize>,
     /// When GitHub last told something of each key.
-    told: BTreeMap<u64, BootTime>,
+    told: BTreeMap<(u64, bool), BootTime>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +115,8 @@ struct Token {
     lifetime: Duration,
     /// Whether a caller, or GitHub itself, has said that there is a better one.
     rejected: bool,
+    /// Whether GitHub has told that it is worthless.
+    gone: bool,
 }
 
 impl Token {
@@ -172,8 +174,9 @@ impl Model {
         };
         let mut known = self.known.lock().unwrap();
         let text = format!("ghs_{}", known.tokens.len());
-        let rejected = known.told.get(&key).is_some_and(|told| *told > sent);
-        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected });
+        let told = |gone| known.told.get(&(key, gone)).is_some_and(|told| *told > sent);
+        let (gone, outdated) = (told(true), told(false));
+        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected: outdated || gone, gone });
         let token = InstallationToken {
             secret: Secret::from(text),
             expires_at: "2026-11-22T10:00:00Z".into(),
@@ -348,13 +351,17 @@ impl Machine {
     }
 
     fn tell(&mut self, news: News) {
-        let (News::Gone(id) | News::Regranted(id)) = news else { unreachable!("no other is told") };
+        let (id, gone) = match news {
+            News::Gone(id) => (id, true),
+            News::Regranted(id) => (id, false),
+            _ => unreachable!("no other is told"),
+        };
         self.deliveries += 1;
-        assert_eq!(self.broker.hear(&self.deliveries.to_string(), news), Heard::Obeyed);
+        assert_eq!(self.broker.hear(&self.deliveries.to_string(), &news), Heard::Obeyed);
         let mut known = self.model.known.lock().unwrap();
-        known.told.insert(id.get(), self.clock.boot());
+        known.told.insert((id.get(), gone), self.clock.boot());
         for token in known.tokens.values_mut().filter(|token| token.key == id.get()) {
-            token.rejected = true;
+            (token.rejected, token.gone) = (true, token.gone || gone);
         }
     }
 
@@ -376,6 +383,7 @@ impl Machine {
         let (now, token) = (self.clock.boot(), self.model.token(vended));
         assert_eq!(token.key, key, "a token of another key");
         assert!(!token.remaining(now).is_zero(), "a dead token");
+        assert!(!token.gone, "a token of an installation that is gone");
         assert_ne!(vended.state, State::Dead);
         assert!(
             !token.rejected || vended.state == State::Stale,

@@ -219,21 +219,21 @@ async fn a_broken_key_file_leaves_the_key_that_works_in_use() {
 
 /// The log, as far as this test's thread writes it. One subscriber hears all tests: several would quarrel about which
 /// lines are worth writing at all.
-struct Log;
+pub struct Log;
 
 thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Log {
-    fn listen() -> Self {
+    pub fn listen() -> Self {
         static LISTENING: Once = Once::new();
         LISTENING.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Self).init());
         WRITTEN.with_borrow_mut(Vec::clear);
         Self
     }
 
-    fn lines(&self, containing: &str) -> Vec<String> {
+    pub fn lines(&self, containing: &str) -> Vec<String> {
         let text = WRITTEN.with_borrow(|written| String::from_utf8(written.clone()).unwrap());
         text.lines().filter(|line| line.contains(containing)).map(str::to_owned).collect()
     }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use ghtokend::fake_github::{Effect, Fault, Installation, permissions};
+use ghtokend::fake_github::{Effect, FakeGithub, Fault, Installation, Options, permissions};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::program::run;
+use crate::program::{borrowed, run, variables_for};
+use crate::rotation::Log;
 use crate::world::{Reply, Setup, World, send, send_unix};
 
 const SECRET: &str = "correct horse battery staple";
@@ -157,6 +158,22 @@ async fn an_installation_that_is_granted_something_else_costs_one_mint_for_each_
 }
 
 #[tokio::test]
+async fn a_token_for_some_repositories_gains_nothing_by_more_of_them() {
+    let (world, _file) = world(Setup::default()).await;
+    let targets =
+        ["/token?repositories=widgets", "/token?repository_ids=1", "/token?permissions=contents:read"];
+    let mut before = Vec::new();
+    for target in targets {
+        before.push(world.token(target).await);
+    }
+    tell(&world, &Delivery::of("installation_repositories", "added", 1)).await;
+    for (at, target) in targets.iter().enumerate() {
+        assert_eq!(world.token(target).await == before[at], at < 2, "{target}");
+    }
+    assert_eq!(world.mints(), 4);
+}
+
+#[tokio::test]
 async fn new_permissions_can_be_used_at_once() {
     let (world, _file) = world(Setup::default()).await;
     let ungranted = "/token?permissions=members:read";
@@ -221,6 +238,65 @@ async fn what_a_mint_brings_that_was_under_way_meanwhile_is_not_handed_out() {
 }
 
 #[tokio::test]
+async fn a_token_of_an_installation_that_is_gone_by_now_is_handed_out_to_nobody() {
+    let (world, _file) = world(Setup::default()).await;
+    let hold = world.github.hold("POST", MINT_1);
+    let address = world.address;
+    let caller = tokio::spawn(async move { crate::world::get(address, "/token").await });
+    hold.reached(1).await;
+    world.advance(Duration::from_secs(1));
+    tell(&world, &Delivery::of("installation", "deleted", 1)).await;
+    // Of the first two answers, the first is a token, and the second is none.
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
+    hold.release();
+    let refused = caller.await.unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (502, "bad_upstream_response"));
+    assert_eq!((held(&world).await.len(), world.mints()), (0, 2));
+}
+
+#[tokio::test]
+async fn a_renewal_that_was_under_way_brings_back_no_installation_that_is_gone() {
+    let (world, _file) = world(Setup::default()).await;
+    world.token("/token").await;
+    world.advance(Duration::from_secs(51 * 60));
+    let hold = world.github.hold("POST", MINT_1);
+    world.token("/token").await;
+    hold.reached(1).await;
+    world.advance(Duration::from_secs(1));
+    tell(&world, &Delivery::of("installation", "suspend", 1)).await;
+    hold.release();
+    world.minted(2).await;
+    assert_eq!(held(&world).await, [0_u64; 0]);
+}
+
+#[tokio::test]
+async fn what_keeps_github_from_answering_is_not_forgotten_for_what_it_tells() {
+    let (world, _file) = world(Setup::default()).await;
+    let headers = [("retry-after".to_owned(), "300".to_owned())].into();
+    let unavailable = Effect::Status { status: 503, body: String::new(), headers };
+    world.github.fault(Fault::new(unavailable).on("POST", MINT_1).times(1));
+    assert_eq!(world.get("/token").await.code(), "github_unavailable");
+    for (event, action) in [("installation", "created"), ("installation", "new_permissions_accepted")] {
+        tell(&world, &Delivery::of(event, action, 1)).await;
+        assert_eq!(world.get("/token").await.code(), "github_unavailable");
+    }
+    assert_eq!(world.mints(), 1);
+}
+
+#[tokio::test]
+async fn what_github_denies_is_not_asked_for_at_every_delivery() {
+    let file = "[[prefetch]]\nowner = 'nobody'\n".to_owned();
+    let (world, _file) = world(Setup { file, ..Setup::default() }).await;
+    for _ in 0..20 {
+        world.tick();
+        crate::world::until(|| async { world.is_idle() }).await;
+        tell(&world, &Delivery::of("installation_repositories", "added", 2)).await;
+        world.advance(Duration::from_secs(1));
+    }
+    assert_eq!(world.github.count("GET", "/users/nobody/installation"), 1);
+}
+
+#[tokio::test]
 async fn an_installation_that_comes_back_is_served_at_once() {
     for action in ["unsuspend", "created"] {
         let (world, _file) = world(Setup::default()).await;
@@ -255,27 +331,84 @@ async fn what_is_listed_for_the_start_is_minted_as_soon_as_it_can_be() {
 
 #[tokio::test]
 async fn names_are_looked_up_anew_after_they_have_changed() {
-    const LOOK_UP: &str = "GET /repos/acme/widgets/installation";
-    for (event, action) in [
-        ("installation_target", "renamed"),
-        ("repository", "renamed"),
-        ("repository", "transferred"),
-        ("repository", "deleted"),
-        ("installation_repositories", "removed"),
-        ("installation", "created"),
+    const OWNER: &str = "GET /users/acme/installation";
+    const REPOSITORY: &str = "GET /repos/acme/widgets/installation";
+    let repository = |action: &str, owner: &str, name: &str, changes: Value, told: u64| {
+        let repository = json!({ "name": name, "owner": { "login": owner } });
+        let installation = json!({ "id": told });
+        let body = json!({ "action": action, "repository": repository, "changes": changes, "installation": installation });
+        Delivery::new("repository", &body)
+    };
+    let from = |kind: &str| json!({ "owner": { "from": { kind: { "login": "Acme" } } } });
+    for (delivery, asked_anew) in [
+        (Delivery::of("installation_target", "renamed", 1), &[OWNER, REPOSITORY][..]),
+        (Delivery::of("installation_repositories", "removed", 1), &[OWNER, REPOSITORY]),
+        (Delivery::of("installation_repositories", "added", 1), &[OWNER, REPOSITORY]),
+        (Delivery::of("installation", "created", 1), &[OWNER, REPOSITORY]),
+        (repository("deleted", "acme", "widgets", Value::Null, 1), &[REPOSITORY]),
+        (
+            repository(
+                "renamed",
+                "acme",
+                "gadgets",
+                json!({ "repository": { "name": { "from": "widgets" } } }),
+                1,
+            ),
+            &[REPOSITORY],
+        ),
+        // It is the new owner who is told.
+        (repository("transferred", "octocat", "widgets", from("organization"), 2), &[REPOSITORY]),
+        (repository("transferred", "octocat", "widgets", from("user"), 2), &[REPOSITORY]),
+        (
+            repository(
+                "renamed",
+                "acme",
+                "widgets",
+                json!({ "repository": { "name": { "from": "old" } } }),
+                1,
+            ),
+            &[],
+        ),
     ] {
         let (world, _file) = world(Setup::default()).await;
-        for owner in ["repo=acme/widgets", "owner=octocat"] {
-            world.token(&format!("/token?{owner}")).await;
-        }
-        let (_, calls) = asked(&world, world.token("/token?repo=acme/widgets")).await;
-        assert_eq!(calls, [""; 0]);
-        tell(&world, &Delivery::of(event, action, 1)).await;
-        let (_, calls) = asked(&world, world.token("/token?repo=acme/widgets")).await;
-        assert_eq!(calls.first().map(String::as_str), Some(LOOK_UP), "{event} {action}");
-        let (_, calls) = asked(&world, world.token("/token?owner=octocat")).await;
-        assert_eq!(calls, [""; 0], "{event} {action}");
+        let targets = ["/token?owner=acme", "/token?repo=acme/widgets", "/token?owner=octocat"];
+        let ask = async || {
+            for target in targets {
+                world.token(target).await;
+            }
+        };
+        ask().await;
+        let said = String::from_utf8_lossy(&delivery.body).into_owned();
+        assert_eq!(
+            (tell(&world, &delivery).await.as_str(), asked(&world, ask()).await.1.len()),
+            ("obeyed", {
+                let mints =
+                    usize::from(said.contains("\"removed\"")) * 2 + usize::from(said.contains("\"added\""));
+                asked_anew.len() + mints
+            }),
+            "{said}"
+        );
+        let looked_up = world.github.journal().into_iter().skip(6).filter(|entry| entry.method == "GET");
+        let looked_up: Vec<_> = looked_up.map(|entry| format!("GET {}", entry.path)).collect();
+        assert_eq!(looked_up, asked_anew, "{said}");
     }
+}
+
+#[tokio::test]
+async fn what_is_looked_up_meanwhile_is_not_remembered() {
+    let (world, _file) = world(Setup { without_default_installation: true, ..Setup::default() }).await;
+    for other in [2, 3, 4] {
+        world.github.delete_installation(other);
+    }
+    let hold = world.github.hold("GET", "/app/installations");
+    let address = world.address;
+    let asking = tokio::spawn(async move { crate::world::get(address, "/token").await });
+    hold.reached(1).await;
+    tell(&world, &Delivery::of("installation", "created", 9)).await;
+    hold.release();
+    assert_eq!(asking.await.unwrap().status, 200);
+    world.github.add_installation(Installation::new(9, "demo", "hubot")).unwrap();
+    assert_eq!(world.get("/token").await.code(), "invalid_request");
 }
 
 #[tokio::test]
@@ -371,8 +504,9 @@ async fn only_what_was_signed_with_the_secret_is_believed() {
     let mut altered = good.clone();
     altered.body.push(b' ');
     assert_eq!(altered.to(world.address).await.status, 403);
-    assert_eq!(bodies.len(), 1, "nothing tells how far a guess was off");
-    assert!(bodies.first().unwrap().contains("webhook.secret_file"));
+    assert_eq!(bodies.len(), 2, "nothing tells how far a guess was off: {bodies:?}");
+    assert!(bodies.iter().any(|body| body.contains("webhook.secret_file")));
+    assert!(bodies.iter().any(|body| body.contains("X-Hub-Signature-256 is missing")));
     assert_eq!((held(&world).await, world.mints()), (vec![1], 1));
     assert_eq!(tell(&world, &good).await, "obeyed");
 }
@@ -422,10 +556,12 @@ async fn without_a_secret_there_is_no_webhook() {
     let environment = vec![("GHTOKEND_LISTEN__OPS", ops.to_string())];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
     let delivery = Delivery::of("installation", "deleted", 1);
-    let reply = delivery.to(ops).await;
-    assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
-    assert!(reply.message().contains("webhook.secret_file is not configured"), "{}", reply.message());
-    assert_eq!(delivery.to(world.address).await.status, 403, "the guards hold for what is not there");
+    let forwarded = Delivery { more: "Via: 1.1 ingress\r\n".to_owned(), ..delivery };
+    for listener in [ops, world.address] {
+        let reply = forwarded.to(listener).await;
+        assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
+        assert!(reply.message().contains("webhook.secret_file is not configured"), "{}", reply.message());
+    }
 }
 
 #[tokio::test]
@@ -460,6 +596,24 @@ async fn large_deliveries_and_forms_are_understood_and_what_is_no_delivery_is_na
         ("installation", br#"{"action":"deleted","installation":{"id":0}}"#, "installation.id is missing"),
         ("github_app_authorization", br#"{"action":"revoked"}"#, "sender.id is missing"),
         ("installation", b"payload=%7B", "not a JSON object"),
+        ("repository", br#"{"action":"deleted"}"#, "repository is missing"),
+        ("repository", br#"{"action":"deleted","repository":{"name":"x"}}"#, "repository.owner is missing"),
+        (
+            "repository",
+            br#"{"action":"deleted","repository":{"name":"a/b","owner":{"login":"x"}}}"#,
+            "name is none",
+        ),
+        // GitHub signs the body alone: a comment that was deleted is no installation that was.
+        (
+            "installation",
+            br#"{"action":"deleted","comment":{},"repository":{"name":"x"},"installation":{"id":1}}"#,
+            "that of another event",
+        ),
+        (
+            "installation",
+            br#"{"action":"deleted","team":{},"installation":{"id":1}}"#,
+            "that of another event",
+        ),
     ] {
         let reply = Delivery::raw(event, body.to_vec()).to(world.address).await;
         assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_request"), "{event}");
@@ -481,7 +635,7 @@ async fn a_secret_can_be_replaced_while_deliveries_come_in() {
         let signature = sign(secret, &delivery.body);
         delivery.signed(signature).to(world.address).await.status
     };
-    std::fs::write(file.path(), format!("the new one\r\n\n  {SECRET}  \n")).unwrap();
+    std::fs::write(file.path(), format!("\u{feff}the new one\r\n\n  {SECRET}  \n")).unwrap();
     assert_eq!((with(SECRET).await, with("the new one").await), (202, 403));
     world.reloader.tick().await;
     assert_eq!((with(SECRET).await, with("the new one").await, with("").await), (202, 202, 403));
@@ -502,6 +656,70 @@ async fn a_secret_can_be_replaced_while_deliveries_come_in() {
 }
 
 #[tokio::test]
+async fn a_broken_secret_file_is_said_once_a_minute() {
+    let log = Log::listen();
+    let (world, file) = world(Setup::default()).await;
+    std::fs::write(file.path(), "").unwrap();
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        world.reloader.tick().await;
+        // A reload of the configuration does not start it anew.
+        world.reload().await;
+        said.push(log.lines("the webhook secret cannot be read").len());
+        world.advance(Duration::from_secs(20));
+    }
+    assert_eq!(said, [1, 1, 1, 2]);
+    std::fs::write(file.path(), SECRET).unwrap();
+    world.reloader.tick().await;
+    assert_eq!(log.lines("has been read anew").len(), 1);
+    assert_eq!(log.lines(SECRET), [""; 0]);
+}
+
+#[tokio::test]
+async fn check_looks_at_the_secret() {
+    let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    for (content, exit, verdict) in
+        [("", 1, "is empty"), (SECRET, 0, "deliveries are known by the secret in")]
+    {
+        std::fs::write(&path, content).unwrap();
+        let mut variables = variables_for(&github);
+        variables.push(("GHTOKEND_WEBHOOK__SECRET_FILE", path.display().to_string()));
+        let (code, said, _) = run(&["check"], &borrowed(&variables)).await;
+        assert_eq!(code, exit, "{said}");
+        assert!(said.contains(verdict) && !said.contains(SECRET), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_of_strangers_hold_up_no_small_delivery_and_are_read_few_at_a_time() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (world, _file) = world(Setup::default()).await;
+    let large = |body: &str| {
+        format!(
+            "POST /webhook HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\nContent-Length: 100000\r\n\r\n{body}"
+        )
+    };
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(large("").as_bytes()).await.unwrap();
+        stuck.push(stream);
+    }
+    assert_eq!(tell(&world, &Delivery::of("ping", "", 1)).await, "ignored");
+    let mut ninth = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    ninth.write_all(large(&" ".repeat(100_000)).as_bytes()).await.unwrap();
+    assert_eq!(tell(&world, &Delivery::of("ping", "", 1)).await, "ignored");
+    let mut answer = vec![0; 1024];
+    let nothing = ninth.try_read(&mut answer).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "eight are being read");
+    drop(stuck);
+    let read = ninth.read(&mut answer).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 403 "), "{:?}", String::from_utf8_lossy(&answer[..read]));
+}
+
+#[tokio::test]
 async fn a_secret_file_that_holds_none_is_named_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
@@ -510,6 +728,7 @@ async fn a_secret_file_that_holds_none_is_named_at_start() {
         (Some(String::new()), "is empty: put the secret into it"),
         (Some(" \n\n".to_owned()), "is empty: put the secret into it"),
         (Some("x".repeat(5000)), "is not a file of a line or two"),
+        (Some("{\n  \"secret\": \"x\"\n}\n".to_owned()), "is not a file of a line or two"),
     ] {
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
