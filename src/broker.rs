@@ -164,7 +164,7 @@ impl Broker {
     async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
         self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
         let (found, source) = self.0.directory.resolve(app, &request.selector).await?;
-        let vended = self.token(request.key(app, &found), &found, request.age).await;
+        let vended = self.token(request.key(app, found.id), &found, request.age).await;
         match vended {
             Err(error)
                 if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
@@ -174,7 +174,7 @@ impl Broker {
                 if now_found.id == found.id {
                     return Err(error);
                 }
-                self.token(request.key(app, &now_found), &now_found, request.age).await
+                self.token(request.key(app, now_found.id), &now_found, request.age).await
             }
             vended => vended,
         }

@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::directory::Found;
 use super::freshness::State;
 use super::{Entry, in_words};
-use crate::model::{AppName, Scope, Selector, TokenKey, UserId};
+use crate::model::{AppName, InstallationId, Scope, Selector, TokenKey, UserId};
 
 /// A caller's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +82,8 @@ pub enum Origin {
 }
 
 impl TokenRequest {
-    pub(super) fn key(&self, app: &AppName, found: &Found) -> TokenKey {
-        TokenKey { app: app.clone(), installation: found.id, user: self.user, scope: Arc::clone(&self.scope) }
+    pub(super) fn key(&self, app: &AppName, installation: InstallationId) -> TokenKey {
+        TokenKey { app: app.clone(), installation, user: self.user, scope: Arc::clone(&self.scope) }
     }
 }
 

@@ -273,7 +273,7 @@ impl Broker {
         let app = self.app(request.app.as_ref())?;
         self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
         let (found, _) = self.0.directory.resolve(app, &request.selector).await?;
-        let key = request.key(app, &found);
+        let key = request.key(app, found.id);
         let at = self.moment();
         if self.0.tokens.get(&key).is_some_and(|slot| slot.at_once(Age::Any, &at).is_some()) {
             return Ok(());

@@ -16,7 +16,7 @@ use crate::app::{self, App};
 use crate::clock::SystemClock;
 use crate::settings::{self, Environment, Flag, LogFormat, Settings, Sources};
 use crate::shutdown::{Hangups, Signals};
-use crate::telemetry::log;
+use crate::telemetry::{audit, log};
 
 /// Run the daemon.
 #[derive(Debug, clap::Args)]
@@ -126,7 +126,7 @@ pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {
         _ => log::Format::Text,
     };
     let open = |path: &PathBuf| {
-        log::audit_file(path).map_err(|error| {
+        audit::Trail::open(path).map_err(|error| {
             let path = path.display();
             Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
         })

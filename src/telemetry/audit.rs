@@ -1,6 +1,11 @@
 //! The audit trail: one line for every token handed out and every request refused.
 
-use super::log;
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
 use crate::model::TokenKey;
 
 /// The `target` of audit lines, by which the log's configuration tells them from others.
@@ -51,9 +56,38 @@ pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'stati
     check(request_id);
 }
 
+/// The file of the audit trail. A full disk does not stop the vending.
+#[derive(Debug)]
+pub struct Trail(File);
+
+impl Trail {
+    /// The file at `path`, to be appended to.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        OpenOptions::new().create(true).append(true).mode(0o640).open(path).map(Self)
+    }
+}
+
+impl Write for Trail {
+    /// A line comes as one write.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        FAILURE.set(self.0.write_all(line).err());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+thread_local! {
+    /// Why the line that this thread had for the file is missing there. While that line is being written, it cannot be
+    /// said.
+    static FAILURE: Cell<Option<io::Error>> = const { Cell::new(None) };
+}
+
 /// Says so if the line about this request has not got into the file.
 fn check(request_id: &str) {
-    if let Some(error) = log::audit_failure() {
+    if let Some(error) = FAILURE.take() {
         tracing::error!(%error, request_id, "a line is missing in audit.file");
     }
 }

@@ -2,12 +2,8 @@
 //! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::Cell;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{self, PanicHookInfo};
-use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
@@ -33,14 +29,9 @@ pub enum Format {
     Json,
 }
 
-/// Opens the file of the audit trail.
-pub fn audit_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
-}
-
 /// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
 /// are heard from `WARN` on only: what they say below that may hold headers.
-pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Result<Started> {
+pub fn start(format: Format, level: Level, audit_file: Option<audit::Trail>) -> io::Result<Started> {
     // Which hand-outs are on record does not depend on how much else is logged.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
@@ -51,7 +42,7 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
         // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
         // hangs, that makes requests wait.
         lines
-            .with_writer(Redacted(Mutex::new(Trail(file))))
+            .with_writer(Redacted(Mutex::new(file)))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
@@ -67,12 +58,6 @@ pub fn start(format: Format, level: Level, audit_file: Option<File>) -> io::Resu
         panic::set_hook(Box::new(tell_of_panic));
     }
     Ok(Started(()))
-}
-
-/// Why the line that this thread had for the audit trail's file is missing there. While that line is being written, it
-/// cannot be said.
-pub(super) fn audit_failure() -> Option<io::Error> {
-    AUDIT_FAILURE.take()
 }
 
 /// A panic takes the way of everything else: its message may hold what must not be seen, and its thread must not wait for
@@ -132,25 +117,7 @@ pub fn set_level(level: Level) {
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
 static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
 static BACKLOG: Backlog = Backlog::new();
-thread_local! {
-    static AUDIT_FAILURE: Cell<Option<io::Error>> = const { Cell::new(None) };
-}
 const OURS: &str = "ghtokend";
-
-/// The file of the audit trail. A full disk does not stop the vending.
-struct Trail(File);
-
-impl Write for Trail {
-    /// A line comes as one write.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        AUDIT_FAILURE.set(self.0.write_all(line).err());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
 struct Redacted<M>(M);

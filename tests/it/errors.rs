@@ -11,11 +11,8 @@ use ghtokend::broker::freshness::Windows;
 use ghtokend::broker::{self, Broker};
 use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
-use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply as GithubReply};
-use ghtokend::model::{
-    App, AppName, Dialect, Grant, Identity, Installation, InstallationToken, KeyInUse, Minted, Scope, Secret,
-    SecretBytes, Selector, TokenKey, UserId,
-};
+use ghtokend::github::{Github, Reply as GithubReply};
+use ghtokend::model::{AppName, Grant, InstallationToken, Minted, Secret, SecretBytes, TokenKey};
 use ghtokend::server::listen::{Listeners, bind_tcp};
 use ghtokend::server::{self, Guard, Server, render};
 use ghtokend::telemetry::metrics::Metrics;
@@ -24,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::stub::{Answers, Stub};
 use crate::world::{Reply, Setup, World, get, send, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
@@ -390,7 +388,7 @@ async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
 
 #[tokio::test]
 async fn a_request_is_not_worked_on_for_ever() {
-    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
+    let address = before(Arc::new(Stub(Arc::new(NeverAnswers))), IMPATIENT).await;
     check(
         &get(address, "/token?owner=acme").await,
         504,
@@ -401,7 +399,7 @@ async fn a_request_is_not_worked_on_for_ever() {
 
 #[tokio::test]
 async fn a_connection_that_is_kept_busy_for_ever_comes_to_its_end() {
-    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
+    let address = before(Arc::new(Stub(Arc::new(NeverAnswers))), IMPATIENT).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = [0; 4096];
     for _ in 0..10_000 {
@@ -427,7 +425,7 @@ async fn a_retry_after_of_an_outage_is_passed_on() {
 
 #[tokio::test]
 async fn half_a_request_is_not_waited_for() {
-    let address = before(Arc::new(NeverAnswers), IMPATIENT).await;
+    let address = before(Arc::new(Stub(Arc::new(NeverAnswers))), IMPATIENT).await;
     assert!(send(address, "GET /token HTTP/1.1\r\nHost: loc").await.is_none_or(|reply| reply.status == 408));
     assert!(send(address, "").await.is_none());
 }
@@ -435,7 +433,7 @@ async fn half_a_request_is_not_waited_for() {
 #[tokio::test]
 async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
     let github = Arc::new(PanicsOnce::default());
-    let address = before(Arc::clone(&github) as Arc<dyn Github>, Duration::from_secs(30)).await;
+    let address = before(Arc::new(Stub(Arc::clone(&github))), Duration::from_secs(30)).await;
     let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(get(address, "/token?installation=1"))).collect();
     until(async || github.mints.load(Ordering::SeqCst) == 1).await;
     github.panics.notify_one();
@@ -461,19 +459,7 @@ struct PanicsOnce {
     panics: Notify,
 }
 
-impl Github for PanicsOnce {
-    fn dialect(&self) -> Dialect {
-        Dialect::Apps
-    }
-
-    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
-        Vec::new()
-    }
-
-    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
-        Ok(())
-    }
-
+impl Answers for PanicsOnce {
     fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
         Box::pin(async {
             if self.mints.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -491,85 +477,9 @@ impl Github for PanicsOnce {
             Ok(Minted { token, sent: now, landed: now, lifetime: hour })
         })
     }
-
-    fn look_up<'a>(&'a self, _: &'a AppName, _: &'a Selector) -> GithubReply<'a, Installation> {
-        Box::pin(async { Err(Failure::new(Kind::NotFound, "no look-ups")) })
-    }
-
-    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> GithubReply<'a, Vec<Installation>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
-        Box::pin(async { Err(Failure::new(Kind::NotFound, "nobody")) })
-    }
-
-    fn describe_app<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
-        Box::pin(std::future::pending())
-    }
-
-    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> GithubReply<'a, InstallationPage> {
-        Box::pin(std::future::pending())
-    }
-
-    fn forget_installations(&self) {}
-
-    fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> GithubReply<'a, Identity> {
-        Box::pin(std::future::pending())
-    }
 }
 
 /// A GitHub that takes every question and answers none.
 struct NeverAnswers;
 
-impl Github for NeverAnswers {
-    fn dialect(&self) -> Dialect {
-        Dialect::Apps
-    }
-
-    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
-        Vec::new()
-    }
-
-    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn mint<'a>(&'a self, _: &'a TokenKey) -> GithubReply<'a, Minted> {
-        Box::pin(std::future::pending())
-    }
-
-    fn look_up<'a>(&'a self, _: &'a AppName, _: &'a Selector) -> GithubReply<'a, Installation> {
-        Box::pin(std::future::pending())
-    }
-
-    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> GithubReply<'a, Vec<Installation>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, Option<App>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn describe_app<'a>(&'a self, _: &'a AppName) -> GithubReply<'a, App> {
-        Box::pin(std::future::pending())
-    }
-
-    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> GithubReply<'a, InstallationPage> {
-        Box::pin(std::future::pending())
-    }
-
-    fn forget_installations(&self) {}
-
-    fn revoke<'a>(&'a self, _: &'a Secret) -> GithubReply<'a, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> GithubReply<'a, Identity> {
-        Box::pin(std::future::pending())
-    }
-}
+impl Answers for NeverAnswers {}

@@ -10,15 +10,16 @@ use std::time::Duration;
 use ghtokend::broker::freshness::{State, Windows};
 use ghtokend::broker::{self, Age, Broker, Heard, Rejection, TokenHash, TokenRequest, Vended};
 use ghtokend::clock::{BootTime, Clock, ManualClock};
-use ghtokend::github::{Failure, Github, InstallationPage, Kind, Page, Reply};
+use ghtokend::github::{Failure, Kind, Reply};
 use ghtokend::model::{
-    App, AppName, Dialect, Grant, Identity, Installation, InstallationId, InstallationToken, KeyInUse,
-    Minted, News, Scope, Secret, Selector, TokenKey, UserId,
+    AppName, Grant, Installation, InstallationId, InstallationToken, Minted, News, Secret, Selector, TokenKey,
 };
 use ghtokend::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::stub::{Answers, Stub};
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -200,24 +201,12 @@ impl Model {
     }
 }
 
-impl Github for Model {
-    fn dialect(&self) -> Dialect {
-        Dialect::Apps
-    }
-
-    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
-        Vec::new()
-    }
-
+impl Answers for Model {
     fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
         Box::pin(self.minted(key.installation.get()))
     }
 
-    fn look_up<'a>(&'a self, _: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
+    fn look_up<'a>(&'a self, selector: &'a Selector) -> Reply<'a, Installation> {
         // A 404 to a mint is never confirmed: no token is to be dropped for it.
         let Selector::Id(id) = selector else { unreachable!("keys are named by id") };
         let installation = Installation {
@@ -228,32 +217,6 @@ impl Github for Model {
             json: String::new(),
         };
         Box::pin(async { Ok(installation) })
-    }
-
-    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> Reply<'a, Vec<Installation>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> Reply<'a, Option<App>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn describe_app<'a>(&'a self, _: &'a AppName) -> Reply<'a, App> {
-        Box::pin(std::future::pending())
-    }
-
-    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> Reply<'a, InstallationPage> {
-        Box::pin(std::future::pending())
-    }
-
-    fn forget_installations(&self) {}
-
-    fn revoke<'a>(&'a self, _: &'a Secret) -> Reply<'a, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> Reply<'a, Identity> {
-        Box::pin(std::future::pending())
     }
 }
 
@@ -290,7 +253,8 @@ impl Machine {
             max_bytes: 1 << 20,
             render: ghtokend::server::render,
         };
-        let broker = Broker::new(model.clone(), clock.clone(), Arc::new(Metrics::default()), rules);
+        let broker =
+            Broker::new(Arc::new(Stub(model.clone())), clock.clone(), Arc::new(Metrics::default()), rules);
         Self { broker, model, clock, waiting: Vec::new(), last: BTreeMap::new(), deliveries: 0 }
     }
 

@@ -40,6 +40,7 @@ mod renewal;
 mod rotation;
 mod sdk;
 mod settings;
+mod stub;
 mod tidy;
 mod tls;
 mod vend;

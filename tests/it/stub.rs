@@ -1,0 +1,71 @@
+//! A GitHub that is none, in the place of the one that talks HTTP: for what no server can do.
+
+use std::sync::Arc;
+
+use ghtokend::github::{Failure, Github, InstallationPage, Page, Reply};
+use ghtokend::model::{
+    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
+    UserId,
+};
+
+/// What a test has it do. All else it takes, and never answers.
+pub trait Answers: Send + Sync + 'static {
+    fn mint<'a>(&'a self, _: &'a TokenKey) -> Reply<'a, Minted> {
+        Box::pin(std::future::pending())
+    }
+
+    fn look_up<'a>(&'a self, _: &'a Selector) -> Reply<'a, Installation> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A GitHub that does what `T` does.
+pub struct Stub<T>(pub Arc<T>);
+
+impl<T: Answers> Github for Stub<T> {
+    fn dialect(&self) -> Dialect {
+        Dialect::Apps
+    }
+
+    fn keys(&self, _: &AppName) -> Vec<KeyInUse> {
+        Vec::new()
+    }
+
+    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
+        self.0.mint(key)
+    }
+
+    fn look_up<'a>(&'a self, _: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
+        self.0.look_up(selector)
+    }
+
+    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> Reply<'a, Vec<Installation>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn who_am_i<'a>(&'a self, _: &'a AppName) -> Reply<'a, Option<App>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn describe_app<'a>(&'a self, _: &'a AppName) -> Reply<'a, App> {
+        Box::pin(std::future::pending())
+    }
+
+    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> Reply<'a, InstallationPage> {
+        Box::pin(std::future::pending())
+    }
+
+    fn forget_installations(&self) {}
+
+    fn revoke<'a>(&'a self, _: &'a Secret) -> Reply<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> Reply<'a, Identity> {
+        Box::pin(std::future::pending())
+    }
+}
