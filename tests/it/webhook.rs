@@ -449,6 +449,25 @@ async fn a_user_who_has_left_has_no_token_in_hand_and_the_list_of_2016_is_read_a
 }
 
 #[tokio::test]
+async fn a_list_of_2016_that_was_being_read_meanwhile_is_not_kept() {
+    const LIST: &str = "/integration/installations";
+    let environment = vec![("GHTOKEND_GITHUB__DIALECT", "integrations".to_owned())];
+    let (world, _file) = world(Setup { environment, ..Setup::default() }).await;
+    crate::world::until(|| async { world.get("/readyz").await.status == 200 }).await;
+    let hold = world.github.hold("GET", LIST);
+    let address = world.address;
+    let asking = tokio::spawn(async move { crate::world::get(address, "/token?owner=acme").await });
+    hold.reached(1).await;
+    tell(&world, &Delivery::of("integration_installation", "created", 9)).await;
+    hold.release();
+    assert_eq!(asking.await.unwrap().status, 200);
+    for lists in [3, 3] {
+        world.token("/token?owner=acme").await;
+        assert_eq!(world.github.count("GET", LIST), lists, "at the start, meanwhile, and once after it");
+    }
+}
+
+#[tokio::test]
 async fn a_delivery_that_comes_again_changes_nothing() {
     let (world, _file) = world(Setup::default()).await;
     world.token("/token").await;
