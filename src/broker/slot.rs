@@ -299,6 +299,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_is_outdated_is_the_youngest_if_it_lives_and_had_begun_by_then() {
+        let outdated = renewed().outdated(&moment(3001)).unwrap();
+        assert_eq!(hash(outdated.at_once(Age::Any, &moment(3001))), None);
+        assert_eq!((hash(outdated.in_need(Age::Any, &moment(3001))), outdated.entries().count()), (is(2), 1));
+        assert!(outdated.outdated(&moment(3002)).is_none(), "once is enough");
+        assert!(renewed().outdated(&moment(2999)).is_none(), "it was asked for after that");
+        assert!(renewed().outdated(&moment(6600)).is_none(), "it is dead");
+    }
+
+    #[test]
     fn when_a_key_was_asked_for_outlives_its_tokens() {
         let slot = renewed();
         let later = slot.without_the_replaced(&moment(3010)).unwrap();
