@@ -130,7 +130,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Runs a short command's future to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    // A name server that hangs shall not keep the process.
+    runtime.shutdown_background();
+    outcome
 }
 
 const EX_FAILURE: u8 = 1;

@@ -11,6 +11,7 @@ mod jwt;
 pub mod key;
 mod listing;
 mod minted;
+mod names;
 mod patience;
 pub(crate) mod remembrance;
 mod request;

@@ -150,14 +150,15 @@ impl Slot {
     }
 
     /// After GitHub has granted something else: the next caller waits for a token of that, and what is in hand stays for
-    /// need. `None`: the token that was minted last was asked for after that, or is on its way out already.
+    /// need. `None`: there is nothing that lives, or only what was asked for after that, or is on its way out already.
     pub(super) fn outdated(&self, at: &Moment) -> Option<Self> {
-        let youngest = self.youngest();
-        if youngest.rejected || !at.is_alive(youngest) || !youngest.life.began_by(at.now) {
-            return None;
-        }
-        let youngest = Entry { rejected: true, ..(**youngest).clone() };
-        Some(Self { current: Arc::new(youngest), successor: None, ..self.clone() })
+        let youngest = self.entries().filter(|entry| at.is_alive(entry)).last()?;
+        let current = match youngest.life.began_by(at.now) {
+            true if !youngest.rejected => Arc::new(Entry { rejected: true, ..(**youngest).clone() }),
+            false if self.successor.is_some() => Arc::clone(youngest),
+            _ => return None,
+        };
+        Some(Self { current, successor: None, ..self.clone() })
     }
 
     /// Without the token that has this hash; `None` if it was the only one.
@@ -304,7 +305,12 @@ pub(super) mod tests {
         assert_eq!(hash(outdated.at_once(Age::Any, &moment(3001))), None);
         assert_eq!((hash(outdated.in_need(Age::Any, &moment(3001))), outdated.entries().count()), (is(2), 1));
         assert!(outdated.outdated(&moment(3002)).is_none(), "once is enough");
-        assert!(renewed().outdated(&moment(2999)).is_none(), "it was asked for after that");
+        let later = renewed().outdated(&moment(2999)).unwrap();
+        assert_eq!(hash(later.at_once(Age::Any, &moment(3000))), is(2), "it was asked for after that");
+        assert!(later.outdated(&moment(2999)).is_none());
+        let short = Slot::new(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
+        let short = short.with(entry(2, 60, 2), &moment(60)).outdated(&moment(63)).unwrap();
+        assert_eq!(hash(short.at_once(Age::Any, &moment(63))), None, "the one that lives is in service");
         assert!(renewed().outdated(&moment(6600)).is_none(), "it is dead");
     }
 

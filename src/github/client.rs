@@ -16,6 +16,7 @@ use super::answer::{self, Answer};
 use super::failure::{Failure, Kind, refuses_key, unanswered};
 use super::jwt::Signed;
 use super::key::Key;
+use super::names::Names;
 use super::patience::Patience;
 use super::request::Request;
 use super::ring::KeyRing;
@@ -268,6 +269,7 @@ fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
+        .dns_resolver(Arc::new(Names::new(reach.connect_timeout)))
         .connect_timeout(reach.connect_timeout)
         .timeout(reach.request_timeout)
         .pool_idle_timeout(IDLE_CONNECTION);

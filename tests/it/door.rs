@@ -2,14 +2,14 @@
 //! bytes that no HTTP server would send in the place of an answer.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghtokend::fake_github::{FakeGithub, Options};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -18,7 +18,7 @@ use crate::world::{Setup, World, until};
 
 pub type Certificate = rcgen::CertifiedKey<rcgen::KeyPair>;
 
-/// Every request comes on a connection of its own, which is closed after it.
+/// Every request comes on a connection of its own, which is closed after it, unless they are kept.
 pub struct Door {
     address: SocketAddr,
     state: Arc<State>,
@@ -31,6 +31,7 @@ struct State {
     github: String,
     certificate: Mutex<Option<TlsAcceptor>>,
     instead: Mutex<Option<Instead>>,
+    keeps: AtomicBool,
     connections: AtomicUsize,
     requests: AtomicUsize,
     written: AtomicUsize,
@@ -58,16 +59,18 @@ pub enum Then {
 }
 
 impl Door {
-    async fn before(github: &FakeGithub) -> Self {
+    /// Port 0 is any.
+    pub async fn before(github: &FakeGithub, address: SocketAddr) -> Self {
         let state = State {
             github: github.api_url().strip_prefix("http://").unwrap().to_owned(),
             certificate: Mutex::default(),
             instead: Mutex::default(),
+            keeps: AtomicBool::default(),
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
         };
-        let first = socket(([127, 0, 0, 1], 0).into());
+        let first = socket(address);
         let address = first.local_addr().unwrap();
         let mut door = Self { address, state: Arc::new(state), opened: None, spare: Some(socket(address)) };
         door.listen(first.listen(64).unwrap());
@@ -77,10 +80,11 @@ impl Door {
     fn listen(&mut self, listener: TcpListener) {
         let state = Arc::clone(&self.state);
         self.opened = Some(tokio::spawn(async move {
+            let mut attended = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 state.connections.fetch_add(1, Ordering::SeqCst);
                 let state = Arc::clone(&state);
-                tokio::spawn(async move {
+                attended.spawn(async move {
                     let acceptor = state.certificate.lock().unwrap().clone();
                     match acceptor {
                         None => state.attend(stream).await,
@@ -94,7 +98,7 @@ impl Door {
         }));
     }
 
-    /// Connections are refused from now on.
+    /// Connections are refused from now on, and cut off if there are any.
     pub async fn shut(&mut self) {
         let opened = self.opened.take().unwrap();
         opened.abort();
@@ -131,9 +135,18 @@ impl Door {
         *self.state.certificate.lock().unwrap() = Some(TlsAcceptor::from(Arc::new(config)));
     }
 
+    /// Connections stay open after an answer from now on.
+    pub fn keep(&self) {
+        self.state.keeps.store(true, Ordering::SeqCst);
+    }
+
     /// Whether GitHub's own answers pass, or what.
     pub fn answer(&self, instead: Option<Instead>) {
         *self.state.instead.lock().unwrap() = instead;
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub fn connections(&self) -> usize {
@@ -153,21 +166,32 @@ impl Door {
 
 impl State {
     async fn attend(&self, mut outside: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
-        let request = request(&mut outside).await?;
-        let instead = self.instead.lock().unwrap().clone();
-        match instead.filter(|instead| request.starts_with(instead.to)) {
-            Some(instead) => {
+        loop {
+            let request = request(&mut outside).await?;
+            let instead = self.instead.lock().unwrap().clone();
+            if let Some(instead) = instead.filter(|instead| request.starts_with(instead.to)) {
                 self.requests.fetch_add(1, Ordering::SeqCst);
-                self.lie(&mut outside, &instead).await
+                return self.lie(&mut outside, &instead).await;
             }
-            None => {
-                let mut inside = TcpStream::connect(&self.github).await.unwrap();
-                let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-                inside.write_all(request.as_bytes()).await.unwrap();
-                tokio::io::copy(&mut inside, &mut outside).await.ok()?;
-                outside.shutdown().await.ok()
+            let answer = self.ask(&request).await?;
+            if !self.keeps.load(Ordering::SeqCst) {
+                outside.write_all(answer.as_bytes()).await.ok()?;
+                return outside.shutdown().await.ok();
             }
+            let answer = answer.replacen("connection: close\r\n", "", 1);
+            outside.write_all(answer.as_bytes()).await.ok()?;
+            outside.flush().await.ok()?;
         }
+    }
+
+    /// What GitHub answers.
+    async fn ask(&self, request: &str) -> Option<String> {
+        let mut inside = TcpStream::connect(&self.github).await.unwrap();
+        let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        inside.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        inside.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
     }
 
     async fn lie(
@@ -231,7 +255,7 @@ pub async fn behind_a_door(
     certificate: Option<&Certificate>,
 ) -> (World, Door) {
     let github = FakeGithub::start(Options { seed: Some(1), ..options }).await.unwrap();
-    let door = Door::before(&github).await;
+    let door = Door::before(&github, ([127, 0, 0, 1], 0).into()).await;
     let scheme = if certificate.is_some() { "https://localhost" } else { "http://127.0.0.1" };
     certificate.inspect(|certificate| door.show(certificate));
     environment.push(("GITHUB_API_URL", format!("{scheme}:{}", door.address.port())));

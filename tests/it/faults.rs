@@ -17,11 +17,12 @@ use crate::world::{Reply, Setup, World, get, send, until};
 const MINT_1: &str = "/app/installations/1/access_tokens";
 const TO_MINT_1: &str = "POST /app/installations/1/";
 
-fn seconds(seconds: u64) -> Duration {
+pub fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn wait(reply: &Reply) -> u64 {
+/// The seconds that a refusal asks to be waited.
+pub fn wait(reply: &Reply) -> u64 {
     reply.header("retry-after").unwrap_or_else(|| panic!("no wait: {}", reply.text())).parse().unwrap()
 }
 

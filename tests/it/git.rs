@@ -207,7 +207,7 @@ impl Forge {
 
 /// Says loudly if `tool` is missing; in CI it must be there.
 #[expect(clippy::disallowed_methods, reason = "whether this is CI")]
-async fn has(tool: &str) -> bool {
+pub async fn has(tool: &str) -> bool {
     let there =
         Command::new(tool).arg("--version").output().await.is_ok_and(|output| output.status.success());
     assert!(there || std::env::var_os("CI").is_none(), "{tool} is missing, and CI must have it");

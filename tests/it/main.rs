@@ -11,6 +11,7 @@ mod clocks;
 mod commands;
 mod crowd;
 mod deploy;
+mod dns;
 mod door;
 mod endpoint;
 mod errors;

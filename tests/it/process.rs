@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::program::{Daemon, borrowed, program, variables_for};
+use crate::program::{Daemon, borrowed, program, variables_for, wrapped};
 use crate::world::{Reply, Setup, World, get, send, send_unix, until};
 
 async fn github() -> FakeGithub {
@@ -219,17 +219,8 @@ fn worked(daemon: &Daemon) -> u64 {
 
 /// `ghtokend serve` on a free port, in a shell that first does `limit`.
 fn limited(limit: &str, variables: &[(&str, &str)]) -> Command {
-    let plain = program(&["serve", "--listen", "127.0.0.1:0"], variables);
-    let plain = plain.as_std();
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("-ec")
-        .arg(format!("{limit}; exec \"$0\" \"$@\""))
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true);
-    command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-    command
+    let script = format!("{limit}; exec \"$0\" \"$@\"");
+    wrapped(&["/bin/sh", "-ec", &script], &["serve", "--listen", "127.0.0.1:0"], variables)
 }
 
 #[tokio::test]

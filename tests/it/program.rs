@@ -10,15 +10,26 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// The program with no variable set but these.
 pub fn program(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ghtokend"));
-    command.args(arguments).env_clear().envs(variables.iter().copied());
+    wrapped(&[], arguments, variables)
+}
+
+/// The same by way of `wrapper`, whose last arguments are the program and its own.
+pub fn wrapped(wrapper: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut words = wrapper.iter().chain(&[env!("CARGO_BIN_EXE_ghtokend")]).chain(arguments);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).env_clear().envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
 /// Exit code, stdout, stderr.
 pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = program(arguments, variables).output().await.unwrap();
+    outcome(program(arguments, variables)).await
+}
+
+/// Exit code, stdout, stderr of `command`.
+pub async fn outcome(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }

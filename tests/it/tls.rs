@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use crate::door::{Certificate, Door, behind_a_door};
 use crate::world::World;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// A private authority.
-fn authority(name: &str) -> Authority {
+pub fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new([]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -20,7 +20,7 @@ fn authority(name: &str) -> Authority {
 }
 
 /// A certificate for `name` by `authority`, which ends with the year before `end`.
-fn certificate(authority: &Authority, name: &str, end: i32) -> Certificate {
+pub fn certificate(authority: &Authority, name: &str, end: i32) -> Certificate {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(end, 1, 1);

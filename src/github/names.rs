@@ -1,0 +1,47 @@
+//! Names become addresses, by the system's resolver. It cannot be interrupted: while no name server answers, every
+//! question keeps a thread for as long as the system has patience, however soon nobody waits for it any more.
+
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio_util::task::TaskTracker;
+
+use crate::flight::Flights;
+
+/// Asks for a name once at a time, whoever wants to know.
+pub(super) struct Names {
+    look_ups: Arc<Flights<String, LookedUp>>,
+    patience: Duration,
+}
+
+type LookedUp = Result<Vec<SocketAddr>, (ErrorKind, String)>;
+
+impl Names {
+    /// A question that is not answered within `patience` is given up, and asked anew by the next who comes.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { look_ups: Arc::new(Flights::new(TaskTracker::new())), patience }
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (look_ups, patience) = (Arc::clone(&self.look_ups), self.patience);
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let looked_up = look_ups.join(&name, || look_up(name.clone(), patience)).await;
+            let looked_up =
+                looked_up.unwrap_or_else(|_| Err((ErrorKind::Other, "the look-up panicked".into())));
+            let addresses = looked_up.map_err(|(kind, why)| Error::new(kind, why))?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn look_up(name: String, patience: Duration) -> LookedUp {
+    let addresses = tokio::time::timeout(patience, tokio::net::lookup_host((name.as_str(), 0))).await;
+    let addresses = addresses.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    addresses.map(Iterator::collect).map_err(|error| (error.kind(), error.to_string()))
+}
