@@ -105,6 +105,7 @@ pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Resu
         proxy: github.proxy.as_ref().map(|proxy| proxy.expose().clone()),
         connect_timeout: github.connect_timeout,
         request_timeout: github.request_timeout,
+        calls_at_once: open_files::calls(),
     };
     let keys_of = |name: &AppName| keys.get(name).cloned().unwrap_or_default();
     let apps = settings.apps.iter().map(|(name, app)| (name.clone(), (app.id.clone(), keys_of(name))));

@@ -49,6 +49,8 @@ pub struct Server {
     rules: Rules,
     guard: watch::Sender<Guard>,
     webhook: Option<Webhook>,
+    /// Cancelled when the requests in hand have had their time.
+    cut: CancellationToken,
     request_ids: RequestIds,
 }
 
@@ -96,16 +98,8 @@ impl Server {
     ) -> Self {
         let guard = watch::Sender::new(rules.guard.clone());
         let webhook = rules.webhook.take().map(Webhook::new);
-        Self {
-            broker,
-            metrics,
-            github_clock,
-            apps,
-            rules,
-            guard,
-            webhook,
-            request_ids: RequestIds::default(),
-        }
+        let (cut, request_ids) = (CancellationToken::new(), RequestIds::default());
+        Self { broker, metrics, github_clock, apps, rules, guard, webhook, cut, request_ids }
     }
 
     /// Where another guard can be posted while requests come in.
@@ -211,7 +205,9 @@ impl Server {
 
     /// What the broker says, unless it takes longer than any caller would wait.
     async fn in_time<T>(&self, asking: impl Future<Output = Result<T, broker::Error>>) -> Result<T, Refusal> {
+        let asking = self.cut.run_until_cancelled(asking);
         let answer = tokio::time::timeout(self.rules.request_timeout, asking).await;
+        let answer = answer.map(|answer| answer.unwrap_or(Err(broker::Error::ShuttingDown)));
         answer.map_or_else(|_| Err(Refusal::out_of_time()), |answer| answer.map_err(Refusal::from))
     }
 

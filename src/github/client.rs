@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Certificate, Proxy, redirect};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::answer::{self, Answer};
@@ -32,6 +33,8 @@ pub(crate) struct Client {
     github_clock: GithubClock,
     patience: Patience,
     clock_is_wrong: AtomicBool,
+    /// Room for calls: each takes a connection of its own, and GitHub wants no more than a hundred at once.
+    room: Semaphore,
 }
 
 /// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
@@ -51,6 +54,8 @@ pub struct Reach {
     pub connect_timeout: Duration,
     /// Longest wait for a whole answer.
     pub request_timeout: Duration,
+    /// Most calls under way at a time; more wait.
+    pub calls_at_once: usize,
 }
 
 /// Why no client could be made of what is configured.
@@ -95,6 +100,7 @@ impl Client {
             github_clock,
             patience,
             clock_is_wrong: AtomicBool::new(false),
+            room: Semaphore::new(reach.calls_at_once),
         })
     }
 
@@ -180,6 +186,8 @@ impl Client {
     }
 
     async fn send(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
+        // It is never closed.
+        let _place = self.room.acquire().await;
         let what = request.what;
         let sending = self.http.request(request.method.clone(), request.url.clone());
         let mut sending = sending.header(AUTHORIZATION, bearer(credential));

@@ -155,10 +155,10 @@ pub(super) async fn serve(
     );
     connections.tasks.close();
     if tokio::time::timeout(grace, connections.tasks.wait()).await.is_err() {
-        tracing::warn!(
-            left = connections.tasks.len(),
-            "shutdown.grace has passed: requests in hand are cut off"
-        );
+        let left = connections.tasks.len();
+        tracing::warn!(left, "shutdown.grace has passed: requests in hand are cut off");
+        connections.server.cut.cancel();
+        let _ = tokio::time::timeout(LAST_ANSWERS, connections.tasks.wait()).await;
     }
 }
 
@@ -297,6 +297,8 @@ const BACKLOG: u32 = 4096;
 const LARGEST_BUFFER: usize = 64 * 1024;
 /// Above our own limit too.
 const MOST_HEADERS: usize = 256;
+/// For those who are cut off to hear of it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Out of file descriptors: some are likely to be closed by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::model::TokenKey;
@@ -58,24 +58,49 @@ pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'stati
 
 /// The file of the audit trail. A full disk does not stop the vending.
 #[derive(Debug)]
-pub struct Trail(File);
+pub struct Trail<W = File> {
+    file: W,
+    /// Whether it may end in half a line.
+    is_broken: bool,
+}
 
 impl Trail {
-    /// The file at `path`, to be appended to.
+    /// The file at `path`, to be appended to. A pipe is none: requests would wait for its reader.
     pub fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().create(true).append(true).mode(0o640).open(path).map(Self)
+        // Without NONBLOCK, opening a named pipe would wait for that reader, too.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).mode(0o640).custom_flags(nonblock).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_fifo() || kind.is_socket() {
+            let message = "it is a pipe, and requests would wait for its reader: leave audit.file empty, and the audit \
+                           goes into the log";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(Self::new(file))
     }
 }
 
-impl Write for Trail {
+impl<W> Trail<W> {
+    fn new(file: W) -> Self {
+        Self { file, is_broken: false }
+    }
+}
+
+impl<W: Write> Write for Trail<W> {
     /// A line comes as one write.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        FAILURE.set(self.0.write_all(line).err());
+        let written = match self.is_broken {
+            true => self.file.write_all(&[b"\n", line].concat()),
+            false => self.file.write_all(line),
+        };
+        self.is_broken = written.is_err();
+        FAILURE.set(written.err());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
@@ -89,5 +114,47 @@ thread_local! {
 fn check(request_id: &str) {
     if let Some(error) = FAILURE.take() {
         tracing::error!(%error, request_id, "a line is missing in audit.file");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, and then no more.
+    struct Disk {
+        room: usize,
+        written: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= fits;
+            self.written.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn half_a_line_spoils_no_other() {
+        let mut trail = Trail::new(Disk { room: 9, written: Vec::new() });
+        for line in ["first\n", "second\n", "third\n"] {
+            trail.write_all(line.as_bytes()).unwrap();
+            assert_eq!(FAILURE.take().is_some(), line != "first\n", "{line}");
+        }
+        trail.file.room = 100;
+        for line in ["fourth\n", "fifth\n"] {
+            trail.write_all(line.as_bytes()).unwrap();
+            assert!(FAILURE.take().is_none());
+        }
+        assert_eq!(trail.file.written, b"first\nsec\nfourth\nfifth\n");
     }
 }

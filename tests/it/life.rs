@@ -65,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Kind::NotFound),
         Just(Kind::ScopeRefused),
         Just(Kind::RateLimited),
+        Just(Kind::Suspended),
+        Just(Kind::Forbidden),
         Just(Kind::TimedOut),
     ];
     let answer = prop_oneof![
@@ -118,6 +120,8 @@ struct Token {
     rejected: bool,
     /// Whether GitHub has told that it is worthless.
     gone: bool,
+    /// Whether GitHub has refused another one in words that make it worthless.
+    dropped: bool,
 }
 
 impl Token {
@@ -129,7 +133,7 @@ impl Token {
     /// Whether whoever asks is to get it, if there is no better one.
     fn is_good(&self, now: BootTime) -> bool {
         let grace = GRACE.min(self.lifetime / 12) + Duration::from_secs(1);
-        !self.rejected && self.remaining(now) > grace
+        !self.rejected && !self.dropped && self.remaining(now) > grace
     }
 }
 
@@ -169,6 +173,9 @@ impl Model {
             Answer::Grants { lifetime } => Duration::from_secs(lifetime),
             Answer::Panics => panic!("{EXPECTED}"),
             Answer::Fails(kind, wait) => {
+                let is_mine = |token: &&mut Token| token.key == key && kind == Kind::Suspended;
+                let mut known = self.known.lock().unwrap();
+                known.tokens.values_mut().filter(is_mine).for_each(|token| token.dropped = true);
                 let retry_after = wait.map(Duration::from_secs);
                 return Err(Failure { retry_after, ..Failure::new(kind, "no") });
             }
@@ -177,7 +184,10 @@ impl Model {
         let text = format!("ghs_{}", known.tokens.len());
         let told = |gone| known.told.get(&(key, gone)).is_some_and(|told| *told > sent);
         let (gone, outdated) = (told(true), told(false));
-        known.tokens.insert(text.clone(), Token { key, sent, lifetime, rejected: outdated || gone, gone });
+        known.tokens.insert(
+            text.clone(),
+            Token { key, sent, lifetime, rejected: outdated || gone, gone, dropped: false },
+        );
         let token = InstallationToken {
             secret: Secret::from(text),
             expires_at: "2026-11-22T10:00:00Z".into(),
@@ -196,8 +206,10 @@ impl Model {
         let now = self.clock.boot();
         // Whatever GitHub grants last takes the place of what came before.
         let known = self.known.lock().unwrap();
+        // On its word that there are to be none, the last one goes.
+        let denies = matches!(*self.answer.lock().unwrap(), Answer::Fails(Kind::Suspended, _));
         let newest = known.tokens.values().filter(|token| token.key == key).max_by_key(|token| token.sent);
-        newest.is_some_and(|token| token.is_good(now))
+        !denies && newest.is_some_and(|token| token.is_good(now))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ghtokend::clock::{Clock, SystemClock};
-use ghtokend::fake_github::{FakeGithub, Options};
+use ghtokend::fake_github::{FakeGithub, Options, World as GithubWorld};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::program::{Daemon, borrowed, program, variables_for, wrapped};
+use crate::program::{Daemon, borrowed, program, run, variables_for, wrapped};
 use crate::world::{Reply, Setup, World, get, send, send_unix, until};
 
 async fn github() -> FakeGithub {
@@ -231,7 +231,7 @@ async fn a_low_limit_on_open_files_lowers_the_number_of_connections_and_no_more(
     let warning = daemon.said.lines().find(|line| line.contains("the limit on open files")).unwrap();
     let warning: Value = serde_json::from_str(warning).unwrap();
     let numbers = ["limit", "max_connections", "served"].map(|name| warning[name].as_u64().unwrap());
-    assert_eq!((&warning["level"], numbers), (&"WARN".into(), [64, 1024, 32]));
+    assert_eq!((&warning["level"], numbers), (&"WARN".into(), [64, 1024, 40]));
 
     let mut kept = Kept::open(daemon.address()).await;
     assert!(kept.gets_a_token().await);
@@ -246,6 +246,30 @@ async fn a_low_limit_on_open_files_lowers_the_number_of_connections_and_no_more(
     daemon.signal(Signal::TERM);
     let (code, log) = daemon.ended().await;
     assert!(code == 0 && !log.contains("no connection can be accepted"), "{log}");
+}
+
+#[tokio::test]
+async fn few_open_files_are_no_fault_of_githubs() {
+    let world = GithubWorld::with_installations(30);
+    let github = FakeGithub::start(Options { seed: Some(1), world, ..Options::default() }).await.unwrap();
+    let daemon = Daemon::start(limited("ulimit -n 64", &borrowed(&variables_for(&github)))).await;
+    let address = daemon.address();
+    let hold = github.hold("POST", "/app/installations");
+    let asking: Vec<_> = (1..=30)
+        .map(|id| {
+            tokio::spawn(async move { get(address, &format!("/token?installation={id}")).await.status })
+        })
+        .collect();
+    // No more than these are under way at a time, and the others wait.
+    hold.reached(8).await;
+    hold.release();
+    for status in asking {
+        assert_eq!(status.await.unwrap(), 200);
+    }
+    assert_eq!(github.counters().mint_requests, 30);
+    daemon.signal(Signal::TERM);
+    let (code, log) = daemon.ended().await;
+    assert!(code == 0 && !log.contains("os error 24"), "{log}");
 }
 
 #[tokio::test]
@@ -301,6 +325,42 @@ async fn a_mint_that_is_under_way_at_sigterm_is_finished_and_handed_out() {
     let reply = waiting.await.unwrap().unwrap();
     assert_eq!((reply.status, github.counters().mint_requests), (200, 1), "{}", reply.text());
     assert_eq!(daemon.ended().await.0, 0);
+}
+
+#[tokio::test]
+async fn who_still_waits_when_the_shutdown_grace_has_passed_is_told_so() {
+    let github = github().await;
+    let mut variables = variables_for(&github);
+    variables.push(("GHTOKEND_SHUTDOWN__GRACE", "300ms".to_owned()));
+    let daemon = Daemon::serve(&[], &borrowed(&variables)).await;
+    let hold = github.hold("POST", "/app/installations");
+    let waiting = tokio::spawn(send(daemon.address(), TOKEN));
+    hold.reached(1).await;
+    daemon.signal(Signal::TERM);
+    let reply = waiting.await.unwrap().unwrap();
+    assert_eq!((reply.status, reply.code().as_str()), (503, "shutting_down"));
+    assert!(reply.header("retry-after").is_some());
+    let (code, log) = daemon.ended().await;
+    assert!(code == 0 && log.contains("shutdown.grace has passed"), "{log}");
+    assert_eq!(github.counters().mint_requests, 1);
+}
+
+#[tokio::test]
+async fn an_audit_file_that_is_a_pipe_is_refused() {
+    let github = github().await;
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("audit");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    // Somebody reads it or not.
+    for reader in [false, true] {
+        let _reader = reader
+            .then(|| rustix::fs::open(&pipe, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty()));
+        let mut variables = variables_for(&github);
+        variables.push(("GHTOKEND_AUDIT__FILE", pipe.display().to_string()));
+        let (code, _, said) = run(&["serve", "--listen", "127.0.0.1:0"], &borrowed(&variables)).await;
+        assert!(code == 78 && said.contains("audit.file: "), "{code}: {said}");
+        assert_eq!(said.contains("leave audit.file empty"), reader, "{said}");
+    }
 }
 
 #[tokio::test]
