@@ -12,6 +12,7 @@ mod fake_github;
 mod git_credential;
 mod healthcheck;
 mod serve;
+mod status;
 mod token;
 
 use std::ffi::OsString;
@@ -46,6 +47,8 @@ enum Command {
     GitCredential(git_credential::Args),
     /// Run a command with a token in its environment
     Exec(exec::Args),
+    /// Show the running daemon's apps, keys and tokens in hand
+    Status(status::Args),
     /// Ask the running daemon whether it is alive: for exec probes
     Healthcheck(healthcheck::Args),
     /// Run the fake GitHub alone, to test your own bot against it
@@ -115,6 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(args) => token::run(args),
         Command::GitCredential(args) => git_credential::run(args),
         Command::Exec(args) => exec::run(args),
+        Command::Status(args) => status::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
         #[cfg(feature = "fake-github")]
         Command::FakeGithub(args) => fake_github::run(args),

@@ -248,6 +248,30 @@ async fn a_daemon_that_is_not_there_is_a_69_that_says_where_it_was_sought() {
 }
 
 #[tokio::test]
+async fn status_shows_what_is_in_hand_and_no_token() {
+    let github = github(Options::default()).await;
+    let daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
+    let show = async |flags: &[&str]| {
+        let (code, shown, said) = run(&[&["status", "--url", &daemon.url], flags].concat(), &[]).await;
+        assert_eq!((code, said.as_str()), (0, ""));
+        shown
+    };
+    assert!(show(&[]).await.ends_with("\nNo token is in hand.\n"));
+    let (_, token, _) = run(&["token", "--owner", "acme", "--url", &daemon.url], &[]).await;
+    let shown = show(&[]).await;
+    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[2], ["APP", "ID", "KEY", "STANDING"]);
+    assert_eq!((lines[3][0], lines[3][3]), ("default", "signs"));
+    assert_eq!(lines[6][..6], ["default", "1", "acme", "-", "*", "fresh"], "{shown}");
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"]).await).unwrap();
+    assert_eq!((&json["tokens"][0]["state"], &json["ready"]), (&"fresh".into(), &true.into()));
+    for shown in [shown, json.to_string()] {
+        assert!(!shown.contains(token.trim()), "{shown}");
+    }
+    assert_eq!(run(&["status", "--url", "http://127.0.0.1:9"], &[]).await.0, 69);
+}
+
+#[tokio::test]
 async fn healthcheck_tells_alive_from_ready() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let github = github(Options::default()).await;

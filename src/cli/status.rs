@@ -1,0 +1,135 @@
+//! `ghtokend status`: what the running daemon has in hand.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use jiff::SignedDuration;
+
+use super::args::Endpoint;
+use super::{Failure, block_on};
+use crate::api::Status;
+
+/// Show the running daemon's apps, keys and tokens in hand: never a token itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  ghtokend status --json | jq '.tokens[] | select(.state != \"fresh\")'")]
+pub(super) struct Args {
+    /// Print what GET /status answers
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    endpoint: Endpoint,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let client = args.endpoint.client()?;
+    let answer =
+        block_on(async { client.get("/status", "application/json").await.map_err(Failure::unreachable) })?;
+    if !answer.status.is_success() {
+        return Err(Failure::answered(&answer));
+    }
+    let shown = match args.json {
+        true => answer.body.to_vec(),
+        false => tables(&serde_json::from_slice(&answer.body)?).into_bytes(),
+    };
+    match std::io::stdout().write_all(&shown) {
+        // Whoever reads only the first lines has seen what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn tables(status: &Status) -> String {
+    let ready = if status.ready { "ready" } else { "not ready" };
+    let clock = status.clock_offset_seconds.map_or_else(
+        || "GitHub has not answered yet".to_owned(),
+        |offset| format!("GitHub's clock is {offset:+.1} s from this machine's"),
+    );
+    let mut text = format!("ghtokend {}, {ready}; {clock}\n\n", status.version);
+    let keys = status.apps.iter().flat_map(|app| {
+        app.keys
+            .iter()
+            .map(|key| [app.name.clone(), app.id.clone(), key.fingerprint.clone(), key.standing.clone()])
+    });
+    text.push_str(&table(["APP", "ID", "KEY", "STANDING"], keys.collect()));
+    for app in &status.apps {
+        if let Some(why) = &app.not_ready {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "app {} is not ready: {why}", app.name);
+        }
+    }
+    if status.tokens.is_empty() {
+        return text + "\nNo token is in hand.\n";
+    }
+    let mut tokens: Vec<_> = status.tokens.iter().collect();
+    tokens.sort_by_key(|token| token.remaining_seconds);
+    let rows = tokens.into_iter().map(|token| {
+        [
+            token.app.clone(),
+            token.installation_id.to_string(),
+            token.account.clone().unwrap_or_else(|| NONE.to_owned()),
+            token.user_id.map_or_else(|| NONE.to_owned(), |id| id.to_string()),
+            token.scope.clone(),
+            token
+                .successor
+                .as_ref()
+                .map_or_else(|| token.state.clone(), |_| format!("{}, renewed", token.state)),
+            in_words(token.remaining_seconds),
+        ]
+    });
+    let head = ["APP", "INSTALLATION", "ACCOUNT", "USER", "SCOPE", "STATE", "LEFT"];
+    text + "\n" + &table(head, rows.collect())
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(|row| line(row.each_ref().map(String::as_str))).fold(line(head), |text, row| text + &row)
+}
+
+fn in_words(seconds: u64) -> String {
+    let left = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    format!("{left:#}")
+}
+
+const NONE: &str = "-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expires_first_stands_first_and_columns_fit() {
+        let status = r#"{"version":"1","ready":false,"web_url":"","clock_offset_seconds":-0.25,
+            "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","standing":"signs"}],
+                     "not_ready":"GitHub has not been reached yet"}],
+            "tokens":[{"app":"release","installation_id":1,"account":"acme","user_id":null,"scope":"*","state":"fresh",
+                       "expires_at":"","remaining_seconds":3599,"hashed_token":"","successor":null},
+                      {"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
+                       "expires_at":"","remaining_seconds":540,"hashed_token":"",
+                       "successor":{"expires_at":"","in_service_in_seconds":3,"hashed_token":""}}]}"#;
+        let text = tables(&serde_json::from_str(status).unwrap());
+        let expected = "\
+ghtokend 1, not ready; GitHub's clock is -0.2 s from this machine's
+
+APP      ID  KEY       STANDING
+release  12  SHA256:x  signs
+app release is not ready: GitHub has not been reached yet
+
+APP      INSTALLATION  ACCOUNT  USER  SCOPE    STATE              LEFT
+release  22            -        7     widgets  renewing, renewed  9m
+release  1             acme     -     *        fresh              59m 59s
+";
+        assert_eq!(text, expected);
+    }
+}
