@@ -119,22 +119,26 @@ impl GithubClock {
         Some(self.observed_now()?.duration_since(self.clock.wall()))
     }
 
-    /// Learns from the `Date` header of an answer that has just come. It is in whole seconds, and some answers are slower
-    /// than others: what differs little from what was expected moves the clock by a part of the difference only.
-    pub fn observe(&self, date: Timestamp) {
-        let difference = self.observed_now().map(|expected| (expected, date.duration_since(expected)));
+    /// Learns from the `Date` header of an answer whose head came at `at`. It is in whole seconds, and some answers are
+    /// slower than others: what differs little from what was expected moves the clock by a part of the difference only.
+    pub fn observe(&self, date: Timestamp, at: BootTime) {
+        let difference = self.observed_at(at).map(|expected| (expected, date.duration_since(expected)));
         let time = match difference {
             Some((expected, difference)) if difference.abs() <= JITTER => {
                 expected.checked_add(difference / SMOOTHING).unwrap_or(date)
             }
             _ => date,
         };
-        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.clock.boot(), time));
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, time));
     }
 
     fn observed_now(&self) -> Option<Timestamp> {
+        self.observed_at(self.clock.boot())
+    }
+
+    fn observed_at(&self, at: BootTime) -> Option<Timestamp> {
         let (boot, date) = (*self.observed.lock().unwrap_or_else(PoisonError::into_inner))?;
-        date.checked_add(self.clock.boot().since(boot)).ok()
+        date.checked_add(at.since(boot)).ok()?.checked_sub(boot.since(at)).ok()
     }
 }
 
@@ -163,7 +167,7 @@ mod tests {
         let github = GithubClock::new(clock.clone());
         assert_eq!((github.offset(), github.now()), (None, clock.wall()));
         let date = clock.wall() + SignedDuration::from_mins(10);
-        github.observe(date);
+        github.observe(date, clock.boot());
         assert_eq!((github.offset(), github.now()), (Some(SignedDuration::from_mins(10)), date));
     }
 
@@ -171,14 +175,14 @@ mod tests {
     fn the_grain_of_date_hardly_moves_githubs_time_and_a_real_change_does_at_once() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24));
         let github = GithubClock::new(clock.clone());
-        github.observe(clock.wall());
+        github.observe(clock.wall(), clock.boot());
         for late in [0, 1, 2, 1, 0, 2, 1, 1] {
             clock.advance(Duration::from_secs(60));
-            github.observe(clock.wall() - SignedDuration::from_secs(late));
+            github.observe(clock.wall() - SignedDuration::from_secs(late), clock.boot());
             let offset = github.offset().unwrap();
             assert!(offset.abs() <= SignedDuration::from_millis(1_200), "{offset:#}");
         }
-        github.observe(clock.wall() + SignedDuration::from_secs(60));
+        github.observe(clock.wall() + SignedDuration::from_secs(60), clock.boot());
         assert_eq!(github.offset(), Some(SignedDuration::from_secs(60)));
     }
 
@@ -187,7 +191,7 @@ mod tests {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48));
         let github = GithubClock::new(clock.clone());
         let date = clock.wall();
-        github.observe(date);
+        github.observe(date, clock.boot());
         clock.set_wall_back(86_400_000);
         clock.advance(Duration::from_secs(60));
         assert_eq!(github.now(), date + SignedDuration::from_secs(60));

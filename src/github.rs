@@ -17,13 +17,17 @@ pub(crate) mod remembrance;
 mod request;
 mod retry;
 mod ring;
+mod transport;
 mod upstream;
 pub mod webhook;
 
 use std::pin::Pin;
 
+pub use answer::Answer;
 pub use client::{BuildError, Reach};
 pub use failure::{Asked, Failure, Kind};
+pub use request::Request;
+pub use transport::{HttpTransport, Transport};
 pub use upstream::Upstream;
 
 use crate::model::{

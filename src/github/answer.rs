@@ -12,17 +12,23 @@ use url::Url;
 
 use super::failure::{Failure, Kind, classify};
 use super::request::on_origin_of;
+use crate::clock::BootTime;
 use crate::model::redact;
 
 /// Status, the headers that matter, and the body.
 #[derive(Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// What was asked, for messages: "minting a token".
     pub what: &'static str,
+    /// The HTTP status.
     pub status: u16,
     /// GitHub's own clock when it answered.
     pub date: Option<Timestamp>,
+    /// When its head arrived, which is when `date` was true.
+    pub head_at: Option<BootTime>,
+    /// `Link`
     pub link: Option<String>,
+    /// `Retry-After`
     pub retry_after: Option<String>,
     /// `x-ratelimit-remaining`
     pub remaining: Option<String>,
@@ -30,16 +36,19 @@ pub(crate) struct Answer {
     pub reset: Option<String>,
     /// `x-github-request-id`, which GitHub's support asks for.
     pub request_id: Option<String>,
+    /// The body, whole.
     pub body: Bytes,
 }
 
 impl Answer {
-    pub(crate) fn read(what: &'static str, status: u16, headers: &HeaderMap, body: Bytes) -> Self {
+    /// The answer to a request that is called `what` in messages.
+    pub fn read(what: &'static str, status: u16, headers: &HeaderMap, body: Bytes) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
             what,
             status,
             date: date(headers),
+            head_at: None,
             link: text(LINK.as_str()),
             retry_after: text(RETRY_AFTER.as_str()),
             remaining: text("x-ratelimit-remaining"),
@@ -170,7 +179,7 @@ impl Answer {
 }
 
 /// GitHub's own clock when it answered.
-pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
     headers.get(DATE)?.to_str().ok().and_then(http_date)
 }
 

@@ -6,28 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Certificate, Proxy, redirect};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::answer::{self, Answer};
-use super::failure::{Failure, Kind, refuses_key, unanswered};
+use super::answer::Answer;
+use super::failure::{Failure, Kind, refuses_key};
 use super::jwt::Signed;
 use super::key::Key;
-use super::names::Names;
 use super::patience::Patience;
 use super::request::Request;
 use super::ring::KeyRing;
-use super::{apps, integrations};
-use crate::clock::{Clock, GithubClock};
+use super::transport::Transport;
+use crate::clock::{BootTime, Clock, GithubClock};
 use crate::model::{AppName, Dialect, KeyInUse, Secret};
 
 /// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
 pub(crate) struct Client {
-    http: reqwest::Client,
+    transport: Arc<dyn Transport>,
     base: Url,
     apps: BTreeMap<AppName, KeyRing>,
     github_clock: GithubClock,
@@ -85,23 +81,24 @@ pub enum BuildError {
 impl Client {
     /// A client for `apps`, each with its id and its keys, newest first.
     pub(crate) fn new(
+        transport: Arc<dyn Transport>,
         reach: &Reach,
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, BuildError> {
+    ) -> Self {
         let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
         let apps = apps.into_iter().map(ring).collect();
         let patience = Patience::new(Arc::clone(&clock), reach.request_timeout);
         let github_clock = GithubClock::new(clock);
-        Ok(Self {
-            http: http(reach)?,
+        Self {
+            transport,
             base: reach.api_url.clone(),
             apps,
             github_clock,
             patience,
             clock_is_wrong: AtomicBool::new(false),
             room: Semaphore::new(reach.calls_at_once),
-        })
+        }
     }
 
     /// Base of the REST API.
@@ -189,25 +186,10 @@ impl Client {
         // It is never closed.
         let _place = self.room.acquire().await;
         let what = request.what;
-        let sending = self.http.request(request.method.clone(), request.url.clone());
-        let mut sending = sending.header(AUTHORIZATION, bearer(credential));
-        if let Some(body) = &request.body {
-            sending = sending.header(CONTENT_TYPE, "application/json").body(body.clone());
+        let answer = self.transport.send(request, credential).await?;
+        if let Some((date, head_at)) = answer.date.zip(answer.head_at) {
+            self.learn_the_time(date, head_at);
         }
-        let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
-        // Now, and not when a slow body has come: by then it would be a time of the past.
-        if let Some(date) = answer::date(response.headers()) {
-            self.learn_the_time(date);
-        }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
-            if body.len() + chunk.len() > LONGEST_ANSWER {
-                let message = format!("{what} brought more than 8 MiB: check github.api_url");
-                return Err(Failure::new(Kind::BadAnswer, message));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let answer = Answer::read(what, response.status().as_u16(), response.headers(), body.freeze());
         tracing::debug!(
             what,
             status = answer.status,
@@ -219,8 +201,8 @@ impl Client {
 
     /// Says so when this machine's clock has gone wrong, and when it is right again: JWTs are signed by GitHub's, but
     /// other programs here are not.
-    fn learn_the_time(&self, date: Timestamp) {
-        self.github_clock.observe(date);
+    fn learn_the_time(&self, date: Timestamp, at: BootTime) {
+        self.github_clock.observe(date, at);
         let Some(offset) = self.github_clock.offset() else { return };
         let is_wrong = offset.abs() > WORTH_A_WARNING;
         if self.clock_is_wrong.swap(is_wrong, Ordering::Relaxed) == is_wrong {
@@ -259,66 +241,13 @@ impl Client {
     }
 }
 
-fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
-    let mut headers = HeaderMap::new();
-    let (accept, version) = match reach.dialect {
-        Dialect::Apps => (apps::ACCEPT, reach.api_version.as_deref()),
-        Dialect::Integrations => (integrations::ACCEPT, None),
-    };
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
-    if let Some(version) = version {
-        let version = HeaderValue::from_str(version).map_err(|_| BuildError::Version)?;
-        headers.insert("x-github-api-version", version);
-    }
-    let mut builder = reqwest::Client::builder()
-        .default_headers(headers)
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy()
-        .dns_resolver(Arc::new(Names::new(reach.connect_timeout)))
-        .connect_timeout(reach.connect_timeout)
-        .timeout(reach.request_timeout)
-        .pool_idle_timeout(IDLE_CONNECTION);
-    if let Some(proxy) = &reach.proxy {
-        let proxy = Proxy::all(proxy.as_str());
-        builder = builder.proxy(proxy.map_err(|_| BuildError::Http("the proxy's URL was refused".into()))?);
-    }
-    if let Some(path) = &reach.ca_file {
-        builder = builder.tls_certs_merge(certificates(path)?);
-    }
-    builder.build().map_err(|error| BuildError::Http(error.to_string()))
-}
-
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::ReadCa { path: path.clone(), source })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(BuildError::NoCertificate(path.clone())),
-    }
-}
-
 fn no_key(app: &AppName) -> Failure {
     Failure::new(Kind::AppRejected, format!("no key can sign for app {app}"))
 }
 
-fn bearer(credential: &Secret) -> HeaderValue {
-    // A JWT is base64url and dots, a token has come in a header: always a header value.
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
-        .unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
-}
-
 /// App JWTs have twice as much to spare.
 const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(30);
-/// GitHub refuses calls without one.
-const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
-const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
 /// Refusals in a row that one call may bring about: too many, and GitHub locks the app out.
 const MOST_TRIES: u32 = 4;
 /// A hundred thousand installations; more is a `Link` that goes in circles.
 const MOST_PAGES: usize = 1000;
-/// Mints are minutes apart, and GitHub closes idle connections after one.
-const IDLE_CONNECTION: Duration = Duration::from_secs(50);

@@ -4,10 +4,12 @@ use reqwest::Method;
 use url::Url;
 
 /// What to send. Its path is built of segments, so that no value can leave its place in it.
-pub(crate) struct Request {
+pub struct Request {
     /// For messages: "minting a token".
     pub what: &'static str,
+    /// The HTTP method.
     pub method: Method,
+    /// Where it goes.
     pub url: Url,
     /// JSON.
     pub body: Option<Vec<u8>>,

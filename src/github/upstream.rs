@@ -13,6 +13,7 @@ use super::integrations::Listed;
 use super::key::Key;
 use super::listing::Listing;
 use super::request::Request;
+use super::transport::{HttpTransport, Transport};
 use super::{Github, InstallationPage, Page, Reply, apps, integrations, minted};
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
@@ -36,8 +37,19 @@ impl Upstream {
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        let client = Arc::new(Client::new(reach, apps, Arc::clone(&clock))?);
-        Ok(Self { client, dialect: reach.dialect, listing: Listing::new(Arc::clone(&clock)), clock })
+        let transport = Arc::new(HttpTransport::new(reach, Arc::clone(&clock))?);
+        Ok(Self::over(transport, reach, apps, clock))
+    }
+
+    /// The same over another transport: for tests that simulate GitHub.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        reach: &Reach,
+        apps: BTreeMap<AppName, (String, Vec<Key>)>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let client = Arc::new(Client::new(transport, reach, apps, Arc::clone(&clock)));
+        Self { client, dialect: reach.dialect, listing: Listing::new(Arc::clone(&clock)), clock }
     }
 
     /// GitHub's clock, as it is learnt from every answer.

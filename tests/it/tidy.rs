@@ -47,7 +47,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/broker/cache.rs", "the size of a token"),
     ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),
-    ("src/github/client.rs", "the app JWT goes into its header"),
+    ("src/github/transport.rs", "the credential goes into its header"),
     ("src/github/integrations.rs", "a nonce goes into its request, and out of its errors"),
     ("src/github/webhook.rs", "the webhook secret signs what GitHub says it has signed"),
     ("src/github/minted.rs", "a token's bytes are checked"),

@@ -1,0 +1,118 @@
+//! The transport below admission: one request in, one answer out. No retries, no redirects, no credentials of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Certificate, Proxy, redirect};
+
+use super::answer::Answer;
+use super::client::{BuildError, Reach};
+use super::failure::{Failure, Kind, unanswered};
+use super::names::Names;
+use super::request::Request;
+use super::{Reply, apps, integrations};
+use crate::clock::Clock;
+use crate::model::{Dialect, Secret};
+
+/// Sends requests to GitHub. The seam for tests that simulate GitHub without sockets: everything above it is what ships.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` once, authorised by `credential`, and reads the whole answer.
+    fn send<'a>(&'a self, request: &'a Request, credential: &'a Secret) -> Reply<'a, Answer>;
+}
+
+/// HTTP over TLS, by reqwest: bounded in time and size.
+pub struct HttpTransport {
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+impl HttpTransport {
+    /// A transport to the GitHub of `reach`.
+    pub fn new(reach: &Reach, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
+        Ok(Self { http: http(reach)?, clock })
+    }
+
+    async fn exchange(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
+        let what = request.what;
+        let sending = self.http.request(request.method.clone(), request.url.clone());
+        let mut sending = sending.header(AUTHORIZATION, bearer(credential));
+        if let Some(body) = &request.body {
+            sending = sending.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
+        // Noted now: `Date` tells the time at which the head was sent, and the body may be slow.
+        let head_at = self.clock.boot();
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+                let message = format!("{what} brought more than 8 MiB: check github.api_url");
+                return Err(Failure::new(Kind::BadAnswer, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status().as_u16();
+        Ok(Answer { head_at: Some(head_at), ..Answer::read(what, status, response.headers(), body.freeze()) })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send<'a>(&'a self, request: &'a Request, credential: &'a Secret) -> Reply<'a, Answer> {
+        Box::pin(self.exchange(request, credential))
+    }
+}
+
+fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
+    let mut headers = HeaderMap::new();
+    let (accept, version) = match reach.dialect {
+        Dialect::Apps => (apps::ACCEPT, reach.api_version.as_deref()),
+        Dialect::Integrations => (integrations::ACCEPT, None),
+    };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
+    if let Some(version) = version {
+        let version = HeaderValue::from_str(version).map_err(|_| BuildError::Version)?;
+        headers.insert("x-github-api-version", version);
+    }
+    let mut builder = reqwest::Client::builder()
+        .default_headers(headers)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .dns_resolver(Arc::new(Names::new(reach.connect_timeout)))
+        .connect_timeout(reach.connect_timeout)
+        .timeout(reach.request_timeout)
+        .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT);
+    if let Some(proxy) = &reach.proxy {
+        let proxy = Proxy::all(proxy.as_str());
+        builder = builder.proxy(proxy.map_err(|_| BuildError::Http("the proxy's URL was refused".into()))?);
+    }
+    if let Some(path) = &reach.ca_file {
+        builder = builder.tls_certs_merge(certificates(path)?);
+    }
+    builder.build().map_err(|error| BuildError::Http(error.to_string()))
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
+    let pem = std::fs::read(path).map_err(|source| BuildError::ReadCa { path: path.clone(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(BuildError::NoCertificate(path.clone())),
+    }
+}
+
+fn bearer(credential: &Secret) -> HeaderValue {
+    // A JWT is base64url and dots, a token has come in a header: always a header value.
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// GitHub refuses calls without one.
+const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
+/// Mints are minutes apart, and GitHub closes idle connections after one.
+const IDLE_CONNECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(50);
