@@ -16,6 +16,6 @@ pub use installation::{App, Installation, Selector};
 pub use key::{KeyInUse, Standing};
 pub use news::News;
 pub use scope::{Level, Permission, Scope};
-pub use secret::{Secret, SecretBytes, redact};
+pub use secret::{Secret, SecretBytes, cut_before_redaction, redact};
 pub use token::{Grant, InstallationToken, Minted, TokenKey};
 pub use user::{Identity, User};

@@ -16,7 +16,7 @@ use tracing_subscriber::{Registry, reload};
 
 use super::audit;
 use super::backlog::Backlog;
-use crate::model::redact;
+use crate::model::{cut_before_redaction, redact};
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ struct RedactingWriter<W>(W);
 
 impl<W: Write> Write for RedactingWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_all(redact(&String::from_utf8_lossy(line)).as_bytes())?;
+        self.0.write_all(redacted_line(line).as_bytes())?;
         Ok(line.len())
     }
 
@@ -143,6 +143,20 @@ impl<W: Write> Write for RedactingWriter<W> {
         self.0.flush()
     }
 }
+
+/// Cut first, so that the time for a line has a bound whatever is in it.
+fn redacted_line(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    if text.len() <= MAX_LINE_BYTES {
+        return redact(&text).into_owned();
+    }
+    format!("{}{CUT}", redact(cut_before_redaction(&text, MAX_LINE_BYTES - CUT.len())))
+}
+
+/// Twice what a request's head of 16 KiB comes to with each byte escaped as `\u0000`: only a defect writes more, and a
+/// reader of JSON misses that line.
+const MAX_LINE_BYTES: usize = 256 * 1024;
+const CUT: &str = "…\n";
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +169,16 @@ mod tests {
         let mut writer = RedactingWriter(Vec::new());
         writer.write_all(b"minted ghs_1001_abc.d-e_f0123456789 today\n").unwrap();
         assert_eq!(String::from_utf8(writer.0).unwrap(), "minted [redacted] today\n");
+    }
+
+    #[test]
+    fn a_line_without_bound_is_cut_before_redaction() {
+        let mut writer = RedactingWriter(Vec::new());
+        let token = "ghs_0123456789abcdef0123456789abcdef0123";
+        let line = "x ".repeat(MAX_LINE_BYTES / 2 - 10) + token + &" y".repeat(1 << 20);
+        writer.write_all(line.as_bytes()).unwrap();
+        let written = String::from_utf8(writer.0).unwrap();
+        assert!(written.len() <= MAX_LINE_BYTES && written.ends_with("x …\n"), "{}", written.len());
     }
 
     #[test]
