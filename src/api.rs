@@ -60,8 +60,12 @@ pub struct Status {
     pub clock_offset_seconds: Option<f64>,
     /// The configured apps.
     pub apps: Vec<App>,
-    /// Every token in hand; never the token itself.
+    /// The cached tokens that expire soonest, up to `?limit=`; never a token itself.
     pub tokens: Vec<CachedToken>,
+    /// How many tokens are cached.
+    pub tokens_total: usize,
+    /// How many of them are not in `tokens`.
+    pub tokens_omitted: usize,
 }
 
 /// An app in [`Status`].
@@ -88,7 +92,7 @@ pub struct Key {
     pub standing: String,
 }
 
-/// A token in hand, in [`Status`].
+/// A cached token, in [`Status`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CachedToken {
     /// The app that minted it.

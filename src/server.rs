@@ -179,7 +179,7 @@ impl Server {
             Endpoint::Healthz => Ok(ops::healthz()),
             Endpoint::Readyz => Ok(ops::readyz(self)),
             Endpoint::Metrics => Ok(ops::metrics(self, &head.headers)),
-            Endpoint::Status => Ok(ops::status(self)),
+            Endpoint::Status => ops::status(self, query),
         }
     }
 

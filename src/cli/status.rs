@@ -19,14 +19,18 @@ pub(super) struct Args {
     /// Print what GET /status answers
     #[arg(long)]
     json: bool,
+    /// How many tokens to show, of those that expire soonest: 1 to 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
     #[command(flatten)]
     endpoint: Endpoint,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.endpoint.client()?;
+    let target = args.limit.map_or_else(|| "/status".to_owned(), |limit| format!("/status?limit={limit}"));
     let answer =
-        block_on(async { client.get("/status", "application/json").await.map_err(Failure::unreachable) })?;
+        block_on(async { client.get(&target, "application/json").await.map_err(Failure::unreachable) })?;
     if !answer.status.is_success() {
         return Err(Failure::answered(&answer));
     }
@@ -63,9 +67,7 @@ fn tables(status: &Status) -> String {
     if status.tokens.is_empty() {
         return text + "\nNo token is in hand.\n";
     }
-    let mut tokens: Vec<_> = status.tokens.iter().collect();
-    tokens.sort_by_key(|token| token.remaining_seconds);
-    let rows = tokens.into_iter().map(|token| {
+    let rows = status.tokens.iter().map(|token| {
         [
             token.app.clone(),
             token.installation_id.to_string(),
@@ -80,7 +82,12 @@ fn tables(status: &Status) -> String {
         ]
     });
     let head = ["APP", "INSTALLATION", "ACCOUNT", "USER", "SCOPE", "STATE", "LEFT"];
-    text + "\n" + &table(head, rows.collect())
+    text.push('\n');
+    text.push_str(&table(head, rows.collect()));
+    if status.tokens_omitted > 0 {
+        let _ = writeln!(text, "… and {} more, which expire later: see --limit", status.tokens_omitted);
+    }
+    text
 }
 
 /// Columns as wide as their widest cell.
@@ -109,15 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_expires_first_stands_first_and_columns_fit() {
+    fn columns_fit_and_omitted_tokens_are_counted() {
         let status = r#"{"version":"1","ready":false,"web_url":"","clock_offset_seconds":-0.25,
             "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","standing":"signs"}],
                      "not_ready":"GitHub has not been reached yet"}],
-            "tokens":[{"app":"release","installation_id":1,"account":"acme","user_id":null,"scope":"*","state":"fresh",
-                       "expires_at":"","remaining_seconds":3599,"hashed_token":"","successor":null},
-                      {"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
+            "tokens":[{"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
                        "expires_at":"","remaining_seconds":540,"hashed_token":"",
-                       "successor":{"expires_at":"","in_service_in_seconds":3,"hashed_token":""}}]}"#;
+                       "successor":{"expires_at":"","in_service_in_seconds":3,"hashed_token":""}},
+                      {"app":"release","installation_id":1,"account":"acme","user_id":null,"scope":"*","state":"fresh",
+                       "expires_at":"","remaining_seconds":3599,"hashed_token":"","successor":null}],
+            "tokens_total":9,"tokens_omitted":7}"#;
         let text = tables(&serde_json::from_str(status).unwrap());
         let expected = "\
 ghtokend 1, not ready; GitHub's clock is -0.2 s from this machine's
@@ -129,6 +137,7 @@ app release is not ready: GitHub has not been reached yet
 APP      INSTALLATION  ACCOUNT  USER  SCOPE    STATE              LEFT
 release  22            -        7     widgets  renewing, renewed  9m
 release  1             acme     -     *        fresh              59m 59s
+… and 7 more, which expire later: see --limit
 ";
         assert_eq!(text, expected);
     }

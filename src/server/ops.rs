@@ -4,8 +4,9 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::Server;
-use super::reply::{Format, Reply, ok, whole_seconds};
+use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
 use crate::api;
+use crate::broker::{Broker, Held};
 use crate::model::{KeyInUse, Standing};
 use crate::telemetry::metrics;
 
@@ -44,8 +45,11 @@ pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
     reply
 }
 
-/// What the daemon knows, but for the secrets.
-pub(super) fn status(server: &Server) -> Reply {
+/// What the daemon knows, but for the secrets: of the tokens those that expire soonest.
+pub(super) fn status(server: &Server, query: &str) -> Result<Reply, Refusal> {
+    let limit = status_limit(query)?;
+    let (soonest, tokens_total) = soonest_expiring(&server.broker, limit);
+    let tokens: Vec<_> = soonest.into_iter().map(cached_token).collect();
     let missing = server.broker.not_ready();
     let not_ready =
         |name: &str| missing.iter().find(|(app, _)| app.as_str() == name).map(|(_, why)| why.clone());
@@ -61,7 +65,51 @@ pub(super) fn status(server: &Server) -> Reply {
         keys: keys_of(&app.name).iter().map(shown).collect(),
         not_ready: not_ready(&app.name),
     });
-    let tokens = server.broker.entries().into_iter().map(|held| api::CachedToken {
+    let status = api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: missing.is_empty(),
+        web_url: server.rules.web_url.to_string(),
+        clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
+        apps: apps.collect(),
+        tokens_total,
+        tokens_omitted: tokens_total - tokens.len(),
+        tokens,
+    };
+    let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
+    body.push(b'\n');
+    Ok(ok(Format::Json, body.into()))
+}
+
+/// The one parameter of `GET /status`.
+fn status_limit(query: &str) -> Result<usize, Refusal> {
+    let mut limit = None;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if name != "limit" {
+            let name: String = name.chars().take(MAX_QUOTED_CHARS).collect();
+            return Err(Refusal::invalid(format!("parameter {name:?} is not known: there is limit")));
+        }
+        if limit.is_some() {
+            return Err(Refusal::invalid("parameter limit is there twice: send it once"));
+        }
+        let number = value.parse().ok().filter(|number| (1..=MAX_STATUS_TOKENS).contains(number));
+        limit = Some(number.ok_or_else(|| {
+            Refusal::invalid(format!("parameter limit: numbers from 1 to {MAX_STATUS_TOKENS} are allowed"))
+        })?);
+    }
+    Ok(limit.unwrap_or(DEFAULT_STATUS_TOKENS))
+}
+
+/// The tokens that expire first, `limit` of them at most, and how many there are.
+fn soonest_expiring(broker: &Broker, limit: usize) -> (Vec<Held>, usize) {
+    let mut held = broker.entries();
+    let total = held.len();
+    held.sort_by_key(|held| held.remaining);
+    held.truncate(limit);
+    (held, total)
+}
+
+fn cached_token(held: Held) -> api::CachedToken {
+    api::CachedToken {
         app: held.key.app.to_string(),
         installation_id: held.key.installation.get(),
         account: held.entry.account.clone(),
@@ -76,18 +124,7 @@ pub(super) fn status(server: &Server) -> Reply {
             in_service_in_seconds: whole_seconds(settling.wait),
             hashed_token: settling.entry.hash.to_string(),
         }),
-    });
-    let status = api::Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ready: missing.is_empty(),
-        web_url: server.rules.web_url.to_string(),
-        clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
-        apps: apps.collect(),
-        tokens: tokens.collect(),
-    };
-    let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
-    body.push(b'\n');
-    ok(Format::Json, body.into())
+    }
 }
 
 /// Fingerprint of the key that signs: where GitHub has refused all, that is the newest.
@@ -99,3 +136,7 @@ fn signing(keys: &[KeyInUse]) -> String {
 fn shown(key: &KeyInUse) -> api::Key {
     api::Key { fingerprint: key.fingerprint.clone(), standing: key.standing.as_str().to_owned() }
 }
+
+const DEFAULT_STATUS_TOKENS: usize = 100;
+const MAX_STATUS_TOKENS: usize = 1000;
+const MAX_QUOTED_CHARS: usize = 50;

@@ -286,6 +286,34 @@ async fn the_status_shows_every_token_but_its_secret() {
 }
 
 #[tokio::test]
+async fn the_status_is_bounded_and_soonest_expiry_comes_first() {
+    let world = World::start().await;
+    for target in ["/token?owner=acme", "/token?owner=octocat", "/token?repo=acme/widgets"] {
+        world.token(target).await;
+        world.advance(Duration::from_secs(60));
+    }
+    for (query, accounts, omitted) in [
+        ("", &["acme", "octocat", "acme"][..], 0),
+        ("?limit=1000", &["acme", "octocat", "acme"], 0),
+        ("?limit=2", &["acme", "octocat"], 1),
+        ("?limit=1", &["acme"], 2),
+    ] {
+        let status = world.get(&format!("/status{query}")).await.json();
+        let shown: Vec<_> =
+            status["tokens"].as_array().unwrap().iter().map(|token| &token["account"]).collect();
+        assert_eq!(shown, accounts, "{query}");
+        assert_eq!((&status["tokens_total"], &status["tokens_omitted"]), (&3.into(), &omitted.into()));
+    }
+    for query in ["limit=0", "limit=1001", "limit=", "limit=x", "limit=-1", "limit=1&limit=2", "top=3"] {
+        let reply = world.get(&format!("/status?{query}")).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_request"), "{query}");
+        assert!(reply.message().contains("limit"), "{}", reply.message());
+    }
+    let refused = world.get("/status?limit=0").await;
+    assert!(refused.message().contains("numbers from 1 to 1000"), "{}", refused.message());
+}
+
+#[tokio::test]
 async fn requests_in_hand_are_finished_before_the_daemon_ends() {
     let mut world = World::start().await;
     let hold = world.github.hold("POST", "/app/installations");
