@@ -119,7 +119,7 @@ pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
         listeners.tcp = Some(bind_tcp("listen.tcp", address)?);
     }
     if let Some(path) = &settings.unix {
-        listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode)?);
+        listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode).await?);
     }
     if let Some(address) = settings.ops {
         listeners.ops = Some(bind_tcp("listen.ops", address)?);
@@ -229,21 +229,27 @@ fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
 
 fn server_rules(settings: &Settings) -> Result<server::Rules, Error> {
     let listen = &settings.listen;
+    let token_listeners = usize::from(listen.tcp.is_some()) + usize::from(listen.unix.is_some());
+    let max_connections = open_files::connections(listen.max_connections, token_listeners);
     Ok(server::Rules {
         guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
-        max_connections: open_files::connections(listen.max_connections),
+        max_connections: max_connections.tokens,
+        max_ops_connections: max_connections.ops,
         api_url: settings.github.api_url.clone(),
         web_url: settings.github.web_url.clone(),
         head_timeout: HEAD_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
         connection_age: CONNECTION_AGE,
         request_timeout: settings.github.request_timeout * MOST_CALLS,
         webhook: settings.webhook_secret_file.as_deref().map(webhook::Secrets::read).transpose()?,
     })
 }
 
-/// Ends half-sent requests, and connections that their client keeps for nothing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Ends requests of which only half a head comes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Ends connections that their client keeps for nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 const LAST_MINTS: Duration = Duration::from_secs(1);
 /// Long for a client that keeps its connection, short for one that only occupies it.

@@ -7,7 +7,7 @@
 //! return value: no callbacks upward, no shared bag of context, no event bus.
 //!
 //! ```text
-//! socket ── server::listen      accepts, bounds, drains
+//! socket ── server::accept      accepts, bounds, drains
 //!        ── server::route       which endpoint: one match                                              pure
 //!        ── server::guard       who may talk to us at all                                              pure
 //!        ── server::token       the query becomes a TokenRequest                                       pure

@@ -1,14 +1,21 @@
 //! The local endpoint. A request passes `listen`, `route`, `guard`, then its handler; an answer comes back as a value.
 
+mod accept;
+mod body;
+mod connections;
 mod git_credential;
 mod github_api;
 mod guard;
 pub mod listen;
+mod memory;
 mod ops;
 mod reject;
 mod reply;
 mod route;
+mod slots;
+mod stream;
 mod token;
+mod unix_socket;
 mod webhook;
 
 use std::sync::Arc;
@@ -16,17 +23,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use body::RequestBody;
 use guard::{CLIENT, Transport};
 use listen::Listeners;
+use memory::RequestMemory;
 use reply::{Format, Refusal, Reply};
 use route::{Endpoint, GitOperation, Surface, route};
 use webhook::Webhook;
@@ -49,6 +57,7 @@ pub struct Server {
     rules: Rules,
     guard: watch::Sender<Guard>,
     webhook: Option<Webhook>,
+    memory: RequestMemory,
     /// Cancelled when the requests in hand have had their time.
     cut: CancellationToken,
     request_ids: RequestIds,
@@ -70,16 +79,20 @@ pub struct Rules {
     pub guard: Guard,
     /// Whether answers are sent with a TTL of 1.
     pub hop_limit_1: bool,
-    /// Connections served at a time; more wait.
+    /// Connections at a time to each listener for tokens.
     pub max_connections: usize,
+    /// Connections at a time to the listener for health and metrics.
+    pub max_ops_connections: usize,
     /// What deliveries are signed with; `None`: none are taken.
     pub webhook: Option<Secrets>,
     /// Base of GitHub's own API, for those who look for it here.
     pub api_url: Url,
     /// The web and git host that belongs to the API.
     pub web_url: Url,
-    /// Longest wait for the head of a request, and for the next one on an idle connection.
+    /// Longest time from the first byte of a request to the end of its head.
     pub head_timeout: Duration,
+    /// Longest wait for that byte, on a new connection and between two requests.
+    pub idle_timeout: Duration,
     /// Age at which a connection takes no more requests: one that never ends, or whose client never reads, holds its
     /// place no longer.
     pub connection_age: Duration,
@@ -99,7 +112,8 @@ impl Server {
         let guard = watch::Sender::new(rules.guard.clone());
         let webhook = rules.webhook.take().map(Webhook::new);
         let (cut, request_ids) = (CancellationToken::new(), RequestIds::default());
-        Self { broker, metrics, github_clock, apps, rules, guard, webhook, cut, request_ids }
+        let memory = RequestMemory::default();
+        Self { broker, metrics, github_clock, apps, rules, guard, webhook, memory, cut, request_ids }
     }
 
     /// Where another guard can be posted while requests come in.
@@ -114,7 +128,7 @@ impl Server {
 
     /// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
     pub async fn serve(self, listeners: Listeners, stop: CancellationToken, grace: Duration) {
-        listen::serve(listeners, Arc::new(self), stop, grace).await;
+        accept::serve(listeners, Arc::new(self), stop, grace).await;
     }
 
     async fn handle(&self, request: Request<Incoming>, transport: Transport, surface: Surface) -> Reply {
@@ -124,11 +138,15 @@ impl Server {
         let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url);
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
         let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
+        let mut body = RequestBody::new(body);
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
-            Ok(endpoint) => self.answer(endpoint, &head, body, caller).await,
+            Ok(endpoint) => self.answer(endpoint, &head, &mut body, caller).await,
             Err(refusal) => Err(refusal),
         }
         .unwrap_or_else(|refusal| caller.refuse(&refusal));
+        if !body.is_read() {
+            reply::close(&mut reply);
+        }
         reply::sign(&mut reply, &request_id);
         self.metrics.response(name, reply.status().as_u16());
         reply
@@ -145,27 +163,23 @@ impl Server {
         if surface == Surface::Tokens {
             self.guard.borrow().admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
         }
-        let endpoint = endpoint?;
-        check_body(endpoint, &head.headers)?;
-        Ok(endpoint)
+        endpoint
     }
 
     async fn answer(
         &self,
         endpoint: Endpoint<'_>,
         head: &Parts,
-        body: Incoming,
+        body: &mut RequestBody,
         caller: Caller<'_>,
     ) -> Result<Reply, Refusal> {
         let query = head.uri.query().unwrap_or_default();
-        let _seat = match endpoint {
-            Endpoint::Webhook => self.webhook()?.admit(&head.headers).await?,
-            _ => None,
-        };
-        let body = match endpoint.takes_body() {
-            true => read(body, endpoint.largest_body()).await?,
-            false => Bytes::new(),
-        };
+        body.check(endpoint, &head.headers)?;
+        if endpoint == Endpoint::Webhook {
+            self.webhook()?.admit(&head.headers)?;
+        }
+        let read = body.read(endpoint, &self.memory).await?;
+        let body = read.bytes.clone();
         match endpoint {
             Endpoint::Token => {
                 let vended = self.vend(token::read(query, &head.headers)?, caller).await?;
@@ -280,36 +294,6 @@ fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) 
     Asker { request_id, client, uid }
 }
 
-/// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
-/// beside `Transfer-Encoding`, a pair that two servers may read differently, and closes the connection after the answer:
-/// nothing that hides behind it is taken for a request.
-fn check_body(endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let length =
-        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
-    if length > endpoint.largest_body() as u64 {
-        return Err(too_large(endpoint.largest_body()));
-    }
-    if !endpoint.takes_body() && (length > 0 || headers.contains_key(TRANSFER_ENCODING)) {
-        return Err(Refusal::invalid(
-            "a GET or DELETE here has no body: what is asked goes into path and query",
-        ));
-    }
-    Ok(())
-}
-
-async fn read(body: Incoming, largest: usize) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, largest).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(largest)),
-        Ok(Err(_)) | Err(_) => Err(Refusal::invalid("the body did not arrive whole")),
-    }
-}
-
-fn too_large(largest: usize) -> Refusal {
-    let message = format!("the body is over {} KiB, which is more than is taken here", largest / 1024);
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-}
-
 /// Makes ids that no two requests share, and that differ from those of the last run.
 #[derive(Debug)]
 struct RequestIds {
@@ -330,5 +314,3 @@ impl RequestIds {
         format!("{:08x}-{:06x}", self.run, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
-
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);

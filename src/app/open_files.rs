@@ -2,20 +2,30 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many connections of callers can be served at a time if `wanted` are. The limit is raised as far as this process
-/// may.
-pub(super) fn connections(wanted: usize) -> usize {
+/// How many connections can be open at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MaxConnections {
+    /// To each listener for tokens.
+    pub(super) tokens: usize,
+    /// To the listener for health and metrics.
+    pub(super) ops: usize,
+}
+
+/// How many connections can be open at a time if each of `listeners` for tokens wants `wanted`. The limit is raised as
+/// far as this process may.
+pub(super) fn connections(wanted: usize, listeners: usize) -> MaxConnections {
     let limit = raised();
-    let served = wanted.min(room_for_callers(limit));
-    if served < wanted {
+    let room = max_connections(limit, listeners);
+    let tokens = wanted.min(room.tokens);
+    if tokens < wanted {
         tracing::warn!(
             limit,
             max_connections = wanted,
-            served,
+            served = tokens,
             "the limit on open files (ulimit -n) has no room for listen.max_connections: fewer are served at a time"
         );
     }
-    served
+    MaxConnections { tokens, ..room }
 }
 
 /// How many calls to GitHub can be under way at a time.
@@ -35,8 +45,12 @@ fn raised() -> usize {
     limit.current.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX)
 }
 
-fn room_for_callers(limit: usize) -> usize {
-    (limit - room_for_calls(limit).min(limit) - OTHERS.min(limit / 4)).max(1)
+/// What is left of the limit after everything else is shared by the listeners for tokens: a crowd at one of them takes
+/// no descriptor from another.
+fn max_connections(limit: usize, listeners: usize) -> MaxConnections {
+    let ops = (limit / 8).clamp(1, MAX_OPS_CONNECTIONS);
+    let others = room_for_calls(limit) + ops + MAX_OTHER_FILES.min(limit / 8);
+    MaxConnections { tokens: (limit.saturating_sub(others) / listeners.max(1)).max(1), ops }
 }
 
 fn room_for_calls(limit: usize) -> usize {
@@ -46,26 +60,32 @@ fn room_for_calls(limit: usize) -> usize {
 /// GitHub's own limit is a hundred:
 /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits>.
 const MOST_CALLS: usize = 64;
-/// Listeners, files, and whoever looks at health and metrics.
-const OTHERS: usize = 80;
+/// A kubelet and a Prometheus or two.
+const MAX_OPS_CONNECTIONS: usize = 64;
+/// Listeners, the connection that each of them has accepted and has no place for yet, and files.
+const MAX_OTHER_FILES: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn some_files_are_left_for_calls_to_github_and_for_what_is_no_connection() {
-        for (limit, callers, calls) in [
-            (1_048_576, 1_048_432, 64),
-            (1024, 880, 64),
-            (512, 368, 64),
-            (128, 80, 16),
-            (64, 40, 8),
-            (8, 5, 1),
-            (1, 1, 1),
-            (0, 1, 1),
+    fn every_listener_and_calls_to_github_have_files_of_their_own() {
+        for (limit, listeners, tokens, ops, calls) in [
+            (1_048_576, 1, 1_048_432, 64, 64),
+            (1_048_576, 2, 524_216, 64, 64),
+            (1024, 1, 880, 64, 64),
+            (1024, 2, 440, 64, 64),
+            (512, 1, 368, 64, 64),
+            (128, 1, 80, 16, 16),
+            (64, 1, 40, 8, 8),
+            (64, 2, 20, 8, 8),
+            (8, 1, 5, 1, 1),
+            (1, 1, 1, 1, 1),
+            (0, 2, 1, 1, 1),
         ] {
-            assert_eq!((room_for_callers(limit), room_for_calls(limit)), (callers, calls), "{limit}");
+            let room = MaxConnections { tokens, ops };
+            assert_eq!((max_connections(limit, listeners), room_for_calls(limit)), (room, calls), "{limit}");
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SERVER};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SERVER,
+};
 use hyper::{Response, StatusCode};
 
 use crate::api;
@@ -48,6 +50,11 @@ impl Refusal {
 
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "caller_forbidden", message)
+    }
+
+    pub(super) fn overloaded() -> Self {
+        let message = "too many bodies are on their way at the same time: send this one again later";
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message.to_owned(), UNNAMED_WAIT)
     }
 
     pub(super) fn out_of_time() -> Self {
@@ -188,6 +195,11 @@ pub(super) fn sign(reply: &mut Reply, request_id: &str) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }
+}
+
+/// Announces that this is the last answer of its connection.
+pub(super) fn close(reply: &mut Reply) {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -4,8 +4,8 @@
 //! proves them is GitHub's signature over the body, and nothing is done before it has.
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_LENGTH, HeaderMap};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use hyper::header::HeaderMap;
+use tokio::sync::watch;
 
 use super::reply::{Format, Refusal, Reply, ok};
 use super::route::not_found;
@@ -15,32 +15,26 @@ use crate::broker::{Broker, Heard};
 /// Takes deliveries.
 pub(super) struct Webhook {
     secrets: watch::Sender<Secrets>,
-    seats: Semaphore,
 }
 
 impl Webhook {
     pub(super) fn new(secrets: Secrets) -> Self {
-        Self { secrets: watch::Sender::new(secrets), seats: Semaphore::new(LARGE_AT_ONCE) }
+        Self { secrets: watch::Sender::new(secrets) }
     }
 
     pub(super) fn secrets(&self) -> watch::Sender<Secrets> {
         self.secrets.clone()
     }
 
-    /// Lets the body of a delivery be read. Whoever sends it has proved nothing so far, so that only a few large ones
-    /// are read at a time. GitHub's are small, but for those that list hundreds of repositories.
-    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+    /// Lets the body of a delivery be read.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if !headers.contains_key(SIGNATURE) {
             return Err(Refusal::forbidden(
                 "X-Hub-Signature-256 is missing: set a secret in the app's webhook settings, and pass GitHub's headers \
                  on with its deliveries",
             ));
         }
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        match length {
-            Some(length) if length <= SMALL => Ok(None),
-            _ => Ok(self.seats.acquire().await.ok()),
-        }
+        Ok(())
     }
 
     /// Has the broker hear what a delivery says, if GitHub sent it.
@@ -88,5 +82,3 @@ const EVENT: &str = "x-github-event";
 const DELIVERY: &str = "x-github-delivery";
 /// A delivery's id has 36 characters.
 const LONGEST_VALUE: usize = 128;
-const SMALL: usize = 64 * 1024;
-const LARGE_AT_ONCE: usize = 8;

@@ -23,12 +23,24 @@ pub struct Metrics {
     waiting_renewals: Family<App, Gauge>,
     mint_duration: Family<App, Histogram>,
     responses: Family<Response, Counter>,
+    connections: Family<Listener, Gauge>,
     keys: Family<Key, Gauge>,
     unusable_key_files: Family<App, Gauge>,
     reload_failures: Family<Reload, Counter>,
     dropped_log_lines: Counter,
     cached_tokens: Gauge,
     clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// How many connections to a listener are open.
+#[derive(Debug, Clone)]
+pub struct Connections(Gauge);
+
+impl Connections {
+    /// There are so many now.
+    pub fn set(&self, open: usize) {
+        self.0.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
 }
 
 /// Which text format a scraper reads.
@@ -69,6 +81,11 @@ struct Response {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Listener {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
@@ -83,6 +100,7 @@ impl Default for Metrics {
             waiting_renewals: Family::default(),
             mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
             responses: Family::default(),
+            connections: Family::default(),
             keys: Family::default(),
             unusable_key_files: Family::default(),
             reload_failures: Family::default(),
@@ -107,6 +125,8 @@ impl Default for Metrics {
         let help = "Time from asking GitHub for a token to its answer";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
         registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
+        let help = "Open connections to each listener";
+        registry.register("connections", help, metrics.connections.clone());
         let help = "Private keys by how they stand: signs, spare, or refused by GitHub";
         registry.register("keys", help, metrics.keys.clone());
         let help =
@@ -157,6 +177,11 @@ impl Metrics {
     /// The local endpoint answered so.
     pub fn response(&self, endpoint: &'static str, status: u16) {
         self.responses.get_or_create(&Response { endpoint, status }).inc();
+    }
+
+    /// Where the number of open connections to `listener` is kept.
+    pub fn connections(&self, listener: &'static str) -> Connections {
+        Connections(self.connections.get_or_create(&Listener { listener }).clone())
     }
 
     /// The keys of `app` stand so.

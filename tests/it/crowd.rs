@@ -13,7 +13,7 @@ use ghtokend::fake_github::{Effect, FakeGithub, Fault, Options};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::program::{Daemon, borrowed, variables_for};
@@ -192,12 +192,19 @@ async fn ten_thousand_at_a_daemon_with_room_for_a_thousand_wait_their_turn_and_c
     let place = Place::start(Options::default(), &[]).await;
     let mint = place.github.hold("POST", MINT);
     let knocking = Arc::new(AtomicUsize::new(0));
+    // Real callers send as soon as they are connected. All of these in one thread would not, and who stays silent for
+    // long gives way.
+    let connecting = Arc::new(Semaphore::new(64));
     let mut crowd = JoinSet::new();
     for _ in 0..CROWD {
-        let (address, knocking) = (place.address, Arc::clone(&knocking));
+        let (address, knocking, connecting) = (place.address, Arc::clone(&knocking), Arc::clone(&connecting));
         crowd.spawn(async move {
             knocking.fetch_add(1, Ordering::Relaxed);
-            get(address, BY_OWNER).await
+            let turn = connecting.acquire().await.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request("GET", BY_OWNER).as_bytes()).await.unwrap();
+            drop(turn);
+            answer(stream).await.unwrap()
         });
     }
     until(|| async { knocking.load(Ordering::Relaxed) == CROWD }).await;
@@ -259,15 +266,19 @@ async fn peak_under_load(tokens: u64, places: usize, more: &[(&'static str, &str
         crowd.spawn(async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
             if n < 100 {
-                // Refused after 64 KiB, it may not come to hear of it: what is still on its way then resets the connection.
                 let _ = stream.write_all(ENDLESS.as_bytes()).await;
                 let _ = stream.write_all(&[b'x'; 1024 * 1024]).await;
+                // None: it was silent for too long in this crowd.
                 assert!(answer(&mut stream).await.is_none_or(|reply| reply.status == 413));
                 refused.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            stream.write_all(STAYING.as_bytes()).await.unwrap();
-            stream.read_exact(&mut [0; 15]).await.unwrap();
+            // Who is silent gives way to others, as does who stays after its answer.
+            if stream.write_all(STAYING.as_bytes()).await.is_err()
+                || stream.read_exact(&mut [0; 15]).await.is_err()
+            {
+                return;
+            }
             served.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         });

@@ -10,7 +10,7 @@ use ghtokend::settings::{Environment, Settings, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{Setup, World, get, send, send_unix, until};
+use crate::world::{Setup, World, answer, get, send, send_unix, until};
 
 /// `GET /token` with these lines for headers. `None`: closed without an answer.
 async fn with_headers(world: &World, lines: &[&str]) -> Option<u16> {
@@ -127,18 +127,19 @@ async fn the_client_header_can_be_switched_off_and_hosts_added() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
+async fn more_requests_than_places_wait_for_their_turn() {
     let environment = vec![("GHTOKEND_LISTEN__MAX_CONNECTIONS", "1".to_owned())];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
-    let mut first = TcpStream::connect(world.address).await.unwrap();
-    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut buffer = [0; 1024];
-    assert!(first.read(&mut buffer).await.unwrap() > 0);
-    let second = tokio::spawn(get(world.address, "/healthz"));
-    let early = tokio::time::timeout(Duration::from_millis(100), first.read(&mut buffer)).await;
-    assert!(early.is_err() && !second.is_finished(), "the second was served beside the first");
-    drop(first);
-    assert_eq!(second.await.unwrap().status, 200);
+    let hold = world.github.hold("POST", "/app/installations");
+    let first = tokio::spawn(get(world.address, "/token"));
+    hold.reached(1).await;
+    let mut second = TcpStream::connect(world.address).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut [0])).await;
+    assert!(early.is_err(), "the second was served beside the first");
+    hold.release();
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(answer(second).await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -189,15 +190,15 @@ async fn a_stale_socket_is_replaced_and_anything_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let live = UnixSocket::bind(&path, 0o660).unwrap();
-    let second = UnixSocket::bind(&path, 0o660).unwrap_err().to_string();
+    let live = UnixSocket::bind(&path, 0o660).await.unwrap();
+    let second = UnixSocket::bind(&path, 0o660).await.unwrap_err().to_string();
     assert!(
         second.ends_with("another process is listening there: stop it or choose another path"),
         "{second}"
     );
     drop(live);
     std::fs::write(&path, "precious").unwrap();
-    let file = UnixSocket::bind(&path, 0o660).unwrap_err().to_string();
+    let file = UnixSocket::bind(&path, 0o660).await.unwrap_err().to_string();
     assert!(file.ends_with("is no socket: move it away or choose another path"), "{file}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }

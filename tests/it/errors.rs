@@ -372,9 +372,11 @@ async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
         guard: Guard { allowed_hosts: Vec::new(), require_client_header: true },
         hop_limit_1: true,
         max_connections: 10,
+        max_ops_connections: 10,
         api_url: "https://api.github.com".parse().unwrap(),
         web_url: "https://github.com".parse().unwrap(),
         head_timeout: patience / 2,
+        idle_timeout: patience / 2,
         connection_age: patience * 3 / 2,
         request_timeout: patience,
     };
@@ -428,6 +430,13 @@ async fn half_a_request_is_not_waited_for() {
     let address = before(Arc::new(Stub(Arc::new(NeverAnswers))), IMPATIENT).await;
     assert!(send(address, "GET /token HTTP/1.1\r\nHost: loc").await.is_none_or(|reply| reply.status == 408));
     assert!(send(address, "").await.is_none());
+    // Nor is one whose bytes drip in.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /token HTTP/1.1\r\nX: ").await.unwrap();
+    while stream.write_all(b"x").await.is_ok() {
+        let pause = tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await;
+        assert!(!matches!(pause, Ok(Ok(1..))), "it was answered");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 
 mod clocks;
 mod commands;
+mod connections;
 mod crowd;
 mod deploy;
 mod dns;

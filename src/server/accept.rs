@@ -1,0 +1,223 @@
+//! Accepts connections, serves them, and lets them end.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::CONNECTION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Server;
+use super::guard::Transport;
+use super::listen::{Listeners, UnixSocket};
+use super::memory::MAX_HEAD_BUFFER;
+use super::route::Surface;
+use super::slots::{Slot, Slots};
+use super::stream::{BoundedStream, Timeouts};
+
+/// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
+pub(super) async fn serve(
+    listeners: Listeners,
+    server: Arc<Server>,
+    stop: CancellationToken,
+    grace: Duration,
+) {
+    let acceptor =
+        Acceptor { complaint: Arc::new(Semaphore::new(1)), tasks: TaskTracker::new(), server, stop };
+    let Listeners { tcp, unix, ops } = listeners;
+    tokio::join!(
+        acceptor.accept_tcp(tcp, Surface::Tokens),
+        acceptor.accept_unix(unix),
+        acceptor.accept_tcp(ops, Surface::Ops),
+    );
+    acceptor.tasks.close();
+    if tokio::time::timeout(grace, acceptor.tasks.wait()).await.is_err() {
+        let left = acceptor.tasks.len();
+        tracing::warn!(left, "shutdown.grace has passed: requests in hand are cut off");
+        acceptor.server.cut.cancel();
+        let _ = tokio::time::timeout(LAST_ANSWERS, acceptor.tasks.wait()).await;
+    }
+}
+
+struct Acceptor {
+    /// Whoever has its permit may say that no connection can be accepted.
+    complaint: Arc<Semaphore>,
+    tasks: TaskTracker,
+    server: Arc<Server>,
+    stop: CancellationToken,
+}
+
+impl Acceptor {
+    async fn accept_tcp(&self, listener: Option<TcpListener>, surface: Surface) {
+        let Some(listener) = listener else { return };
+        let rules = &self.server.rules;
+        let (name, max) = match surface {
+            Surface::Tokens => ("tcp", rules.max_connections),
+            Surface::Ops => ("ops", rules.max_ops_connections),
+        };
+        let slots = self.slots(name, max);
+        while let Some((slot, (stream, _))) = self.next(&slots, || listener.accept()).await {
+            prepare(&stream, surface == Surface::Tokens && rules.hop_limit_1);
+            self.spawn(stream, slot, Transport::Tcp, surface);
+        }
+    }
+
+    async fn accept_unix(&self, socket: Option<UnixSocket>) {
+        let Some(socket) = socket else { return };
+        let slots = self.slots("unix", self.server.rules.max_connections);
+        while let Some((slot, stream)) = self.next(&slots, || socket.accept()).await {
+            let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+            self.spawn(stream, slot, Transport::Unix { uid }, Surface::Tokens);
+        }
+    }
+
+    /// Each listener has places of its own: a crowd at one of them leaves the others as they are.
+    fn slots(&self, listener: &'static str, max: usize) -> Arc<Slots> {
+        Slots::new(max, self.server.metrics.connections(listener))
+    }
+
+    /// The next connection, once there is a place for it; `None` when it is time to stop. What goes wrong with one
+    /// connection, or for want of file descriptors, never ends the loop.
+    async fn next<T, F>(&self, slots: &Arc<Slots>, accept: impl Fn() -> F) -> Option<(Slot, T)>
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        loop {
+            match self.stop.run_until_cancelled(accept()).await? {
+                Ok(stream) => return Some((self.stop.run_until_cancelled(slots.acquire()).await?, stream)),
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    self.complain(&error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Says so, but not ten times a second.
+    fn complain(&self, error: &io::Error) {
+        if let Ok(permit) = Arc::clone(&self.complaint).try_acquire_owned() {
+            tracing::warn!(%error, "no connection can be accepted at the moment: trying on");
+            tokio::spawn(async move {
+                tokio::time::sleep(BETWEEN_COMPLAINTS).await;
+                drop(permit);
+            });
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, slot: Slot, transport: Transport, surface: Surface)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (server, stop) = (Arc::clone(&self.server), self.stop.clone());
+        self.tasks.spawn(async move {
+            let slot = Arc::new(slot);
+            let timeouts = Timeouts { idle: server.rules.idle_timeout, head: server.rules.head_timeout };
+            let stream = BoundedStream::new(stream, Arc::clone(&slot), timeouts, server.memory.heads());
+            let service = service_fn(|request| {
+                slot.begin_request();
+                let (server, slot) = (Arc::clone(&server), Arc::clone(&slot));
+                async move {
+                    let reply = server.handle(request, transport, surface).await;
+                    // Set where the request was answered before its end.
+                    if reply.headers().contains_key(CONNECTION) {
+                        slot.leave_bytes_unread();
+                    }
+                    slot.answer();
+                    Ok::<_, Infallible>(reply)
+                }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                // The stream has its own.
+                .header_read_timeout(None)
+                .max_buf_size(MAX_HEAD_BUFFER)
+                .max_headers(MOST_HEADERS)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let aged = tokio::time::sleep(server.rules.connection_age);
+            // The client's mistakes and its going away are its own business. The connection comes first: a request that
+            // has come in time is served, whatever else is to be done.
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => {}
+                () = stop.cancelled() => finish(connection).await,
+                () = slot.evicted() => {}
+                () = aged => drop(tokio::time::timeout(LONGEST_GOODBYE, finish(connection)).await),
+            }
+        });
+    }
+}
+
+/// With a hop limit of 1, no answer travels further than this machine, whoever it was that got through.
+fn prepare(stream: &TcpStream, hop_limit_1: bool) {
+    let _ = stream.set_nodelay(true);
+    if hop_limit_1 {
+        let _ = stream.set_ttl(1);
+        let _ = sockopt::set_ipv6_unicast_hops(stream, Some(1));
+    }
+}
+
+/// Lets the request in hand end, and takes no other.
+async fn finish<F: GracefulShutdown>(mut connection: Pin<&mut F>) {
+    connection.as_mut().shut_down();
+    let _ = connection.await;
+}
+
+/// What hyper's connection can do, without naming its type.
+trait GracefulShutdown: Future {
+    fn shut_down(self: Pin<&mut Self>);
+}
+
+impl<I, B, S> GracefulShutdown for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Above our own limit, so that the refusal is ours and has a body.
+const MOST_HEADERS: usize = 256;
+/// For those who are cut off to hear of it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Out of file descriptors: some are likely to be closed by then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
+const LONGEST_GOODBYE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_hop_limit_is_set_where_it_is_asked_for() {
+        for (hop_limit_1, is_one) in [(true, true), (false, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            prepare(&stream, hop_limit_1);
+            assert_eq!(stream.ttl().unwrap() == 1, is_one);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The body of a request: checked before it is read, read into memory that was reserved for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use hyper::header::{HeaderMap, TRANSFER_ENCODING};
+use tokio::sync::SemaphorePermit;
+
+use super::memory::RequestMemory;
+use super::reply::Refusal;
+use super::route::Endpoint;
+
+/// A body on its way.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    is_read: bool,
+}
+
+/// A body that has come whole, and its share of the memory.
+pub(super) struct ReadBody<'m> {
+    pub(super) bytes: Bytes,
+    _permit: Option<SemaphorePermit<'m>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let is_read = incoming.is_end_stream();
+        Self { incoming, is_read }
+    }
+
+    /// Whether nothing of it is still to come.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
+    /// beside `Transfer-Encoding`, a pair that two servers may read differently, and closes the connection after the
+    /// answer: nothing that hides behind it is taken for a request.
+    pub(super) fn check(&self, endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.incoming.size_hint().lower() > endpoint.largest_body() as u64 {
+            return Err(too_large(endpoint.largest_body()));
+        }
+        if !endpoint.takes_body() && (!self.is_read || headers.contains_key(TRANSFER_ENCODING)) {
+            return Err(Refusal::invalid(
+                "a GET or DELETE here has no body: what is asked goes into path and query",
+            ));
+        }
+        Ok(())
+    }
+
+    /// All of it. One of unknown length may be as large as `endpoint` takes.
+    pub(super) async fn read<'m>(
+        &mut self,
+        endpoint: Endpoint<'_>,
+        memory: &'m RequestMemory,
+    ) -> Result<ReadBody<'m>, Refusal> {
+        if self.is_read || !endpoint.takes_body() {
+            return Ok(ReadBody { bytes: Bytes::new(), _permit: None });
+        }
+        let largest = endpoint.largest_body();
+        let length = self.incoming.size_hint().upper();
+        let length = length.and_then(|length| length.try_into().ok()).unwrap_or(largest);
+        let permit = memory.reserve(endpoint, length).await?;
+        let read = tokio::time::timeout(BODY_TIMEOUT, self.collect(length, largest)).await;
+        let bytes = read.unwrap_or_else(|_| Err(not_whole()))?;
+        Ok(ReadBody { bytes, _permit: Some(permit) })
+    }
+
+    /// Into one piece: chunks that are put together at the end would be held twice.
+    async fn collect(&mut self, length: usize, largest: usize) -> Result<Bytes, Refusal> {
+        let mut collected = Vec::with_capacity(length);
+        while let Some(frame) = self.incoming.frame().await {
+            let Ok(data) = frame.map_err(|_| not_whole())?.into_data() else { continue };
+            if collected.len() + data.len() > largest {
+                return Err(too_large(largest));
+            }
+            collected.extend_from_slice(&data);
+        }
+        self.is_read = true;
+        Ok(collected.into())
+    }
+}
+
+fn not_whole() -> Refusal {
+    Refusal::invalid("the body did not arrive whole")
+}
+
+fn too_large(largest: usize) -> Refusal {
+    let message = format!("the body is over {} KiB, which is more than is taken here", largest / 1024);
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
