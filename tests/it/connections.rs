@@ -13,6 +13,8 @@ use crate::world::{Setup, World, answer, get, send, send_unix, until};
 
 const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const KEPT: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// More than the buffers of two sockets hold.
+const LARGE: usize = 16 << 20;
 const TOKEN: &str =
     "GET /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n";
 
@@ -146,13 +148,13 @@ async fn send_then_read(address: SocketAddr, head: &str, body: usize) -> Option<
 async fn a_refusal_before_the_body_is_read_by_its_client() {
     let world = World::start().await;
     let head = "POST /token/reject HTTP/1.1\r\nHost: localhost\r\n";
-    let (client, length) = ("Ghtokend-Client: t\r\n", "Content-Length: 1048576\r\n\r\n");
-    let chunked = "Transfer-Encoding: chunked\r\n\r\n100000\r\n";
+    let (client, length) = ("Ghtokend-Client: t\r\n", "Content-Length: 16777216\r\n\r\n");
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n1000000\r\n";
     let small = "Content-Length: 9\r\n\r\n";
     for (head, body, status) in [
-        (format!("{head}{client}{length}"), 1 << 20, 413),
-        (format!("{head}{client}{chunked}"), 1 << 20, 413),
-        (format!("{head}{length}"), 1 << 20, 403),
+        (format!("{head}{client}{length}"), LARGE, 413),
+        (format!("{head}{client}{chunked}"), LARGE, 413),
+        (format!("{head}{length}"), LARGE, 403),
         (format!("{head}{small}"), 9, 403),
         (format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{client}{small}"), 9, 400),
         (format!("POST /nope HTTP/1.1\r\nHost: localhost\r\n{client}{small}"), 9, 404),
