@@ -175,9 +175,10 @@ impl Server {
     ) -> Result<Reply, Refusal> {
         let query = head.uri.query().unwrap_or_default();
         body.check(endpoint, &head.headers)?;
-        if endpoint == Endpoint::Webhook {
-            self.webhook()?.admit(&head.headers)?;
-        }
+        let _delivery = match endpoint {
+            Endpoint::Webhook => Some(self.webhook()?.admit(&head.headers)?),
+            _ => None,
+        };
         let read = body.read(endpoint, &self.memory).await?;
         let body = read.bytes.clone();
         match endpoint {

@@ -228,7 +228,7 @@ impl Deadline {
 }
 
 /// For an answer that the socket's buffers do not hold, all of it. Most answers they do.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the rest of a request that was refused.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 

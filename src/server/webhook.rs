@@ -5,7 +5,7 @@
 
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::reply::{Format, Refusal, Reply, ok};
 use super::route::not_found;
@@ -15,26 +15,28 @@ use crate::broker::{Broker, Heard};
 /// Takes deliveries.
 pub(super) struct Webhook {
     secrets: watch::Sender<Secrets>,
+    under_way: Semaphore,
 }
 
 impl Webhook {
     pub(super) fn new(secrets: Secrets) -> Self {
-        Self { secrets: watch::Sender::new(secrets) }
+        Self { secrets: watch::Sender::new(secrets), under_way: Semaphore::new(MAX_DELIVERIES) }
     }
 
     pub(super) fn secrets(&self) -> watch::Sender<Secrets> {
         self.secrets.clone()
     }
 
-    /// Lets the body of a delivery be read.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Lets the body of a delivery be read. Whoever sends it has proved nothing so far and may never send it to its end,
+    /// and shall not take every place of the listener for health meanwhile.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
         if !headers.contains_key(SIGNATURE) {
             return Err(Refusal::forbidden(
                 "X-Hub-Signature-256 is missing: set a secret in the app's webhook settings, and pass GitHub's headers \
                  on with its deliveries",
             ));
         }
-        Ok(())
+        self.under_way.try_acquire().map_err(|_| Refusal::overloaded())
     }
 
     /// Has the broker hear what a delivery says, if GitHub sent it.
@@ -82,3 +84,5 @@ const EVENT: &str = "x-github-event";
 const DELIVERY: &str = "x-github-delivery";
 /// A delivery's id has 36 characters.
 const LONGEST_VALUE: usize = 128;
+/// At a time: half of the places of the listener for health.
+const MAX_DELIVERIES: usize = 32;

@@ -64,6 +64,22 @@ async fn health_answers_beside_silent_connections_to_ops() {
 }
 
 #[tokio::test]
+async fn health_answers_beside_deliveries_that_never_end() {
+    let (ops, secret) = (free_address(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(secret.path(), "a secret of two parties").unwrap();
+    let secret = ("GHTOKEND_WEBHOOK__SECRET_FILE", secret.path().display().to_string());
+    let _world = world_with(1024, &[("GHTOKEND_LISTEN__OPS", ops.to_string()), secret]).await;
+    let mut deliveries = silent(ops, 100).await;
+    for stream in &mut deliveries {
+        let head = "POST /webhook HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\nContent-Length: 9\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes()).await;
+    }
+    // Their bodies have 5 s, and would be waited for one after the other.
+    let asked = tokio::time::timeout(Duration::from_secs(3), send(ops, HEALTHZ)).await;
+    assert_eq!(asked.expect("it had to wait for bodies").unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn tokens_are_vended_beside_silent_connections() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
