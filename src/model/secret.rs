@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn hostile_repetitions_are_redacted_in_linear_time() {
-        // A scan for each repetition would be some 10^10 steps: it would not come to an end here.
+        // A scan for each repetition would be 4 * 10^9 steps: minutes, without optimisation.
         for repeated in [
             "-----BEGIN RSA PRIVATE KEY-----x ",
             "-----BEGIN RSA PRIVATE KEY-----\"",
@@ -239,7 +239,7 @@ mod tests {
             "ghs_ ",
             "v1.",
         ] {
-            let text = repeated.repeat((1 << 20) / repeated.len());
+            let text = repeated.repeat((1 << 19) / repeated.len());
             for tail in ["", "-----END x", "\"-----END PRIVATE KEY"] {
                 assert!(redact(&(text.clone() + tail)).len() <= text.len() + tail.len(), "{repeated}{tail}");
             }

@@ -63,10 +63,14 @@ impl FileId {
     }
 }
 
-/// Locks the directory itself, so that no lock file is left behind.
-async fn lock_directory(path: &Path) -> io::Result<File> {
+/// Locks the directory itself, so that no lock file is left behind. One that this user may write to and not read cannot
+/// be locked: there, daemons that start at the same moment are on their own.
+async fn lock_directory(path: &Path) -> io::Result<Option<File>> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(directory.unwrap_or(Path::new(".")))?;
+    let directory = match File::open(directory.unwrap_or(Path::new("."))) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened?,
+    };
     let locked = async {
         while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             if error != Errno::WOULDBLOCK && error != Errno::INTR {
@@ -78,7 +82,7 @@ async fn lock_directory(path: &Path) -> io::Result<File> {
     };
     let busy = |_| io::Error::new(io::ErrorKind::TimedOut, "another process keeps its directory locked");
     tokio::time::timeout(LOCK_TIMEOUT, locked).await.map_err(busy)??;
-    Ok(directory)
+    Ok(Some(directory))
 }
 
 /// Nobody can connect before `listen`, so the mode is in force before the first who could.
