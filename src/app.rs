@@ -185,11 +185,12 @@ impl App {
             _ = serving => {}
             never = reloader.run() => match never {},
         }
-        // A mint whose callers have gone is not worth waiting for longer than its callers would be.
-        let _ = tokio::time::timeout(LAST_MINTS, broker.drained()).await;
-        if shutdown.revoke {
-            let _ = tokio::time::timeout(shutdown.grace, broker.give_back_all()).await;
-        }
+        let _ = match shutdown.revoke {
+            // A token that comes after its callers have gone is to die with the others.
+            true => tokio::time::timeout(shutdown.grace, broker.revoke_all()).await,
+            // Else such a mint is not worth waiting for longer than its callers would be.
+            false => tokio::time::timeout(LAST_MINTS, broker.drained()).await,
+        };
     }
 }
 

@@ -9,39 +9,43 @@
 
 mod cache;
 mod directory;
+mod entry;
 mod error;
+mod events;
 pub mod freshness;
 mod hash;
+mod index;
+mod invalidation;
 mod mint;
-mod news;
 mod pace;
 mod readiness;
 mod rejection;
 mod renewal;
 mod request;
+mod revoke;
+mod schedule;
 mod slot;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use cache::{Bodies, Entry};
 use cache::{Lru, TokenCache};
-use directory::{Directory, Found, Source};
+use directory::{Directory, DirectoryConfig, Found, Source};
+pub use entry::{Bodies, Entry};
 pub use error::Error;
 use error::in_words;
+pub use events::EventOutcome;
 use freshness::{State, Windows};
 pub use hash::TokenHash;
+use invalidation::Invalidations;
 use mint::Cause;
-pub use news::Heard;
-use news::Told;
 use readiness::Readiness;
-use rejection::Obeyed;
+use rejection::RejectLimiter;
 pub use rejection::Rejection;
 pub use request::{Age, Held, Origin, Settling, TokenRequest, Vended};
 use slot::Moment;
@@ -69,8 +73,8 @@ struct Inner {
     settle: Duration,
     idle_after: Duration,
     renewals: Mutex<Renewals>,
-    obeyed: Mutex<Obeyed>,
-    told: Mutex<Told>,
+    rejections: Mutex<RejectLimiter>,
+    invalidations: Arc<Invalidations>,
     deliveries: Lru<String, ()>,
     render: Render,
     default_app: Option<AppName>,
@@ -106,7 +110,8 @@ pub struct Rules {
     pub prefetch: Vec<TokenRequest>,
     /// Most tokens kept.
     pub max_entries: u64,
-    /// Most bytes of tokens kept.
+    /// Most bytes of all that is kept: three quarters are for tokens, an eighth for look-ups, an eighth is left to what
+    /// is remembered of failures.
     pub max_bytes: u64,
     /// How a token looks on the wire.
     pub render: Render,
@@ -118,18 +123,26 @@ impl Broker {
         let tasks = TaskTracker::new();
         let apps: Vec<_> = rules.apps.keys().cloned().collect();
         apps.iter().for_each(|app| metrics.expect_app(app));
+        let invalidations: Arc<Invalidations> = Arc::default();
+        let lookups = DirectoryConfig { defaults: rules.apps, max_bytes: rules.max_bytes / 8 };
         let broker = Self(Arc::new(Inner {
             readiness: Readiness::new(apps.iter()),
-            directory: Directory::new(Arc::clone(&github), Arc::clone(&clock), rules.apps, tasks.clone()),
-            tokens: TokenCache::new(rules.max_entries, rules.max_bytes),
+            directory: Directory::new(
+                Arc::clone(&github),
+                Arc::clone(&clock),
+                Arc::clone(&invalidations),
+                lookups,
+                tasks.clone(),
+            ),
+            tokens: TokenCache::new(rules.max_entries, rules.max_bytes / 4 * 3, Arc::clone(&invalidations)),
             mints: Flights::new(tasks.clone()),
             windows: rules.windows,
             settle: rules.settle,
             idle_after: rules.idle_after,
             renewals: Mutex::new(Renewals::new(&apps, rules.mints_per_minute)),
-            obeyed: Mutex::default(),
-            told: Mutex::default(),
-            deliveries: Lru::new(news::MOST_REMEMBERED),
+            rejections: Mutex::default(),
+            invalidations,
+            deliveries: Lru::new(events::MAX_REMEMBERED_DELIVERIES),
             render: rules.render,
             default_app: rules.default_app,
             draining: CancellationToken::new(),
@@ -200,32 +213,20 @@ impl Broker {
         self.0.github.dialect()
     }
 
-    /// All tokens in hand: which, and how good.
-    pub fn entries(&self) -> Vec<Held> {
+    /// The cached keys whose tokens end first, at most `limit`, in this order, and how many there are in all.
+    pub fn soonest_expiring(&self, limit: usize) -> (Vec<Held>, usize) {
         let at = self.moment();
+        let (hits, total) = self.0.tokens.soonest_ending(limit, &at);
         let held = |(key, slot): (_, Arc<slot::Slot>)| {
             let entry = Arc::clone(slot.in_service(&at));
             let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
             let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
             Held { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
         };
-        self.0.tokens.slots().into_iter().map(held).collect()
-    }
-
-    /// A caller says that a token no longer works. Obeyed with restraint: see [`Rejection`].
-    pub fn reject(&self, hash: TokenHash) -> Rejection {
-        let at = self.moment();
-        let slots = self.0.tokens.slots().into_iter();
-        let mut held = slots.filter_map(|(key, slot)| Some((key, Arc::clone(slot.handed_out(hash, &at)?))));
-        let Some((key, entry)) = held.next() else { return Rejection::Unknown };
-        let settle = entry.life.settles_after(self.0.settle);
-        let mut obeyed = self.0.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejection = obeyed.judge(&key, entry.life.known_for(at.now), settle, at.now);
-        if rejection == Rejection::Evicted {
-            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller rejected a token");
-            self.0.tokens.reject((*key).clone(), hash, &at);
-        }
-        rejection
+        let mut held: Vec<_> = hits.into_iter().map(held).collect();
+        // A key is found by the end of its last token, and shown with the one that is in service.
+        held.sort_by_key(|held| held.remaining);
+        (held, total)
     }
 
     /// Who came by with `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.
@@ -263,45 +264,6 @@ impl Broker {
         })
     }
 
-    /// Ends the life of a token, here and at GitHub. One that is dead already is no failure. It is gone here whatever
-    /// GitHub answers, and GitHub is asked even if the caller goes away: somebody may give back what has leaked.
-    pub async fn revoke(&self, token: Secret) -> Result<(), Error> {
-        let hash = TokenHash::of(&token);
-        let held = self.0.tokens.slots().into_iter().find(|(_, slot)| slot.has(hash));
-        if let Some((key, _)) = held {
-            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "a caller gave a token back");
-            self.0.tokens.drop((*key).clone(), hash);
-        }
-        let github = Arc::clone(&self.0.github);
-        let revoking = self.0.tasks.spawn(async move { github.revoke(&token).await });
-        let revoked = revoking.await.map_err(|_| Error::Crashed)?;
-        revoked.map_err(|failure| noted("revoking a token", failure))
-    }
-
-    /// Has GitHub end the lives of all tokens in hand, because the daemon is about to end.
-    pub async fn give_back_all(&self) {
-        let slots = self.0.tokens.slots();
-        let tokens = slots.iter().flat_map(|(_, slot)| slot.entries()).map(|entry| &entry.token.secret);
-        let (mut revoked, mut failed) = (0, 0);
-        let mut count = |outcome: Option<Result<Result<(), Failure>, _>>| match outcome {
-            Some(Ok(Ok(()))) => revoked += 1,
-            Some(_) => failed += 1,
-            None => {}
-        };
-        let mut revoking: JoinSet<Result<(), Failure>> = JoinSet::new();
-        for token in tokens {
-            if revoking.len() >= REVOKED_AT_ONCE {
-                count(revoking.join_next().await);
-            }
-            let (github, token) = (Arc::clone(&self.0.github), token.clone());
-            revoking.spawn(async move { github.revoke(&token).await });
-        }
-        while !revoking.is_empty() {
-            count(revoking.join_next().await);
-        }
-        tracing::info!(revoked, failed, "the tokens in hand were given back");
-    }
-
     /// How many tokens are in hand.
     pub fn entry_count(&self) -> u64 {
         self.0.tokens.len()
@@ -309,11 +271,8 @@ impl Broker {
 
     /// Why an app cannot be vended for: GitHub has not accepted it yet, or refuses it now and no live token is left.
     pub fn not_ready(&self) -> Vec<(AppName, String)> {
-        self.0.readiness.missing(|app| {
-            let at = self.moment();
-            let slots = self.0.tokens.slots().into_iter().filter(|(key, _)| key.app == *app);
-            slots.map(|(_, slot)| slot.in_need(Age::Any, &at)).any(|entry| entry.is_some())
-        })
+        let at = self.moment();
+        self.0.readiness.missing(|app| self.0.tokens.has_usable(app, &at))
     }
 
     /// The private keys of every app, newest first, and how each stands.
@@ -363,13 +322,13 @@ impl Broker {
 
     async fn token(&self, key: TokenKey, found: &Found, age: Age) -> Result<Vended, Error> {
         let at = self.moment();
-        if let Some(slot) = self.0.tokens.get(&key) {
-            slot.note_asked(at.now);
+        if let Some(slot) = self.0.tokens.get(&key, &at) {
+            slot.note_used(at.now);
             if let Some(entry) = slot.at_once(age, &at) {
-                let state = at.state(&entry);
-                if state == State::Renewing {
-                    self.renew_behind(&key, &slot, found, &at);
+                if at.now >= entry.renew_at && slot.settling(&at).is_none() {
+                    self.refresh_in_background(&key, &slot, found, &at);
                 }
+                let state = at.state(&entry);
                 return Ok(Vended { key, entry, state, origin: Origin::Cached });
             }
         }
@@ -381,7 +340,8 @@ impl Broker {
         // By what GitHub told of meanwhile, by a machine that slept, or by time, the call having begun long before.
         let is_overtaken = match &minting {
             Ok(entry) => {
-                entry.rejected || (age == Age::JustMinted && !self.moment().is_young_enough(entry, age))
+                let took_too_long = || entry.life.age(self.moment().now) >= MAX_MINT_AGE;
+                entry.rejected || (age == Age::JustMinted && took_too_long())
             }
             Err(error) => matches!(error, Error::Overtaken),
         };
@@ -401,7 +361,8 @@ impl Broker {
         let remaining = entry.life.remaining(at.now);
         match age {
             _ if state == State::Dead => Err(Error::dead_on_arrival()),
-            Age::JustMinted if !at.is_young_enough(&entry, age) => Err(Error::dead_on_arrival()),
+            // Whoever waited for a mint gets what it brought. What is short of life is old soon, and no other is younger.
+            Age::JustMinted if entry.rejected => Err(Error::Overtaken),
             Age::LivesFor(life) if remaining < life => {
                 Err(Error::life_too_long(self.renewals().longest_min_ttl().min(remaining)))
             }
@@ -412,7 +373,7 @@ impl Broker {
     /// What is left to hand out, no new token being had because of `error`.
     fn in_need(&self, key: TokenKey, error: Error, age: Age) -> Result<Vended, Error> {
         let at = self.moment();
-        let Some(slot) = self.0.tokens.get(&key) else { return Err(error) };
+        let Some(slot) = self.0.tokens.get(&key, &at) else { return Err(error) };
         if let Some(entry) = slot.in_need(age, &at) {
             let state = at.state(&entry);
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
@@ -431,8 +392,8 @@ impl Broker {
     }
 }
 
-/// GitHub takes a hundred calls at once, and others may be under way.
-const REVOKED_AT_ONCE: usize = 20;
+/// What was asked for so long ago is no token for whoever keeps it for 59 minutes, if another one can be minted.
+const MAX_MINT_AGE: Duration = Duration::from_secs(60);
 
 /// A failure that a caller meets, put on record.
 fn noted(what: &'static str, failure: Failure) -> Error {

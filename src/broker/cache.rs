@@ -1,248 +1,388 @@
-//! The tokens in hand. moka stores, bounds and evicts; whether a token is still good is [`super::freshness`]'s to say.
+//! The tokens in hand. moka stores, bounds and evicts; [`super::index`] finds what is not asked for by its key; whether a
+//! token is still good is [`super::freshness`]'s and [`super::invalidation`]'s to say.
 
-use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync;
 
 use super::TokenHash;
-use super::freshness::Life;
-use super::slot::{Moment, Slot};
-use crate::model::{AppName, InstallationId, InstallationToken, TokenKey};
-
-/// A token in hand, ready to be handed out.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// What GitHub handed out.
-    pub token: InstallationToken,
-    /// The account of the installation, if it is known.
-    pub account: Option<String>,
-    /// Its life.
-    pub life: Life,
-    /// How it looks on the wire.
-    pub bodies: Bodies,
-    /// Its SHA-256, by which GitHub's audit log and rejections know it.
-    pub hash: TokenHash,
-    /// Whether a caller has shown that it no longer works, or GitHub has told that it would grant another one: it is
-    /// handed out only if no other can be had.
-    pub rejected: bool,
-}
-
-/// A token's answers, rendered once when it is minted.
-#[derive(Clone)]
-pub struct Bodies {
-    /// The JSON object of `GET /token`.
-    pub json: Bytes,
-    /// The bare token and a newline.
-    pub text: Bytes,
-}
-
-impl fmt::Debug for Bodies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use super::entry::{Entry, weight};
+use super::index::{Hit, Index};
+use super::invalidation::{InvalidationScope, Invalidations, Sequence, Validity};
+use super::slot::{Idle, Moment, Slot, Validated};
+use crate::clock::BootTime;
+use crate::model::{AppName, InstallationId, TokenKey};
 
 /// The tokens by all that makes them differ, the least recently used of too many thrown out first.
-pub(super) struct TokenCache(sync::Cache<TokenKey, Arc<Slot>>);
+///
+/// Every change goes through [`TokenCache::update`]: moka lets one of them at a time happen to a key, so that whoever
+/// removes a token and whoever mints one cannot undo each other's work. The index is locked for an instant within it,
+/// and moka is never called meanwhile.
+pub(super) struct TokenCache {
+    slots: sync::Cache<TokenKey, Arc<Slot>>,
+    index: Arc<Mutex<Index>>,
+    invalidations: Arc<Invalidations>,
+}
+
+/// What becomes of a key's tokens.
+enum Change {
+    Keep,
+    Put(Slot),
+    Remove,
+}
 
 impl TokenCache {
-    /// A cache that never holds more than `max_entries` tokens, nor more than about `max_bytes` of them.
-    pub(super) fn new(max_entries: u64, max_bytes: u64) -> Self {
-        // moka weighs by one number: an entry weighs its bytes, and at least its share of them, so that
-        // both bounds hold.
-        let share = max_bytes.div_ceil(max_entries.max(1));
-        let weigh =
-            move |_: &TokenKey, slot: &Arc<Slot>| u32::try_from(share.max(size(slot))).unwrap_or(u32::MAX);
-        // The default policy does not admit a new key to a full cache: every request for it would mint.
-        let cache =
-            sync::Cache::builder().max_capacity(share.saturating_mul(max_entries.max(1))).weigher(weigh);
-        Self(cache.eviction_policy(EvictionPolicy::lru()).expire_after(UntilDead).build())
+    /// A cache that never holds more than `max_entries` keys, nor more than about `max_bytes` of them.
+    pub(super) fn new(max_entries: u64, max_bytes: u64, invalidations: Arc<Invalidations>) -> Self {
+        let index: Arc<Mutex<Index>> = Arc::default();
+        let evicted = {
+            let index = Arc::clone(&index);
+            move |_: Arc<TokenKey>, slot: Arc<Slot>, cause: RemovalCause| {
+                // Whatever else removes or replaces a slot says so itself.
+                if cause.was_evicted() {
+                    locked(&index).remove(&slot);
+                }
+            }
+        };
+        let weigh = |key: &TokenKey, slot: &Arc<Slot>| weight(key, slot);
+        let slots = bounded(max_entries, max_bytes, weigh).eviction_listener(evicted).build();
+        Self { slots, index, invalidations }
     }
 
-    /// What is in hand, in whatever state.
-    pub(super) fn get(&self, key: &TokenKey) -> Option<Arc<Slot>> {
-        self.0.get(key)
+    /// What is in hand, in whatever state, but for what has been invalidated.
+    pub(super) fn get(&self, key: &TokenKey, at: &Moment) -> Option<Arc<Slot>> {
+        let slot = self.slots.get(key)?;
+        if slot.is_checked(self.invalidations.latest()) {
+            return Some(slot);
+        }
+        self.check(key, slot, at)
     }
 
-    /// Puts a token beside the one in service, or in its place, as [`Slot::with`] decides.
-    pub(super) fn put(&self, key: TokenKey, minted: &Arc<Entry>, at: &Moment) {
-        self.0.entry(key).and_compute_with(|slot| {
-            let slot = slot.map(moka::Entry::into_value);
-            let first = || Slot::new(Arc::clone(minted), at.now);
-            Op::Put(Arc::new(slot.map_or_else(first, |slot| slot.with(Arc::clone(minted), at))))
+    /// Puts a token beside the one in service, or in its place, as [`Slot::with`] decides. `None`: it was revoked while
+    /// it was being minted.
+    pub(super) fn put(&self, key: &TokenKey, minted: Entry, at: &Moment) -> Option<Arc<Entry>> {
+        let mut put = None;
+        self.update(key, at, |slot| {
+            let rejected = match self.invalidations.validity(key, minted.began) {
+                Validity::Revoked => return Change::Keep,
+                validity => validity == Validity::Stale,
+            };
+            let entry = Arc::new(Entry { rejected, ..minted });
+            put = Some(Arc::clone(&entry));
+            let first = || Slot::new(self.index().next_id(), Arc::clone(&entry), at.now);
+            Change::Put(slot.map_or_else(first, |slot| slot.with(Arc::clone(&entry), at)))
         });
+        put
     }
 
     /// Throws the token out that a settled one has replaced.
-    pub(super) fn drop_the_replaced(&self, key: TokenKey, at: &Moment) {
-        self.0.entry(key).and_compute_with(|slot| {
-            let without = slot.and_then(|slot| slot.into_value().without_the_replaced(at));
-            without.map_or(Op::Nop, |slot| Op::Put(Arc::new(slot)))
+    pub(super) fn drop_superseded(&self, key: &TokenKey, at: &Moment) {
+        self.update(key, at, |slot| {
+            slot.and_then(|slot| slot.without_superseded(at)).map_or(Change::Keep, Change::Put)
         });
     }
 
     /// Takes a token out of service, if it is still in hand.
-    pub(super) fn reject(&self, key: TokenKey, hash: TokenHash, at: &Moment) {
-        self.0.entry(key).and_compute_with(|slot| match slot.map(moka::Entry::into_value) {
-            Some(slot) if slot.has(hash) => Op::Put(Arc::new(slot.rejecting(hash, at))),
-            _ => Op::Nop,
+    pub(super) fn reject(&self, key: &TokenKey, hash: TokenHash, at: &Moment) {
+        self.update(key, at, |slot| match slot {
+            Some(slot) if slot.has(hash) => Change::Put(slot.rejecting(hash, at)),
+            _ => Change::Keep,
         });
     }
 
     /// Throws a token out, if it is still in hand.
-    pub(super) fn drop(&self, key: TokenKey, hash: TokenHash) {
-        self.0.entry(key).and_compute_with(|slot| match slot.map(moka::Entry::into_value) {
-            Some(slot) if slot.has(hash) => {
-                slot.without(hash).map_or(Op::Remove, |slot| Op::Put(Arc::new(slot)))
-            }
-            _ => Op::Nop,
+    pub(super) fn remove_token(&self, key: &TokenKey, hash: TokenHash, at: &Moment) {
+        self.update(key, at, |slot| match slot {
+            Some(slot) if slot.has(hash) => slot.without(hash).map_or(Change::Remove, Change::Put),
+            _ => Change::Keep,
         });
     }
 
-    /// All that is in hand, in no order. Does not count as use.
-    pub(super) fn slots(&self) -> Vec<(Arc<TokenKey>, Arc<Slot>)> {
-        self.0.iter().collect()
+    /// Throws out what is cached for a key, if it still is what the sweep has found worthless.
+    pub(super) fn remove_ended(&self, key: &TokenKey, at: &Moment) {
+        self.update(key, at, |slot| match slot {
+            Some(slot) if !slot.is_alive(at) => Change::Remove,
+            _ => Change::Keep,
+        });
     }
 
-    /// How many there are.
+    /// How many keys there are.
     pub(super) fn len(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.entry_count()
+        self.slots.run_pending_tasks();
+        self.index().len() as u64
+    }
+
+    /// The key that has the token with this hash.
+    pub(super) fn find(&self, hash: TokenHash, at: &Moment) -> Option<Hit> {
+        let (key, slot) = self.index().find(hash)?;
+        let slot = self.view(&key, slot, at)?;
+        slot.has(hash).then_some((key, slot))
     }
 
     /// Whether any token of this installation is in hand.
-    pub(super) fn holds(&self, app: &AppName, installation: InstallationId) -> bool {
-        self.0.iter().any(|(key, _)| key.installation == installation && key.app == *app)
+    pub(super) fn holds(&self, app: &AppName, installation: InstallationId, at: &Moment) -> bool {
+        let held = self.index().of_installation(app, installation, MAX_VIEWS);
+        held.into_iter().any(|(key, slot)| self.view(&key, slot, at).is_some())
     }
 
-    /// Throws out the tokens of every key that is `meant`: GitHub no longer serves them.
-    pub(super) fn drop_all(&self, meant: impl Fn(&TokenKey) -> bool) {
-        for (key, _) in self.0.iter().filter(|(key, _)| meant(key)) {
-            self.0.invalidate(&*key);
-        }
+    /// Whether a token of `app` can be handed out.
+    pub(super) fn has_usable(&self, app: &AppName, at: &Moment) -> bool {
+        let latest = self.index().latest_ending(app, MAX_VIEWS);
+        latest.into_iter().any(|(key, slot)| self.view(&key, slot, at).is_some_and(|slot| slot.is_alive(at)))
     }
 
-    /// Takes the tokens of every key that is `meant` out of service: GitHub would grant others now.
-    pub(super) fn outdate_all(&self, meant: impl Fn(&TokenKey) -> bool, at: &Moment) {
-        for (key, _) in self.0.iter().filter(|(key, _)| meant(key)) {
-            self.0.entry((*key).clone()).and_compute_with(|slot| {
-                let outdated = slot.and_then(|slot| slot.into_value().outdated(at));
-                outdated.map_or(Op::Nop, |slot| Op::Put(Arc::new(slot)))
+    /// The keys whose tokens end first, at most so many, and how many there are in all.
+    pub(super) fn soonest_ending(&self, limit: usize, at: &Moment) -> (Vec<Hit>, usize) {
+        let (mut found, mut seen) = (Vec::new(), 0);
+        loop {
+            let (hits, total) = {
+                let index = self.index();
+                (index.soonest_ending(seen, limit), index.len())
+            };
+            let is_last = hits.len() < limit;
+            seen += hits.len();
+            let valid = hits.into_iter().filter_map(|(key, slot)| {
+                let slot = self.view(&key, slot, at)?;
+                Some((key, slot))
             });
+            found.extend(valid);
+            // Those that are revoked are counted only until the sweep has removed them.
+            if is_last || found.len() >= limit || seen >= limit + MAX_VIEWS {
+                let revoked = seen - found.len();
+                found.truncate(limit);
+                return (found, total.saturating_sub(revoked));
+            }
         }
     }
+
+    /// The tokens of `scope` are worthless: [`TokenCache::remove_purged`] removes them.
+    pub(super) fn purge(&self, scope: InvalidationScope) {
+        self.index().purge(scope);
+    }
+
+    /// Removes some of the tokens that are worthless: nobody may ask for them, and they fill the cache.
+    pub(super) fn remove_purged(&self, at: &Moment) {
+        let purged = self.index().next_purged(MAX_PURGED);
+        for (key, slot) in purged {
+            if !slot.is_checked(self.invalidations.latest()) {
+                self.check(&key, slot, at);
+            }
+        }
+    }
+
+    /// Takes those out of the schedule whose moment has come, as they are now.
+    pub(super) fn take_due(&self, at: &Moment) -> Vec<Hit> {
+        let due = self.index().take_due(at.now, MAX_DUE);
+        due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
+    }
+
+    /// The first in line for a refresh of `app`, as it is now.
+    pub(super) fn first_ready(&self, app: &AppName, at: &Moment) -> Option<Hit> {
+        loop {
+            let first = self.index().first_ready(app)?;
+            if let Some(hit) = self.checked(first, at) {
+                return Some(hit);
+            }
+        }
+    }
+
+    /// How many wait for a refresh of `app`.
+    pub(super) fn ready_count(&self, app: &AppName) -> usize {
+        self.index().ready_count(app)
+    }
+
+    /// Puts a key in line for a refresh.
+    pub(super) fn make_ready(&self, slot: &Arc<Slot>) {
+        slot.set_idle(Idle::Scheduled);
+        self.index().make_ready(slot);
+    }
+
+    /// Has a key looked at when it is `when`, and not before.
+    pub(super) fn schedule(&self, slot: &Arc<Slot>, when: BootTime, idle: Idle) {
+        slot.set_idle(idle);
+        self.index().schedule(slot, when);
+    }
+
+    /// Takes a key out of the schedule until [`TokenCache::schedule`] puts it back.
+    pub(super) fn unschedule(&self, slot: &Slot) {
+        self.index().unschedule(slot);
+    }
+
+    /// All that is in hand, in no order: in time proportional to that, so at the end of the daemon only.
+    pub(super) fn all(&self) -> Vec<Arc<Slot>> {
+        self.slots.iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// `slot` after what was invalidated since it was last checked, here and in the cache.
+    fn check(&self, key: &TokenKey, slot: Arc<Slot>, at: &Moment) -> Option<Arc<Slot>> {
+        let latest = self.invalidations.latest();
+        match self.validated(key, &slot, at) {
+            Validated::Unchanged => {
+                slot.set_checked(latest);
+                Some(slot)
+            }
+            _ => self.update(key, at, |_| Change::Keep),
+        }
+    }
+
+    /// A hit of the index as it is now; `None` if it is gone, or another one has taken its place, which is scheduled.
+    fn checked(&self, (key, slot): Hit, at: &Moment) -> Option<Hit> {
+        if slot.is_checked(self.invalidations.latest()) {
+            return Some((key, slot));
+        }
+        let now = self.check(&key, Arc::clone(&slot), at);
+        if now.is_none() {
+            self.index().remove(&slot);
+        }
+        now.filter(|now| Arc::ptr_eq(now, &slot)).map(|now| (key, now))
+    }
+
+    /// `slot` without what was invalidated since it was last checked. Changes nothing.
+    fn view(&self, key: &TokenKey, slot: Arc<Slot>, at: &Moment) -> Option<Arc<Slot>> {
+        if slot.is_checked(self.invalidations.latest()) {
+            return Some(slot);
+        }
+        match self.validated(key, &slot, at) {
+            Validated::Unchanged => Some(slot),
+            Validated::Changed(slot) => Some(Arc::new(slot)),
+            Validated::Revoked => None,
+        }
+    }
+
+    fn validated(&self, key: &TokenKey, slot: &Slot, at: &Moment) -> Validated {
+        slot.validated(|entry| self.invalidations.validity(key, entry.began), at)
+    }
+
+    /// Changes what is cached for `key`, while nobody else does, and returns it. `change` sees what invalidations have
+    /// left of it.
+    fn update(
+        &self,
+        key: &TokenKey,
+        at: &Moment,
+        change: impl FnOnce(Option<&Slot>) -> Change,
+    ) -> Option<Arc<Slot>> {
+        let mut left = None;
+        self.slots.entry(key.clone()).and_compute_with(|entry| {
+            let old = entry.map(moka::Entry::into_value);
+            // What is invalidated from here on is found out at the next look.
+            let latest = self.invalidations.latest();
+            let validated = old.as_deref().map(|slot| self.validated(key, slot, at));
+            let (valid, is_unchanged) = match &validated {
+                Some(Validated::Unchanged) => (old.as_deref(), true),
+                Some(Validated::Changed(slot)) => (Some(slot), false),
+                Some(Validated::Revoked) => (None, false),
+                None => (None, true),
+            };
+            match (change(valid), validated) {
+                (Change::Put(slot), _) | (Change::Keep, Some(Validated::Changed(slot))) => {
+                    let slot = Arc::new(slot);
+                    self.store(key, &slot, latest, at);
+                    left = Some(Arc::clone(&slot));
+                    Op::Put(slot)
+                }
+                (Change::Keep, _) if is_unchanged => {
+                    left = old;
+                    Op::Nop
+                }
+                (Change::Keep | Change::Remove, _) => {
+                    if let Some(slot) = old {
+                        self.index().remove(&slot);
+                    }
+                    Op::Remove
+                }
+            }
+        });
+        left
+    }
+
+    fn store(&self, key: &TokenKey, slot: &Arc<Slot>, latest: Sequence, at: &Moment) {
+        slot.set_checked(latest);
+        slot.set_idle(Idle::Scheduled);
+        self.index().put(key, slot, slot.end(&at.windows), slot.next_event(at));
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        locked(&self.index)
+    }
+}
+
+fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A map of bounded size that forgets the least recently used.
 pub(super) struct Lru<K, V>(sync::Cache<K, V>);
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru<K, V> {
-    pub(super) fn new(most: u64) -> Self {
-        Self(sync::Cache::builder().max_capacity(most).eviction_policy(EvictionPolicy::lru()).build())
+    /// At most so many.
+    pub(super) fn new(max_entries: u64) -> Self {
+        Self(bounded(max_entries, max_entries, |_, _| 1).build())
+    }
+
+    /// At most so many, that take at most about so many bytes.
+    pub(super) fn weighed(
+        max_entries: u64,
+        max_bytes: u64,
+        weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Self(bounded(max_entries, max_bytes, weigh).build())
     }
 
     pub(super) fn get(&self, key: &K) -> Option<V> {
         self.0.get(key)
     }
 
-    pub(super) fn put(&self, key: K, value: V) {
-        self.0.insert(key, value);
+    /// Changes what is kept for `key`, while nobody else does: to another value, or to none.
+    pub(super) fn update(&self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
+        self.0.entry(key).and_compute_with(|entry| match change(entry.map(moka::Entry::into_value)) {
+            Some(value) => Op::Put(value),
+            None => Op::Remove,
+        });
     }
 
     /// Puts `value` there if there is nothing. Whether there was not.
     pub(super) fn put_new(&self, key: K, value: V) -> bool {
         self.0.entry(key).or_insert(value).is_fresh()
     }
-
-    pub(super) fn forget(&self, key: &K) {
-        self.0.invalidate(key);
-    }
-
-    pub(super) fn forget_all(&self, meant: impl Fn(&K, &V) -> bool) {
-        for (key, _) in self.0.iter().filter(|(key, value)| meant(key, value)) {
-            self.0.invalidate(&*key);
-        }
-    }
 }
 
-/// Frees the memory of tokens that have died. Its clock stops while the machine sleeps, so it may be late: that costs
-/// memory, never correctness.
-struct UntilDead;
-
-impl Expiry<TokenKey, Arc<Slot>> for UntilDead {
-    fn expire_after_create(&self, _: &TokenKey, slot: &Arc<Slot>, _: Instant) -> Option<Duration> {
-        lifetime(slot)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &TokenKey,
-        slot: &Arc<Slot>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        lifetime(slot)
-    }
+/// moka weighs by one number: an entry weighs its bytes, and at least its share of them, so that both bounds hold.
+fn bounded<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
+    max_entries: u64,
+    max_bytes: u64,
+    weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
+) -> sync::CacheBuilder<K, V, sync::Cache<K, V>> {
+    let share = max_bytes.div_ceil(max_entries.max(1)).max(1);
+    let weigh =
+        move |key: &K, value: &V| u32::try_from(share.max(weigh(key, value) as u64)).unwrap_or(u32::MAX);
+    let builder =
+        sync::Cache::builder().max_capacity(share.saturating_mul(max_entries.max(1))).weigher(weigh);
+    // The default policy does not admit a new key to a full cache: every request for it would mint.
+    builder.eviction_policy(EvictionPolicy::lru())
 }
 
-fn lifetime(slot: &Slot) -> Option<Duration> {
-    slot.entries().map(|entry| entry.life.lifetime()).max()
-}
-
-fn size(slot: &Slot) -> u64 {
-    slot.entries().map(|entry| entry_size(entry)).sum()
-}
-
-fn entry_size(entry: &Entry) -> u64 {
-    let bytes = entry.bodies.json.len()
-        + entry.bodies.text.len()
-        + entry.token.secret.expose().len()
-        + entry.token.json.expose().len();
-    // The grant is in the JSON body once and beside it once more.
-    (bytes + entry.bodies.json.len() + FIXED) as u64
-}
-
-/// An entry's own structs, its key, moka's book-keeping, and what the allocator adds: measured, not summed up.
-const FIXED: usize = 3 * 1024;
+/// Keys that one look at the schedule takes: after a long suspend all are due, and the rest can wait for a second.
+const MAX_DUE: usize = 2_000;
+/// Worthless keys that one sweep removes.
+const MAX_PURGED: usize = 500;
+/// Revoked keys that one look passes over: where there are more, the sweep is about to remove them.
+const MAX_VIEWS: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
     use super::*;
-    use crate::broker::freshness::Windows;
-    use crate::clock::BootTime;
-    use crate::model::{Grant, Minted, Secret};
-
-    fn entry_of(lifetime: Duration, json: usize) -> Arc<Entry> {
-        let secret = Secret::from("t".to_owned());
-        let token = InstallationToken {
-            secret,
-            expires_at: String::new(),
-            grant: Grant::default(),
-            on_behalf_of: None,
-            json: bytes::Bytes::new().into(),
-        };
-        let life = Life::of(&Minted {
-            token: token.clone(),
-            sent: BootTime::new(Duration::ZERO),
-            landed: BootTime::new(Duration::ZERO),
-            lifetime,
-        });
-        let bodies = Bodies { json: vec![0; json].into(), text: Bytes::new() };
-        Arc::new(Entry { token, account: None, life, bodies, hash: TokenHash::new([0; 32]), rejected: false })
-    }
-
-    fn moment() -> Moment {
-        let windows =
-            Windows { renew_before: Duration::ZERO, min_validity: Duration::ZERO, grace: Duration::ZERO };
-        Moment { now: BootTime::new(Duration::ZERO), windows, settle: Duration::from_secs(5) }
-    }
+    use crate::broker::invalidation::Effect;
+    use crate::broker::request::Age;
+    use crate::broker::slot::tests::{entry, moment};
+    use crate::model::{Scope, UserId};
 
     fn key(installation: u64) -> TokenKey {
         of_app("default", installation)
@@ -257,39 +397,199 @@ mod tests {
         }
     }
 
+    fn cache(max_entries: u64, max_bytes: u64) -> TokenCache {
+        TokenCache::new(max_entries, max_bytes, Arc::default())
+    }
+
+    fn hash(number: u64) -> TokenHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        TokenHash::new(hash)
+    }
+
+    /// A token of an hour, asked for at second 0 after all that the cache knows of, with so large an answer.
+    fn token(cache: &TokenCache, number: u64, json: usize) -> Entry {
+        let mut entry = (*entry(0, 0, 3600)).clone();
+        entry.bodies.json = Bytes::from(vec![0; json]);
+        Entry { hash: hash(number), began: cache.invalidations.latest(), ..entry }
+    }
+
+    fn put(cache: &TokenCache, key: &TokenKey, number: u64) {
+        assert!(cache.put(key, token(cache, number, 100), &moment(0)).is_some());
+    }
+
     fn fill(cache: &TokenCache, count: u64, json: usize) {
         for installation in 1..=count {
-            cache.put(key(installation), &entry_of(Duration::from_secs(3600), json), &moment());
+            cache.put(&key(installation), token(cache, installation, json), &moment(0));
             cache.len();
         }
     }
 
+    fn get(cache: &TokenCache, key: &TokenKey) -> Option<Arc<Slot>> {
+        cache.get(key, &moment(1))
+    }
+
+    fn revoke(cache: &TokenCache, installation: u64) {
+        let scope = InvalidationScope::Installation(InstallationId::new(installation).unwrap());
+        cache.invalidations.note(scope.clone(), Effect::Revoke, moment(1).now);
+        cache.purge(scope);
+    }
+
     #[test]
-    fn no_more_than_the_configured_entries_stay_and_the_newest_do() {
-        let cache = TokenCache::new(10, 64 * 1024 * 1024);
+    fn full_cache_keeps_newest_entries() {
+        let cache = cache(10, 64 * 1024 * 1024);
         fill(&cache, 30, 100);
-        assert_eq!(cache.len(), 10);
-        assert!(cache.get(&key(30)).is_some() && cache.get(&key(1)).is_none());
+        assert_eq!((cache.len(), cache.slots.entry_count()), (10, 10));
+        assert!(get(&cache, &key(30)).is_some() && get(&cache, &key(1)).is_none());
     }
 
     #[test]
     fn large_tokens_are_bounded_by_bytes() {
-        let cache = TokenCache::new(1000, 64 * 1024);
+        let cache = cache(1000, 64 * 1024);
         fill(&cache, 100, 8 * 1024);
-        assert!((1..=4).contains(&cache.len()), "{}", cache.len());
-        assert!(cache.get(&key(100)).is_some());
+        assert!((1..=6).contains(&cache.len()), "{}", cache.len());
+        assert!(get(&cache, &key(100)).is_some());
     }
 
     #[test]
-    fn dropping_an_installation_leaves_the_others() {
-        let cache = TokenCache::new(10, 1024 * 1024);
+    fn large_keys_are_bounded_by_bytes() {
+        let cache = cache(1000, 256 * 1024);
+        for set in 0..100_u64 {
+            let names = (0..300).map(|name| format!("repository-{set}-{name}").parse().unwrap());
+            let scope = Arc::new(Scope { repositories: Some(names.collect()), ..Scope::default() });
+            put(&cache, &TokenKey { scope, ..key(1) }, set);
+        }
+        assert!((5..=12).contains(&cache.len()), "{}", cache.len());
+    }
+
+    #[test]
+    fn evicted_token_leaves_every_index() {
+        let cache = cache(10, 64 * 1024 * 1024);
+        fill(&cache, 30, 100);
+        let at = moment(1);
+        assert!(cache.find(hash(1), &at).is_none() && cache.find(hash(30), &at).is_some());
+        assert_eq!(cache.soonest_ending(100, &at).1, 10);
+        assert!(!cache.holds(&key(1).app, key(1).installation, &at));
+        assert_eq!(cache.take_due(&moment(3000)).len(), 10);
+    }
+
+    #[test]
+    fn revoked_installation_leaves_other_apps_alone() {
+        let cache = cache(10, 1024 * 1024);
         fill(&cache, 3, 10);
-        cache.put(of_app("other", 2), &entry_of(Duration::from_secs(3600), 10), &moment());
-        cache.drop_all(|meant| *meant == key(2));
-        assert!(cache.get(&key(2)).is_none() && cache.get(&key(1)).is_some() && cache.get(&key(3)).is_some());
-        assert!(
-            cache.get(&of_app("other", 2)).is_some(),
-            "the same number in another app is another installation"
-        );
+        put(&cache, &of_app("other", 2), 4);
+        let scope = InvalidationScope::AppInstallation(key(2).app, key(2).installation);
+        cache.invalidations.note(scope, Effect::Revoke, moment(1).now);
+        assert!(get(&cache, &key(2)).is_none() && get(&cache, &key(1)).is_some());
+        assert!(get(&cache, &of_app("other", 2)).is_some(), "the same number is another installation there");
+    }
+
+    #[test]
+    fn revoked_token_is_in_no_answer() {
+        let cache = cache(10, 1024 * 1024);
+        fill(&cache, 3, 10);
+        revoke(&cache, 2);
+        let at = moment(1);
+        assert!(cache.find(hash(2), &at).is_none() && cache.find(hash(1), &at).is_some());
+        assert!(!cache.holds(&key(2).app, key(2).installation, &at));
+        let (soonest, total) = cache.soonest_ending(100, &at);
+        assert_eq!((soonest.len(), total), (2, 2));
+        assert!(soonest.iter().all(|(found, _)| *found != key(2)));
+        revoke(&cache, 1);
+        revoke(&cache, 3);
+        assert!(!cache.has_usable(&key(1).app, &at));
+    }
+
+    #[test]
+    fn purged_token_frees_its_memory_unasked() {
+        let cache = cache(10_000, 1024 * 1024 * 1024);
+        for number in 1..=600_u64 {
+            let user = UserId::new(number);
+            put(&cache, &TokenKey { user, ..key(1) }, number);
+        }
+        put(&cache, &key(2), 601);
+        revoke(&cache, 1);
+        for left in [101, 1, 1] {
+            cache.remove_purged(&moment(1));
+            assert_eq!(cache.len(), left);
+        }
+    }
+
+    #[test]
+    fn overtaken_mint_is_not_kept() {
+        let cache = cache(10, 1024 * 1024);
+        let (old, late) = (token(&cache, 1, 10), token(&cache, 2, 10));
+        revoke(&cache, 1);
+        assert!(cache.put(&key(1), old, &moment(0)).is_none() && get(&cache, &key(1)).is_none());
+        let scope = InvalidationScope::Unnarrowed(key(2).installation);
+        cache.invalidations.note(scope, Effect::MarkStale, moment(0).now);
+        assert!(cache.put(&key(2), late, &moment(0)).unwrap().rejected);
+        assert!(get(&cache, &key(2)).unwrap().at_once(Age::Any, &moment(1)).is_none());
+        put(&cache, &key(1), 3);
+    }
+
+    #[test]
+    fn invalidation_reaches_token_checked_before() {
+        let cache = cache(10, 1024 * 1024);
+        put(&cache, &key(1), 1);
+        for _ in 0..3 {
+            assert!(get(&cache, &key(1)).is_some());
+        }
+        revoke(&cache, 2);
+        assert!(get(&cache, &key(1)).is_some(), "another one");
+        revoke(&cache, 1);
+        assert!(get(&cache, &key(1)).is_none());
+    }
+
+    #[test]
+    fn sweep_takes_only_what_is_due() {
+        let cache = cache(100_000, 1024 * 1024 * 1024);
+        for number in 1..=10_000 {
+            let entry = token(&cache, number, 10);
+            let renew_at = entry.life.has_left(Duration::from_secs(600 + number % 100));
+            cache.put(&key(number), Entry { renew_at, ..entry }, &moment(0));
+        }
+        assert_eq!(cache.take_due(&moment(2899)).len(), 0);
+        assert_eq!(cache.take_due(&moment(2900)).len(), 100);
+        assert_eq!(cache.take_due(&moment(2900)).len(), 0);
+        assert_eq!(cache.take_due(&moment(3600)).len(), MAX_DUE, "the rest another time");
+    }
+
+    #[test]
+    fn ready_keys_come_by_end_of_life() {
+        let cache = cache(10, 1024 * 1024);
+        for (number, lifetime) in [(1, 900), (2, 600), (3, 1200)] {
+            let life = entry(0, 0, lifetime).life;
+            cache.put(&key(number), Entry { life, ..token(&cache, number, 10) }, &moment(0));
+        }
+        for (_, slot) in cache.take_due(&moment(3600)) {
+            cache.make_ready(&slot);
+        }
+        let mut order = Vec::new();
+        while let Some((key, slot)) = cache.first_ready(&key(1).app, &moment(1)) {
+            order.push(key.installation.get());
+            cache.unschedule(&slot);
+        }
+        assert_eq!(order, [2, 1, 3]);
+    }
+
+    #[test]
+    fn concurrent_put_never_revives_dropped_token() {
+        let cache = Arc::new(cache(10, 1024 * 1024));
+        for round in 0..200 {
+            put(&cache, &key(1), round);
+            let threads: Vec<_> = (0..2)
+                .map(|which| {
+                    let cache = Arc::clone(&cache);
+                    std::thread::spawn(move || match which {
+                        0 => cache.remove_token(&key(1), hash(round), &moment(1)),
+                        _ => cache.reject(&key(1), hash(round), &moment(1)),
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(get(&cache, &key(1)).is_none());
+            assert!(cache.find(hash(round), &moment(1)).is_none());
+        }
     }
 }

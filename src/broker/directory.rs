@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::task::TaskTracker;
 
 use super::Error;
 use super::cache::Lru;
+use super::entry::allocated;
+use super::invalidation::{Effect, InvalidationScope, Invalidations, Sequence};
 use crate::clock::{BootTime, Clock};
 use crate::flight::Flights;
 use crate::github::remembrance::{Remembrance, Use};
@@ -24,13 +25,36 @@ pub(super) struct Directory {
 
 type Question = (AppName, Selector);
 
+/// What it is built with.
+pub(super) struct DirectoryConfig {
+    /// The configured installation of each app, for requests that name none.
+    pub(super) defaults: BTreeMap<AppName, Option<InstallationId>>,
+    /// Most bytes of cached answers.
+    pub(super) max_bytes: u64,
+}
+
 /// Where GitHub is asked and its answers are kept.
 struct Desk {
     github: Arc<dyn Github>,
     clock: Arc<dyn Clock>,
-    known: Lru<Question, (Arc<Found>, Remembrance)>,
-    /// How often GitHub has told that something changed. Answers that were under way then are not remembered.
-    changes: AtomicU64,
+    known: Lru<Question, Known>,
+    invalidations: Arc<Invalidations>,
+}
+
+/// An answer that is cached.
+#[derive(Debug, Clone)]
+struct Known {
+    found: Arc<Found>,
+    remembrance: Remembrance,
+    /// What had been invalidated when GitHub was asked.
+    began: Sequence,
+}
+
+/// What a look-up notes when it begins.
+#[derive(Debug, Clone, Copy)]
+struct Began {
+    at: BootTime,
+    sequence: Sequence,
 }
 
 /// The installation that was meant.
@@ -52,12 +76,13 @@ impl Directory {
     pub(super) fn new(
         github: Arc<dyn Github>,
         clock: Arc<dyn Clock>,
-        defaults: BTreeMap<AppName, Option<InstallationId>>,
+        invalidations: Arc<Invalidations>,
+        config: DirectoryConfig,
         tasks: TaskTracker,
     ) -> Self {
-        let known = Lru::new(MOST_REMEMBERED);
-        let desk = Arc::new(Desk { github, clock, known, changes: AtomicU64::new(0) });
-        Self { defaults, desk, look_ups: Flights::new(tasks) }
+        let known = Lru::weighed(MAX_LOOKUPS, config.max_bytes, weight);
+        let desk = Arc::new(Desk { github, clock, known, invalidations });
+        Self { defaults: config.defaults, desk, look_ups: Flights::new(tasks) }
     }
 
     /// The installation that `selector` names.
@@ -75,7 +100,7 @@ impl Directory {
             return Ok((Arc::new(Found { id, account: None }), Source::Given));
         }
         let question = (app.clone(), selector.clone());
-        let Some((found, remembrance)) = self.desk.known.get(&question) else {
+        let Some(Known { found, remembrance, .. }) = self.desk.cached(&question) else {
             return Ok((self.ask(&question).await?, self.source_of_answers()));
         };
         match remembrance.judge(self.desk.clock.boot()) {
@@ -91,19 +116,23 @@ impl Directory {
 
     /// Makes the next look-up ask GitHub.
     pub(super) fn forget(&self, app: &AppName, selector: &Selector) {
-        self.desk.known.forget(&(app.clone(), selector.clone()));
+        self.desk.known.update((app.clone(), selector.clone()), |_| None);
     }
 
     /// Makes the next look-up that would bring this installation ask GitHub, and the next that names none.
     pub(super) fn forget_installation(&self, id: InstallationId) {
         self.desk.github.forget_installations();
-        self.desk.forget_all(|selector, found| found.id == id || *selector == Selector::Default);
+        let scope = InvalidationScope::Installation(id);
+        self.desk.invalidations.note(scope, Effect::ForgetLookups, self.desk.clock.boot());
     }
 
     /// Makes the next look-up of this repository ask GitHub.
     pub(super) fn forget_repository(&self, owner: &Login, name: &RepositoryName) {
-        let repository = Selector::Repository(owner.clone(), name.clone());
-        self.desk.forget_all(|selector, _| *selector == repository);
+        // What is under way is told first, so that nothing is cached once it has been dropped.
+        self.desk.invalidations.note_lookup_change();
+        for app in self.defaults.keys() {
+            self.forget(app, &Selector::Repository(owner.clone(), name.clone()));
+        }
     }
 
     /// Of dialect `integrations` the list is what is remembered, and what comes from it may be out of date.
@@ -121,11 +150,11 @@ impl Directory {
     fn look_up(&self, question: &Question) -> impl Future<Output = Result<Arc<Found>, Error>> + use<> {
         let (desk, question) = (Arc::clone(&self.desk), question.clone());
         async move {
-            let (asked, changes) = (desk.clock.boot(), desk.changes());
+            let began = Began { at: desk.clock.boot(), sequence: desk.invalidations.latest() };
             let answer = desk.look_up(&question).await;
             // To remember answers from a list that is remembered itself would only make them older.
-            if desk.github.dialect() == Dialect::Apps && desk.changes() == changes {
-                desk.remember(question, &answer, asked);
+            if desk.github.dialect() == Dialect::Apps {
+                desk.remember(question, &answer, began);
             }
             answer
         }
@@ -133,13 +162,15 @@ impl Directory {
 }
 
 impl Desk {
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
-    fn forget_all(&self, meant: impl Fn(&Selector, &Found) -> bool) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        self.known.forget_all(|(_, selector), (found, _)| meant(selector, found));
+    /// What is cached, unless GitHub has told since that it is no longer so.
+    fn cached(&self, question: &Question) -> Option<Known> {
+        let known = self.known.get(question)?;
+        let holds = match question.1 {
+            // The only installation of an app is so until there is another.
+            Selector::Default => self.invalidations.no_installation_changed_since(known.began),
+            _ => self.invalidations.lookup_holds(known.found.id, known.began),
+        };
+        holds.then_some(known)
     }
 
     async fn look_up(&self, (app, selector): &Question) -> Result<Arc<Found>, Error> {
@@ -156,18 +187,39 @@ impl Desk {
         Ok(Arc::new(Found { id: installation.id, account: installation.account }))
     }
 
-    fn remember(&self, question: Question, answer: &Result<Arc<Found>, Error>, asked: BootTime) {
-        match answer {
-            Ok(found) => self.known.put(question, (Arc::clone(found), Remembrance::new(asked))),
-            Err(error) if error.leaves_open() => {
-                if let Some((found, remembrance)) = self.known.get(&question) {
-                    let failed = Some(self.clock.boot());
-                    self.known.put(question, (found, Remembrance { failed, ..remembrance }));
-                }
+    fn remember(&self, question: Question, answer: &Result<Arc<Found>, Error>, began: Began) {
+        self.known.update(question, |known| {
+            // Looked at where nobody else changes it: whoever drops it says so first, and then drops it here.
+            if !self.invalidations.no_lookup_changed_since(began.sequence) {
+                return known;
             }
-            Err(_) => self.known.forget(&question),
-        }
+            match answer {
+                Ok(found) => Some(Known {
+                    found: Arc::clone(found),
+                    remembrance: Remembrance::new(began.at),
+                    began: began.sequence,
+                }),
+                Err(error) if error.leaves_open() => known.map(|known| Known {
+                    remembrance: Remembrance { failed: Some(self.clock.boot()), ..known.remembrance },
+                    ..known
+                }),
+                Err(_) => None,
+            }
+        });
     }
+}
+
+/// The memory that a cached answer takes, in bytes.
+fn weight((_, selector): &Question, known: &Known) -> usize {
+    let names = match selector {
+        Selector::Default | Selector::Id(_) => [0; 2],
+        Selector::Owner(login) | Selector::Organization(login) | Selector::Enterprise(login) => {
+            [login.as_str().len(), 0]
+        }
+        Selector::Repository(owner, name) => [owner.as_str().len(), name.as_str().len()],
+    };
+    let account = known.found.account.as_ref().map_or(0, String::len);
+    LOOKUP_OVERHEAD + names.into_iter().chain([account]).map(allocated).sum::<usize>()
 }
 
 /// The app's only installation: the one that a request means which names none.
@@ -213,7 +265,9 @@ pub(super) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> E
     }
 }
 
-const MOST_REMEMBERED: u64 = 10_000;
+const MAX_LOOKUPS: u64 = 10_000;
+/// Its structs and the cache's book-keeping: measured, not summed up.
+const LOOKUP_OVERHEAD: usize = 512;
 /// Two installations are several; one page of the list tells.
 const SEVERAL: usize = 2;
 /// Accounts that an error message names.

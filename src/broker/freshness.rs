@@ -56,6 +56,21 @@ impl Life {
         windows.renew_before.min(self.lifetime / 3)
     }
 
+    /// When only so much of it is left.
+    pub fn has_left(&self, remaining: Duration) -> BootTime {
+        self.began.plus(self.lifetime.saturating_sub(DATE_GRAIN).saturating_sub(remaining))
+    }
+
+    /// The first moment at which it is [`State::Stale`] by `cache.min_validity`, or dead.
+    pub fn stops_serving(&self, windows: &Windows) -> BootTime {
+        self.has_left(windows.min_validity.min(self.lifetime / 6)).plus(INSTANT)
+    }
+
+    /// The first moment at which it is [`State::Dead`].
+    pub fn end(&self, windows: &Windows) -> BootTime {
+        self.has_left(windows.grace.min(self.lifetime / 12)).plus(INSTANT)
+    }
+
     /// What is left of it.
     pub fn remaining(&self, now: BootTime) -> Duration {
         self.deadline.since(now)
@@ -120,6 +135,9 @@ pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
 const JUST_BEGUN: Duration = Duration::from_secs(60);
 /// `Date` and `expires_at` are whole seconds, so that the real end may be this much earlier.
 const DATE_GRAIN: Duration = Duration::from_secs(1);
+
+/// Time is not measured finer than this.
+const INSTANT: Duration = Duration::from_nanos(1);
 
 #[cfg(test)]
 mod tests {

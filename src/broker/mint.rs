@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::entry::compact;
 use super::freshness::{Life, State};
-use super::news::Standing;
+use super::invalidation::{InvalidationScope, Sequence};
+use super::renewal::jittered_renew_before;
+use super::slot::Idle;
 use super::{Broker, Entry, Error, Minting, TokenHash};
 use crate::github::{Failure, Kind};
 use crate::model::{Minted, Selector, TokenKey};
@@ -36,7 +39,10 @@ impl Broker {
     /// Runs in a task of its own, once at a time for each key.
     async fn minted(self, key: TokenKey, account: Option<String>, cause: Cause) -> Minting {
         let at = self.moment();
-        if let Some(slot) = self.0.tokens.get(&key) {
+        // Before anything is looked at or asked: whatever is invalidated from here on reaches this mint.
+        let began = self.0.invalidations.latest();
+        let _end = ScheduledAtEnd { broker: &self, key: &key };
+        if let Some(slot) = self.0.tokens.get(&key, &at) {
             let youngest = slot.youngest();
             let minted_just_now = at.state(youngest) == State::Fresh && youngest.life.has_just_begun(at.now);
             if minted_just_now || (cause == Cause::Background && slot.settling(&at).is_some()) {
@@ -57,7 +63,7 @@ impl Broker {
             self.0.metrics.background_mint(&key.app, word);
         }
         match outcome {
-            Ok(minted) => self.keep(&key, account, minted).ok_or(Error::Overtaken),
+            Ok(minted) => self.keep(&key, account, (minted, began)).ok_or(Error::Overtaken),
             Err(failure) => {
                 let installation = key.installation.get();
                 tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
@@ -69,41 +75,61 @@ impl Broker {
         }
     }
 
-    /// Puts a token that has just come beside the one in service, or in its place. `None`: GitHub has told meanwhile
-    /// that it is worthless.
-    fn keep(&self, key: &TokenKey, account: Option<String>, minted: Minted) -> Option<Arc<Entry>> {
+    /// Puts a token that has just come, and what had been invalidated when its mint began, beside the one in service, or
+    /// in its place. `None`: GitHub has told meanwhile that it is worthless.
+    fn keep(
+        &self,
+        key: &TokenKey,
+        account: Option<String>,
+        (minted, began): (Minted, Sequence),
+    ) -> Option<Arc<Entry>> {
         self.0.readiness.accepted(&key.app);
         self.renewals().succeeded(key, minted.lifetime);
-        let (life, minted_at) = (Life::of(&minted), minted.sent);
-        let token = minted.token;
-        let bodies = (self.0.render)(key.installation, account.as_deref(), &token);
+        let life = Life::of(&minted);
+        let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token).compact();
+        let token = compact(minted.token);
         let hash = TokenHash::of(&token.secret);
+        let renew_at = life.has_left(jittered_renew_before(key, hash, &life, &self.0.windows));
+        let entry = Entry { token, account, life, bodies, hash, rejected: false, began, renew_at };
+        self.0.tokens.put(key, entry, &self.moment())
+    }
+
+    /// Schedules what is cached for `key`, whatever became of its mint: its next event, but nothing before the pause
+    /// after a failure is over.
+    fn schedule(&self, key: &TokenKey) {
         let at = self.moment();
-        // Kept until the token is in its place, where whatever GitHub tells next finds it.
-        let told = self.told();
-        let standing = told.standing(key, minted_at);
-        if standing == Standing::Worthless {
-            return None;
+        let pause = self.renewals().pause_end(key);
+        if let Some(slot) = self.0.tokens.get(key, &at) {
+            let next = slot.next_event(&at);
+            self.0.tokens.schedule(&slot, pause.map_or(next, |pause| pause.max(next)), Idle::Scheduled);
         }
-        let rejected = standing == Standing::Outdated;
-        let entry = Arc::new(Entry { token, account, life, bodies, hash, rejected });
-        self.0.tokens.put(key.clone(), &entry, &at);
-        Some(entry)
     }
 
     /// Throws tokens out on GitHub's word that they are worthless: a suspension, or a 404 that holds when asked again.
     async fn drop_if_gone(&self, key: &TokenKey, failure: &Failure) {
         let gone = match failure.kind {
             Kind::Suspended => true,
-            Kind::NotFound if self.0.tokens.holds(&key.app, key.installation) => {
+            Kind::NotFound if self.0.tokens.holds(&key.app, key.installation, &self.moment()) => {
                 let confirmed = self.0.github.look_up(&key.app, &Selector::Id(key.installation)).await;
                 confirmed.is_err_and(|failure| failure.kind == Kind::NotFound)
             }
             _ => false,
         };
         if gone {
-            self.0.tokens.drop_all(|held| held.installation == key.installation && held.app == key.app);
+            self.revoke_cached(InvalidationScope::AppInstallation(key.app.clone(), key.installation));
         }
+    }
+}
+
+/// Schedules a key when its mint ends, also by a panic. Dropped last, once its failure is noted.
+struct ScheduledAtEnd<'a> {
+    broker: &'a Broker,
+    key: &'a TokenKey,
+}
+
+impl Drop for ScheduledAtEnd<'_> {
+    fn drop(&mut self) {
+        self.broker.schedule(self.key);
     }
 }
 

@@ -20,13 +20,21 @@ pub enum Rejection {
     Unknown,
 }
 
-/// The rejections that were obeyed in the last minute.
+/// Accepts few rejections: those of the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Obeyed(VecDeque<(TokenKey, BootTime)>);
+pub(super) struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
 
-impl Obeyed {
-    /// Whether to obey, at `now`, that the token of `key` was rejected, which is `age` old.
-    pub(super) fn judge(
+impl RejectLimiter {
+    /// How long, at `now`, to keep a token of `key` that is out of service already: until a rejection of the next one
+    /// would be accepted.
+    pub(super) fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
+        let accepted = self.0.iter().rev().find(|(accepted, _)| accepted == key);
+        let left = accepted.map(|(_, at)| PERIOD.saturating_sub(now.since(*at)));
+        left.filter(|left| !left.is_zero()).unwrap_or(PERIOD)
+    }
+
+    /// Whether to accept, at `now`, that the token of `key` was rejected, which is `age` old.
+    pub(super) fn decide(
         &mut self,
         key: &TokenKey,
         age: Duration,
@@ -38,7 +46,7 @@ impl Obeyed {
         if age <= settle {
             return Rejection::Kept(settle.saturating_sub(age));
         }
-        if let Some((_, at)) = self.0.iter().rev().find(|(obeyed, _)| obeyed == key) {
+        if let Some((_, at)) = self.0.iter().rev().find(|(accepted, _)| accepted == key) {
             return Rejection::Kept(left(*at));
         }
         match self.0.front() {
@@ -75,28 +83,28 @@ mod tests {
 
     #[test]
     fn a_token_that_has_not_settled_is_kept_until_it_has() {
-        let mut obeyed = Obeyed::default();
-        let verdict = obeyed.judge(&key(1), Duration::from_secs(2), SETTLE, at(0));
+        let mut limiter = RejectLimiter::default();
+        let verdict = limiter.decide(&key(1), Duration::from_secs(2), SETTLE, at(0));
         assert_eq!(verdict, Rejection::Kept(Duration::from_secs(3)));
-        assert_eq!(obeyed.judge(&key(1), Duration::from_secs(6), SETTLE, at(4)), Rejection::Evicted);
+        assert_eq!(limiter.decide(&key(1), Duration::from_secs(6), SETTLE, at(4)), Rejection::Evicted);
     }
 
     #[test]
     fn a_key_is_obeyed_once_a_minute() {
-        let mut obeyed = Obeyed::default();
-        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(0)), Rejection::Evicted);
-        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(20)), Rejection::Kept(Duration::from_secs(40)));
-        assert_eq!(obeyed.judge(&key(2), OLD, SETTLE, at(20)), Rejection::Evicted);
-        assert_eq!(obeyed.judge(&key(1), OLD, SETTLE, at(60)), Rejection::Evicted);
+        let mut limiter = RejectLimiter::default();
+        assert_eq!(limiter.decide(&key(1), OLD, SETTLE, at(0)), Rejection::Evicted);
+        assert_eq!(limiter.decide(&key(1), OLD, SETTLE, at(20)), Rejection::Kept(Duration::from_secs(40)));
+        assert_eq!(limiter.decide(&key(2), OLD, SETTLE, at(20)), Rejection::Evicted);
+        assert_eq!(limiter.decide(&key(1), OLD, SETTLE, at(60)), Rejection::Evicted);
     }
 
     #[test]
     fn ten_are_obeyed_in_a_minute_in_all() {
-        let mut obeyed = Obeyed::default();
+        let mut limiter = RejectLimiter::default();
         for installation in 1..=10 {
-            assert_eq!(obeyed.judge(&key(installation), OLD, SETTLE, at(installation)), Rejection::Evicted);
+            assert_eq!(limiter.decide(&key(installation), OLD, SETTLE, at(installation)), Rejection::Evicted);
         }
-        assert_eq!(obeyed.judge(&key(11), OLD, SETTLE, at(11)), Rejection::Kept(Duration::from_secs(50)));
-        assert_eq!(obeyed.judge(&key(11), OLD, SETTLE, at(61)), Rejection::Evicted);
+        assert_eq!(limiter.decide(&key(11), OLD, SETTLE, at(11)), Rejection::Kept(Duration::from_secs(50)));
+        assert_eq!(limiter.decide(&key(11), OLD, SETTLE, at(61)), Rejection::Evicted);
     }
 }

@@ -4,26 +4,58 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
-use super::Entry;
-use super::freshness::Windows;
+use super::TokenHash;
+use super::freshness::{Life, Windows};
 use super::slot::{Moment, Slot};
 use crate::clock::BootTime;
 use crate::model::TokenKey;
 
-/// Whether the timer is to renew what is in `slot`: it has been asked for within `idle_after`, at most half a token's
-/// lifetime, and its moment has come. One that was rejected is left to the next caller.
-pub(super) fn is_due(key: &TokenKey, slot: &Slot, idle_after: Duration, at: &Moment) -> bool {
+/// What the sweep does with a key whose moment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Its successor has entered service: the old token goes.
+    DropSuperseded,
+    /// It is refreshed.
+    Refresh,
+    /// Nothing of it can be handed out any more, and nobody waits for another: it goes.
+    Remove,
+    /// Nothing yet.
+    Wait(BootTime),
+    /// Nothing before its end, unless somebody asks for it.
+    LeaveAlone(BootTime),
+}
+
+/// What to do with `slot` now. A token is refreshed if it was asked for within `idle_after`, at most half its lifetime.
+/// One that was rejected is left to the next caller.
+pub(super) fn step(slot: &Slot, idle_after: Duration, at: &Moment) -> Step {
+    if slot.without_superseded(at).is_some() {
+        return Step::DropSuperseded;
+    }
+    // What has no successor, or one that settles, is looked at when that changes, and never at once again.
+    let soon = |when: BootTime| when.max(at.now.plus(SHORTEST_WAIT));
+    if slot.settling(at).is_some() {
+        return Step::Wait(soon(slot.next_event(at)));
+    }
     let entry = slot.in_service(at);
-    let idle_after = idle_after.min(entry.life.lifetime() / 2);
-    let asked_for = at.now.since(slot.asked()) <= idle_after;
-    let due = entry.life.remaining(at.now) <= renewed_at(key, entry, &at.windows);
-    asked_for && due && !entry.rejected && slot.settling(at).is_none()
+    let is_idle = at.now.since(slot.last_used()) > idle_after.min(entry.life.lifetime() / 2);
+    let is_left_to_callers = entry.rejected || is_idle;
+    match slot.is_alive(at) {
+        false if is_left_to_callers => Step::Remove,
+        true if at.now < entry.renew_at && !entry.rejected => Step::Wait(soon(entry.renew_at)),
+        true if is_left_to_callers => Step::LeaveAlone(soon(slot.end(&at.windows))),
+        _ => Step::Refresh,
+    }
 }
 
 /// The remaining life at which the timer renews a token: from 1.0 to 1.2 times `renew_before`, each token at its own,
 /// so that many that were minted together are not renewed together.
-fn renewed_at(key: &TokenKey, entry: &Entry, windows: &Windows) -> Duration {
-    entry.life.renew_before(windows).mul_f64(1.0 + SPREAD * fraction(&(key, entry.hash)))
+pub(super) fn jittered_renew_before(
+    key: &TokenKey,
+    hash: TokenHash,
+    life: &Life,
+    windows: &Windows,
+) -> Duration {
+    life.renew_before(windows).mul_f64(1.0 + SPREAD * fraction(&(key, hash)))
 }
 
 /// The longest remaining life that a caller may ask for, where GitHub grants `lifetime`. What is left over keeps each
@@ -53,6 +85,11 @@ impl<K: Hash + Eq, W> Pauses<K, W> {
     /// Whether `key` is to be left alone at `now`.
     pub(super) fn holds(&self, key: &K, now: BootTime) -> bool {
         self.0.get(key).is_some_and(|pause| !pause.until.since(now).is_zero())
+    }
+
+    /// When `key` is no longer to be left alone.
+    pub(super) fn end(&self, key: &K) -> Option<BootTime> {
+        self.0.get(key).map(|pause| pause.until)
     }
 
     /// Why `key` is to be left alone at `now`, and for how long.
@@ -114,6 +151,8 @@ fn fraction(seed: &impl Hash) -> f64 {
     (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// A look costs little, but there is none that brings nothing.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const SPREAD: f64 = 0.2;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -128,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::broker::slot::tests::{entry, moment};
+    use crate::broker::slot::tests::{entry, moment, single};
     use crate::model::{AppName, InstallationId};
 
     fn key(installation: u64) -> TokenKey {
@@ -140,28 +179,52 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// What is done with a token from second 0, last used at `used`, at second `now`.
+    fn step_at(used: u64, idle_after: u64, now: u64) -> Step {
+        step(&single(entry(1, 0, 3600), BootTime::new(seconds(used))), seconds(idle_after), &moment(now))
+    }
+
     #[test]
-    fn a_key_is_renewed_only_if_it_was_asked_for_of_late() {
-        for (asked, idle_after, due) in [
-            (1200, 1800, true),
-            (1199, 1800, false),
-            (1199, 3600, false),
-            (2699, 300, false),
-            (2700, 300, true),
+    fn key_is_refreshed_if_used_lately() {
+        let end = BootTime::new(seconds(3569)).plus(Duration::from_nanos(1));
+        for (used, idle_after, expected) in [
+            (1200, 1800, Step::Refresh),
+            (1199, 1800, Step::LeaveAlone(end)),
+            (1199, 3600, Step::LeaveAlone(end)),
+            (2699, 300, Step::LeaveAlone(end)),
+            (2700, 300, Step::Refresh),
         ] {
-            let slot = Slot::new(entry(1, 0, 3600), BootTime::new(seconds(asked)));
-            let due_now = is_due(&key(1), &slot, seconds(idle_after), &moment(3000));
-            assert_eq!(due_now, due, "{asked} {idle_after}");
+            assert_eq!(step_at(used, idle_after, 3000), expected, "{used} {idle_after}");
         }
     }
 
     #[test]
-    fn a_token_that_was_rejected_or_has_a_successor_is_not_renewed_by_the_timer() {
-        let slot = Slot::new(entry(1, 0, 3600), BootTime::new(seconds(3000)));
-        let at = moment(3000);
-        assert!(is_due(&key(1), &slot, seconds(1800), &at));
-        assert!(!is_due(&key(1), &slot.rejecting(entry(1, 0, 1).hash, &at), seconds(1800), &at));
-        assert!(!is_due(&key(1), &slot.with(entry(2, 3000, 3600), &at), seconds(1800), &at));
+    fn key_waits_for_its_moment() {
+        assert_eq!(step_at(0, 1800, 2998), Step::Wait(BootTime::new(seconds(2999))));
+        assert_eq!(step_at(1200, 1800, 2999), Step::Refresh);
+    }
+
+    #[test]
+    fn expired_key_is_removed_unless_used() {
+        assert_eq!(step_at(0, 1800, 3570), Step::Remove);
+        assert_eq!(step_at(3500, 1800, 3570), Step::Refresh);
+    }
+
+    #[test]
+    fn rejected_token_is_left_to_callers() {
+        let slot = single(entry(1, 0, 3600), BootTime::new(seconds(3000)));
+        let rejected = slot.rejecting(entry(1, 0, 1).hash, &moment(3000));
+        assert!(matches!(step(&rejected, seconds(1800), &moment(3000)), Step::LeaveAlone(_)));
+        assert_eq!(step(&rejected, seconds(1800), &moment(3600)), Step::Remove);
+    }
+
+    #[test]
+    fn settling_successor_is_awaited_then_alone() {
+        let slot = single(entry(1, 0, 3600), BootTime::new(seconds(3000)));
+        let slot = slot.with(entry(2, 3000, 3600), &moment(3000));
+        let settled = BootTime::new(seconds(3005));
+        assert_eq!(step(&slot, seconds(1800), &moment(3001)), Step::Wait(settled));
+        assert_eq!(step(&slot, seconds(1800), &moment(3005)), Step::DropSuperseded);
     }
 
     #[test]
@@ -205,9 +268,10 @@ mod tests {
             let entry = entry(hash, 0, lifetime);
             let windows = Windows { renew_before: seconds(renew_before), ..moment(0).windows };
             let window = seconds(renew_before).min(seconds(lifetime) / 3);
-            let at = renewed_at(&key(installation), &entry, &windows);
+            let moment = || jittered_renew_before(&key(installation), entry.hash, &entry.life, &windows);
+            let at = moment();
             prop_assert!(at >= window && at <= window.mul_f64(1.2), "{at:?} for {window:?}");
-            prop_assert_eq!(at, renewed_at(&key(installation), &entry, &windows));
+            prop_assert_eq!(at, moment());
         }
     }
 
@@ -215,7 +279,9 @@ mod tests {
     fn keys_that_were_minted_together_are_spread_evenly() {
         let mut tenths = [0; 10];
         for installation in 1..=1000 {
-            let at = renewed_at(&key(installation), &entry(1, 0, 3600), &moment(0).windows);
+            let entry = entry(1, 0, 3600);
+            let windows = moment(0).windows;
+            let at = jittered_renew_before(&key(installation), entry.hash, &entry.life, &windows);
             tenths[((at.as_secs_f64() - 600.0) / 12.0) as usize] += 1;
         }
         assert!(tenths.iter().all(|tenth| (60..=140).contains(tenth)), "{tenths:?}");

@@ -52,7 +52,7 @@ pub struct Vended {
 #[derive(Debug, Clone)]
 pub struct Held {
     /// Which one.
-    pub key: Arc<TokenKey>,
+    pub key: TokenKey,
     /// The token in service.
     pub entry: Arc<Entry>,
     /// How good it is.

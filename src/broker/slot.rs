@@ -3,20 +3,55 @@
 //! GitHub's replicas lag, so that a token that has just been minted may be refused where it is used. That is why a
 //! renewed one first waits: until it is `cache.settle` old, or the old one no longer serves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::freshness::{State, Windows, assess};
+use super::invalidation::{Sequence, Validity};
 use super::request::Age;
+use super::schedule::SlotId;
 use super::{Entry, TokenHash};
 use crate::clock::BootTime;
 
-/// A key's tokens. Replaced as a whole when one of them is; only when it was last asked for changes in place.
+/// A key's tokens. Replaced as a whole when one of them is; only its use changes in place.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
+    id: SlotId,
     current: Arc<Entry>,
     successor: Option<Arc<Entry>>,
-    asked: Arc<Mutex<BootTime>>,
+    usage: Arc<Usage>,
+    checked: Checked,
+}
+
+/// What callers and the sweep do with a key, whichever tokens it has.
+#[derive(Debug)]
+struct Usage {
+    /// Milliseconds since boot.
+    last_used: AtomicU64,
+    /// Whether the schedule has left it alone because nobody used it.
+    idle: AtomicBool,
+}
+
+/// Up to which number its tokens are known not to be invalidated.
+#[derive(Debug)]
+struct Checked(AtomicU64);
+
+impl Clone for Checked {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Acquire)))
+    }
+}
+
+/// What invalidations have left of a slot.
+#[derive(Debug)]
+pub(super) enum Validated {
+    /// All of it, as it is.
+    Unchanged,
+    /// Another one.
+    Changed(Slot),
+    /// Nothing.
+    Revoked,
 }
 
 /// The time, and what it is measured by.
@@ -63,8 +98,15 @@ impl Moment {
 
 impl Slot {
     /// The first token of a key, asked for at `now`.
-    pub(super) fn new(entry: Arc<Entry>, now: BootTime) -> Self {
-        Self { current: entry, successor: None, asked: Arc::new(Mutex::new(now)) }
+    pub(super) fn new(id: SlotId, entry: Arc<Entry>, now: BootTime) -> Self {
+        let usage = Usage { last_used: AtomicU64::new(millis(now)), idle: AtomicBool::new(false) };
+        let checked = Checked(AtomicU64::new(0));
+        Self { id, current: entry, successor: None, usage: Arc::new(usage), checked }
+    }
+
+    /// Its number in the indexes.
+    pub(super) fn id(&self) -> SlotId {
+        self.id
     }
 
     /// The token in service: the renewed one as soon as it has settled, or the old one no longer serves.
@@ -102,7 +144,7 @@ impl Slot {
 
     /// The token with this hash, if it is one that callers have.
     pub(super) fn handed_out(&self, hash: TokenHash, at: &Moment) -> Option<&Arc<Entry>> {
-        self.candidates(at).find(|entry| entry.hash == hash && !entry.rejected && at.is_alive(entry))
+        self.candidates(at).find(|entry| entry.hash == hash && at.is_alive(entry))
     }
 
     /// Whether a token with this hash is here, in service or not.
@@ -111,13 +153,73 @@ impl Slot {
     }
 
     /// Notes that the key was asked for.
-    pub(super) fn note_asked(&self, now: BootTime) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    pub(super) fn note_used(&self, now: BootTime) {
+        self.usage.last_used.store(millis(now), Ordering::Relaxed);
     }
 
     /// When the key was last asked for.
-    pub(super) fn asked(&self) -> BootTime {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn last_used(&self) -> BootTime {
+        BootTime::new(Duration::from_millis(self.usage.last_used.load(Ordering::Relaxed)))
+    }
+
+    /// Notes whether the schedule leaves the key alone because nobody uses it. Whether it did before.
+    pub(super) fn set_idle(&self, idle: Idle) -> Idle {
+        let before = self.usage.idle.swap(idle == Idle::LeftAlone, Ordering::AcqRel);
+        if before { Idle::LeftAlone } else { Idle::Scheduled }
+    }
+
+    /// When none of its tokens can be handed out any more.
+    pub(super) fn end(&self, windows: &Windows) -> BootTime {
+        let ends = self.entries().map(|entry| entry.life.end(windows));
+        ends.max().unwrap_or(BootTime::new(Duration::ZERO))
+    }
+
+    /// When it is to be looked at next, if it is in use: its successor enters service, or its token is to be renewed.
+    pub(super) fn next_event(&self, at: &Moment) -> BootTime {
+        if let Some((_, wait)) = self.settling(at) {
+            return at.now.plus(wait).min(self.current.life.stops_serving(&at.windows));
+        }
+        let entry = self.in_service(at);
+        if entry.rejected { self.end(&at.windows) } else { entry.renew_at }
+    }
+
+    /// Whether nothing was invalidated since it was last checked: `latest` is the latest number.
+    pub(super) fn is_checked(&self, latest: Sequence) -> bool {
+        self.checked.0.load(Ordering::Acquire) == latest.get()
+    }
+
+    /// Notes that its tokens are as valid as they say, up to this number.
+    pub(super) fn set_checked(&self, latest: Sequence) {
+        self.checked.0.store(latest.get(), Ordering::Release);
+    }
+
+    /// What is left of it. Tokens that are revoked are gone; of those that are stale the youngest stays for need, and one
+    /// whose mint began later takes its place at once.
+    pub(super) fn validated(&self, validity: impl Fn(&Entry) -> Validity, at: &Moment) -> Validated {
+        let judged: Vec<_> = self.entries().map(|entry| (entry, validity(entry))).collect();
+        let is_new = |(entry, validity): &(&Arc<Entry>, Validity)| match validity {
+            Validity::Valid => false,
+            Validity::Stale => !entry.rejected,
+            Validity::Revoked => true,
+        };
+        if !judged.iter().any(is_new) {
+            return Validated::Unchanged;
+        }
+        let is_stale = judged.iter().any(|(_, validity)| *validity == Validity::Stale);
+        let left = judged.into_iter().filter(|(_, validity)| *validity != Validity::Revoked);
+        let left: Vec<_> = left.collect();
+        let youngest = left.iter().rfind(|(entry, _)| at.is_alive(entry)).or(left.last());
+        let Some((youngest, validity)) = youngest else { return Validated::Revoked };
+        if !is_stale {
+            let current = left.first().map_or_else(|| Arc::clone(youngest), |(entry, _)| Arc::clone(entry));
+            let successor = left.get(1).map(|(entry, _)| Arc::clone(entry));
+            return Validated::Changed(Self { current, successor, ..self.clone() });
+        }
+        let current = match validity {
+            Validity::Stale => Arc::new(Entry { rejected: true, ..(***youngest).clone() }),
+            _ => Arc::clone(youngest),
+        };
+        Validated::Changed(Self { current, successor: None, ..self.clone() })
     }
 
     /// After a mint: the new token waits while the one in service serves, else it takes its place.
@@ -130,7 +232,7 @@ impl Slot {
     }
 
     /// Without the token that has been replaced. `None`: none has.
-    pub(super) fn without_the_replaced(&self, at: &Moment) -> Option<Self> {
+    pub(super) fn without_superseded(&self, at: &Moment) -> Option<Self> {
         let in_service = self.in_service(at);
         let replaced = !Arc::ptr_eq(in_service, &self.current);
         replaced.then(|| Self { current: Arc::clone(in_service), successor: None, ..self.clone() })
@@ -139,7 +241,7 @@ impl Slot {
     /// After callers have shown that a token no longer works: the renewed one is in service at once. Without one, the
     /// token stays for need.
     pub(super) fn rejecting(&self, hash: TokenHash, at: &Moment) -> Self {
-        let slot = self.without_the_replaced(at).unwrap_or_else(|| self.clone());
+        let slot = self.without_superseded(at).unwrap_or_else(|| self.clone());
         match &slot.successor {
             None if slot.current.hash == hash => {
                 let rejected = Entry { rejected: true, ..(*slot.current).clone() };
@@ -147,18 +249,6 @@ impl Slot {
             }
             _ => slot.without(hash).unwrap_or(slot),
         }
-    }
-
-    /// After GitHub has granted something else: the next caller waits for a token of that, and what is in hand stays for
-    /// need. `None`: there is nothing that lives, or only what was asked for after that, or is on its way out already.
-    pub(super) fn outdated(&self, at: &Moment) -> Option<Self> {
-        let youngest = self.entries().filter(|entry| at.is_alive(entry)).last()?;
-        let current = match youngest.life.began_by(at.now) {
-            true if !youngest.rejected => Arc::new(Entry { rejected: true, ..(**youngest).clone() }),
-            false if self.successor.is_some() => Arc::clone(youngest),
-            _ => return None,
-        };
-        Some(Self { current, successor: None, ..self.clone() })
     }
 
     /// Without the token that has this hash; `None` if it was the only one.
@@ -178,11 +268,29 @@ impl Slot {
         std::iter::once(&self.current).chain(&self.successor)
     }
 
+    /// Whether a token that may be handed out is left.
+    pub(super) fn is_alive(&self, at: &Moment) -> bool {
+        self.candidates(at).any(|entry| at.is_alive(entry))
+    }
+
     /// The tokens that may be handed out, the one in service first.
     fn candidates(&self, at: &Moment) -> impl Iterator<Item = &Arc<Entry>> {
         let settling = self.settling(at).map(|(entry, _)| entry);
         std::iter::once(self.in_service(at)).chain(settling)
     }
+}
+
+/// Whether a key is looked at ahead of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It is: its next event is scheduled.
+    Scheduled,
+    /// It is not, for nobody uses it.
+    LeftAlone,
+}
+
+fn millis(time: BootTime) -> u64 {
+    u64::try_from(time.since(BootTime::new(Duration::ZERO)).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -214,7 +322,19 @@ pub(super) mod tests {
             bodies,
             hash: TokenHash::new([hash; 32]),
             rejected: false,
+            began: Sequence::default(),
+            renew_at: renew_at(&life),
         })
+    }
+
+    /// The moment without jitter.
+    fn renew_at(life: &Life) -> BootTime {
+        life.has_left(moment(0).windows.renew_before.min(life.lifetime() / 3))
+    }
+
+    /// A key with this token alone.
+    pub(in crate::broker) fn single(entry: Arc<Entry>, now: BootTime) -> Slot {
+        Slot::new(SlotId(1), entry, now)
     }
 
     /// With the default windows.
@@ -237,7 +357,7 @@ pub(super) mod tests {
 
     /// An old token, and one that was minted at second 3000 of its life.
     fn renewed() -> Slot {
-        Slot::new(entry(1, 0, 3600), BootTime::new(Duration::ZERO)).with(entry(2, 3000, 3600), &moment(3000))
+        single(entry(1, 0, 3600), BootTime::new(Duration::ZERO)).with(entry(2, 3000, 3600), &moment(3000))
     }
 
     #[test]
@@ -246,7 +366,7 @@ pub(super) mod tests {
         for (now, expected) in [(3000, 1), (3004, 1), (3005, 2), (6000, 2)] {
             assert_eq!(hash(slot.at_once(Age::Any, &moment(now))), is(expected), "{now}");
             assert_eq!(slot.settling(&moment(now)).is_some(), expected == 1);
-            assert_eq!(slot.without_the_replaced(&moment(now)).is_some(), expected == 2);
+            assert_eq!(slot.without_superseded(&moment(now)).is_some(), expected == 2);
         }
     }
 
@@ -264,7 +384,7 @@ pub(super) mod tests {
     #[test]
     fn a_token_that_does_not_serve_is_replaced_at_once() {
         for now in [3301, 3590, 4000] {
-            let slot = Slot::new(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
+            let slot = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
             let slot = slot.with(entry(2, now, 3600), &moment(now));
             assert_eq!(
                 (hash(slot.at_once(Age::Any, &moment(now))), slot.entries().count()),
@@ -272,7 +392,7 @@ pub(super) mod tests {
                 "{now}"
             );
         }
-        let slot = Slot::new(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
+        let slot = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
         let at = moment(3000);
         let rejected = slot.rejecting(entry(1, 0, 1).hash, &at);
         assert_eq!(
@@ -299,27 +419,50 @@ pub(super) mod tests {
         assert!(slot.without(old).and_then(|slot| slot.without(new)).is_none());
     }
 
+    /// What is left once tokens 1 and 2 are worth so much.
+    fn left(slot: &Slot, worth: [Validity; 2], now: u64) -> Option<Slot> {
+        let validity = |entry: &Entry| if Some(entry.hash) == is(1) { worth[0] } else { worth[1] };
+        match slot.validated(validity, &moment(now)) {
+            Validated::Unchanged => Some(slot.clone()),
+            Validated::Changed(slot) => Some(slot),
+            Validated::Revoked => None,
+        }
+    }
+
     #[test]
-    fn what_is_outdated_is_the_youngest_if_it_lives_and_had_begun_by_then() {
-        let outdated = renewed().outdated(&moment(3001)).unwrap();
-        assert_eq!(hash(outdated.at_once(Age::Any, &moment(3001))), None);
-        assert_eq!((hash(outdated.in_need(Age::Any, &moment(3001))), outdated.entries().count()), (is(2), 1));
-        assert!(outdated.outdated(&moment(3002)).is_none(), "once is enough");
-        let later = renewed().outdated(&moment(2999)).unwrap();
-        assert_eq!(hash(later.at_once(Age::Any, &moment(3000))), is(2), "it was asked for after that");
-        assert!(later.outdated(&moment(2999)).is_none());
-        let short = Slot::new(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
-        let short = short.with(entry(2, 60, 2), &moment(60)).outdated(&moment(63)).unwrap();
-        assert_eq!(hash(short.at_once(Age::Any, &moment(63))), None, "the one that lives is in service");
-        assert!(renewed().outdated(&moment(6600)).is_none(), "it is dead");
+    fn stale_slot_keeps_youngest_live_token_as_fallback() {
+        let stale = left(&renewed(), [Validity::Stale; 2], 3001).unwrap();
+        assert_eq!(hash(stale.at_once(Age::Any, &moment(3001))), None);
+        assert_eq!((hash(stale.in_need(Age::Any, &moment(3001))), stale.entries().count()), (is(2), 1));
+        let again = stale.validated(|_| Validity::Stale, &moment(3002));
+        assert!(matches!(again, Validated::Unchanged), "once is enough");
+        let short = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
+        let short = left(&short.with(entry(2, 60, 2), &moment(60)), [Validity::Stale; 2], 63).unwrap();
+        assert_eq!(hash(short.in_need(Age::Any, &moment(63))), is(1), "the other one is dead");
+    }
+
+    #[test]
+    fn successor_minted_after_invalidation_serves_at_once() {
+        for old in [Validity::Stale, Validity::Revoked] {
+            let slot = left(&renewed(), [old, Validity::Valid], 3000).unwrap();
+            assert_eq!(hash(slot.at_once(Age::Any, &moment(3000))), is(2), "{old:?}");
+            assert_eq!(slot.entries().count(), 1);
+        }
+    }
+
+    #[test]
+    fn revoked_tokens_leave_nothing() {
+        assert!(left(&renewed(), [Validity::Revoked; 2], 3000).is_none());
+        let slot = left(&renewed(), [Validity::Valid, Validity::Revoked], 3000).unwrap();
+        assert_eq!((hash(slot.at_once(Age::Any, &moment(3000))), slot.entries().count()), (is(1), 1));
     }
 
     #[test]
     fn when_a_key_was_asked_for_outlives_its_tokens() {
         let slot = renewed();
-        let later = slot.without_the_replaced(&moment(3010)).unwrap();
-        slot.note_asked(BootTime::new(Duration::from_secs(3011)));
-        assert_eq!(later.asked(), BootTime::new(Duration::from_secs(3011)));
+        let later = slot.without_superseded(&moment(3010)).unwrap();
+        slot.note_used(BootTime::new(Duration::from_secs(3011)));
+        assert_eq!(later.last_used(), BootTime::new(Duration::from_secs(3011)));
     }
 
     proptest! {
@@ -329,7 +472,7 @@ pub(super) mod tests {
         ) {
             let now = minted + now;
             let at = |now| Moment { settle: Duration::from_secs(settle), ..moment(now) };
-            let slot = Slot::new(entry(1, 0, first), BootTime::new(Duration::ZERO));
+            let slot = single(entry(1, 0, first), BootTime::new(Duration::ZERO));
             let slot = slot.with(entry(2, minted, second), &at(minted));
             let at = at(now);
             let alive = |entry: &Entry| at.state(entry) != State::Dead;

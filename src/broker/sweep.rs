@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::directory::Found;
+use super::freshness::State;
 use super::mint::Cause;
 use super::pace::{Line, Pace};
-use super::renewal::{self, Pauses};
+use super::renewal::{self, Pauses, Step};
 use super::request::{Age, TokenRequest};
-use super::slot::{Moment, Slot};
+use super::slot::{Idle, Moment, Slot};
 use super::{Broker, Error};
 use crate::clock::BootTime;
 use crate::github::{Asked, Failure, Kind};
@@ -47,9 +48,9 @@ enum Progress {
     Done,
 }
 
-/// Something that the sweep would do now.
+/// Something that the sweep does now.
 enum Due {
-    Renewal { key: Arc<TokenKey>, account: Option<String> },
+    Refresh { key: TokenKey, account: Option<String> },
     Prefetch { index: usize, request: Arc<TokenRequest> },
 }
 
@@ -104,6 +105,11 @@ impl Renewals {
         Some(Failure { retry_after: Some(left), ..failure })
     }
 
+    /// When the pause after a failed mint for `key` is over.
+    pub(super) fn pause_end(&self, key: &TokenKey) -> Option<BootTime> {
+        self.pauses.end(key)
+    }
+
     /// Takes a mint of `app` for a caller at `now`, or says how long there is none.
     pub(super) fn take_for_caller(&mut self, app: &AppName, now: BootTime) -> Result<(), Duration> {
         self.paces.get_mut(app).map_or(Ok(()), |pace| pace.take_for_caller(now))
@@ -146,84 +152,102 @@ impl Broker {
         self.0.draining.run_until_cancelled(sweeping).await;
     }
 
-    /// One sweep: starts the renewals and prefetches whose moment has come, as far as the pace allows, those with the
-    /// least life left first. Returns how many it started.
+    /// One sweep: looks at what is due, and starts the renewals and prefetches whose moment has come, as far as the pace
+    /// allows, those with the least life left first. Returns how many it started. Takes no time for what is not due.
     pub fn tick(&self) -> usize {
         if self.0.draining.is_cancelled() {
             return 0;
         }
         let at = self.moment();
-        let slots = self.0.tokens.slots();
-        for (key, slot) in &slots {
-            if slot.without_the_replaced(&at).is_some() {
-                self.0.tokens.drop_the_replaced((**key).clone(), &at);
-            }
-        }
+        self.0.tokens.remove_purged(&at);
+        self.look_at_due(&at);
         let mut renewals = self.renewals();
         renewals.pauses.forget_the_old(at.now);
-        let due = self.due(&renewals, slots, &at);
-        let mut waiting: BTreeMap<AppName, usize> = BTreeMap::new();
         let mut started = Vec::new();
-        for (app, due) in due {
-            match renewals.take(&app, at.now) {
-                true => started.push(due),
-                false => *waiting.entry(app).or_default() += 1,
-            }
-        }
-        for (app, pace) in &mut renewals.paces {
-            let count = waiting.get(app).copied().unwrap_or_default();
-            self.0.metrics.waiting_renewals(app, count);
-            pace.set_line(if count > 0 { Line::Waiting } else { Line::Empty });
-        }
-        for due in &started {
-            if let Due::Prefetch { index, .. } = due {
-                renewals.prefetch[*index].progress = Progress::UnderWay;
-            }
+        for app in &self.0.apps {
+            self.take_refreshes(&mut renewals, app, &at, &mut started);
+            self.take_prefetches(&mut renewals, app, &at, &mut started);
         }
         drop(renewals);
         let count = started.len();
         for due in started {
             match due {
-                Due::Renewal { key, account } => self.begin_to_mint(&key, account),
+                Due::Refresh { key, account } => self.begin_to_mint(&key, account),
                 Due::Prefetch { index, request } => self.begin_to_prefetch(index, request),
             }
         }
         count
     }
 
-    /// What is to be done now, in this order.
-    fn due(
-        &self,
-        renewals: &Renewals,
-        slots: Vec<(Arc<TokenKey>, Arc<Slot>)>,
-        at: &Moment,
-    ) -> Vec<(AppName, Due)> {
-        let mut expiring: Vec<_> = slots
-            .into_iter()
-            .filter(|(key, slot)| {
-                renewal::is_due(key, slot, self.0.idle_after, at)
-                    && !renewals.pauses.holds(key, at.now)
-                    && !self.0.mints.is_under_way(key)
-            })
-            .collect();
-        expiring.sort_by_key(|(_, slot)| slot.in_service(at).life.remaining(at.now));
-        let renewal = |(key, slot): (Arc<TokenKey>, Arc<Slot>)| {
-            let account = slot.in_service(at).account.clone();
-            (key.app.clone(), Due::Renewal { key, account })
-        };
-        let wanted = renewals.prefetch.iter().enumerate().filter(|(index, prefetch)| {
-            prefetch.progress == Progress::Wanted && !renewals.prefetch_pauses.holds(index, at.now)
-        });
-        let prefetch = wanted.map(|(index, prefetch)| {
-            (prefetch.app.clone(), Due::Prefetch { index, request: Arc::clone(&prefetch.request) })
-        });
-        expiring.into_iter().map(renewal).chain(prefetch).collect()
+    fn look_at_due(&self, at: &Moment) {
+        let tokens = &self.0.tokens;
+        for (key, slot) in tokens.take_due(at) {
+            match renewal::step(&slot, self.0.idle_after, at) {
+                Step::DropSuperseded => tokens.drop_superseded(&key, at),
+                Step::Remove => tokens.remove_ended(&key, at),
+                Step::Refresh => tokens.make_ready(&slot),
+                Step::Wait(when) => tokens.schedule(&slot, when, Idle::Scheduled),
+                Step::LeaveAlone(end) => tokens.schedule(&slot, end, Idle::LeftAlone),
+            }
+        }
     }
 
-    /// A caller has found this token due for renewal, and got it: it is renewed behind the caller's back, unless others
-    /// wait for that in line.
-    pub(super) fn renew_behind(&self, key: &TokenKey, slot: &Slot, found: &Found, at: &Moment) {
-        if slot.settling(at).is_some() || self.0.draining.is_cancelled() || self.0.mints.is_under_way(key) {
+    /// Takes from the line of `app` as many as its pace allows.
+    fn take_refreshes(&self, renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) {
+        let tokens = &self.0.tokens;
+        while let Some((key, slot)) = tokens.first_ready(app, at) {
+            let pause = renewals.pause_end(&key).filter(|end| *end > at.now);
+            if renewal::step(&slot, self.0.idle_after, at) != Step::Refresh {
+                // Something has changed while it waited: it is looked at anew.
+                tokens.schedule(&slot, at.now, Idle::Scheduled);
+            } else if let Some(end) = pause {
+                tokens.schedule(&slot, end, Idle::Scheduled);
+            } else if self.0.mints.is_under_way(&key) {
+                tokens.unschedule(&slot);
+            } else if renewals.take(app, at.now) {
+                // The end of the mint schedules it again.
+                tokens.unschedule(&slot);
+                started.push(Due::Refresh { key, account: slot.in_service(at).account.clone() });
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn take_prefetches(&self, renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) {
+        let mut waiting = self.0.tokens.ready_count(app);
+        for index in 0..renewals.prefetch.len() {
+            let prefetch = &renewals.prefetch[index];
+            let is_due = prefetch.progress == Progress::Wanted
+                && prefetch.app == *app
+                && !renewals.prefetch_pauses.holds(&index, at.now);
+            if !is_due {
+                continue;
+            }
+            // Those in line go first.
+            if waiting == 0 && renewals.take(app, at.now) {
+                let prefetch = &mut renewals.prefetch[index];
+                prefetch.progress = Progress::UnderWay;
+                started.push(Due::Prefetch { index, request: Arc::clone(&prefetch.request) });
+            } else {
+                waiting += 1;
+            }
+        }
+        self.0.metrics.waiting_renewals(app, waiting);
+        if let Some(pace) = renewals.paces.get_mut(app) {
+            pace.set_line(if waiting > 0 { Line::Waiting } else { Line::Empty });
+        }
+    }
+
+    /// A caller has got this token although it is time to renew it: it is renewed in the background, at once if it is
+    /// [`State::Renewing`] and no others wait for that in line, else by the next sweep.
+    pub(super) fn refresh_in_background(&self, key: &TokenKey, slot: &Arc<Slot>, found: &Found, at: &Moment) {
+        // The schedule has left it alone until now.
+        if slot.set_idle(Idle::Scheduled) == Idle::LeftAlone {
+            self.0.tokens.schedule(slot, at.now, Idle::Scheduled);
+        }
+        let is_renewing = at.state(slot.in_service(at)) == State::Renewing;
+        if !is_renewing || self.0.draining.is_cancelled() || self.0.mints.is_under_way(key) {
             return;
         }
         let mut renewals = self.renewals();
@@ -233,6 +257,7 @@ impl Broker {
         let pace = renewals.paces.get_mut(&key.app);
         if pace.is_some_and(|pace| pace.take_out_of_turn(at.now)) {
             drop(renewals);
+            self.0.tokens.unschedule(slot);
             let account = found.account.clone().or_else(|| slot.in_service(at).account.clone());
             self.begin_to_mint(key, account);
         }
@@ -275,7 +300,7 @@ impl Broker {
         let (found, _) = self.0.directory.resolve(app, &request.selector).await?;
         let key = request.key(app, found.id);
         let at = self.moment();
-        if self.0.tokens.get(&key).is_some_and(|slot| slot.at_once(Age::Any, &at).is_some()) {
+        if self.0.tokens.get(&key, &at).is_some_and(|slot| slot.at_once(Age::Any, &at).is_some()) {
             return Ok(());
         }
         self.mint(&key, found.account.clone(), Cause::Background).await.map(|_| ())

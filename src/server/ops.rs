@@ -6,7 +6,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use super::Server;
 use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
 use crate::api;
-use crate::broker::{Broker, Held};
+use crate::broker::Held;
 use crate::model::{KeyInUse, Standing};
 use crate::telemetry::metrics;
 
@@ -48,7 +48,7 @@ pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
 /// What the daemon knows, but for the secrets: of the tokens those that expire soonest.
 pub(super) fn status(server: &Server, query: &str) -> Result<Reply, Refusal> {
     let limit = status_limit(query)?;
-    let (soonest, tokens_total) = soonest_expiring(&server.broker, limit);
+    let (soonest, tokens_total) = server.broker.soonest_expiring(limit);
     let tokens: Vec<_> = soonest.into_iter().map(cached_token).collect();
     let missing = server.broker.not_ready();
     let not_ready =
@@ -97,15 +97,6 @@ fn status_limit(query: &str) -> Result<usize, Refusal> {
         })?);
     }
     Ok(limit.unwrap_or(DEFAULT_STATUS_TOKENS))
-}
-
-/// The tokens that expire first, `limit` of them at most, and how many there are.
-fn soonest_expiring(broker: &Broker, limit: usize) -> (Vec<Held>, usize) {
-    let mut held = broker.entries();
-    let total = held.len();
-    held.sort_by_key(|held| held.remaining);
-    held.truncate(limit);
-    (held, total)
 }
 
 fn cached_token(held: Held) -> api::CachedToken {

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::reply::{Format, Refusal, Reply, ok};
 use super::route::not_found;
 use crate::broker::webhook::{self, Secrets};
-use crate::broker::{Broker, Heard};
+use crate::broker::{Broker, EventOutcome};
 
 /// Takes deliveries.
 pub(super) struct Webhook {
@@ -53,9 +53,9 @@ impl Webhook {
         let news = webhook::read(event, body).map_err(|problem| {
             Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
         })?;
-        let outcome = match news.map(|news| broker.hear(delivery, &news)) {
-            Some(Heard::Obeyed) => "obeyed",
-            Some(Heard::Replayed) => "replayed",
+        let outcome = match news.map(|news| broker.handle_event(delivery, &news)) {
+            Some(EventOutcome::Applied) => "obeyed",
+            Some(EventOutcome::Duplicate) => "replayed",
             None => "ignored",
         };
         let mut reply = ok(Format::Json, format!("{{\"outcome\":\"{outcome}\"}}\n").into());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::{State, Windows};
-use ghtokend::broker::{self, Age, Broker, Heard, Rejection, TokenHash, TokenRequest, Vended};
+use ghtokend::broker::{self, Age, Broker, EventOutcome, Rejection, TokenHash, TokenRequest, Vended};
 use ghtokend::clock::{BootTime, Clock, ManualClock};
 use ghtokend::github::{Failure, Kind, Reply};
 use ghtokend::model::{
@@ -333,7 +333,7 @@ impl Machine {
             _ => unreachable!("no other is told"),
         };
         self.deliveries += 1;
-        assert_eq!(self.broker.hear(&self.deliveries.to_string(), &news), Heard::Obeyed);
+        assert_eq!(self.broker.handle_event(&self.deliveries.to_string(), &news), EventOutcome::Applied);
         let mut known = self.model.known.lock().unwrap();
         known.told.insert((id.get(), gone), self.clock.boot());
         for token in known.tokens.values_mut().filter(|token| token.key == id.get()) {

@@ -44,7 +44,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
 const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/app.rs", "a key's text goes to its parser, a proxy's URL to the HTTP client"),
     ("src/broker/hash.rs", "the hash by which GitHub's audit log knows a token"),
-    ("src/broker/cache.rs", "the size of a token"),
+    ("src/broker/entry.rs", "the size of a token"),
     ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),
     ("src/github/transport.rs", "the credential goes into its header"),

@@ -1,0 +1,357 @@
+//! Secondary indexes beside the cache, which by itself finds a token only by its whole key: by hash, by end of life, by
+//! installation, by user, and by the moment of the next event. Pure.
+//!
+//! An entry that outlives its slot is harmless: whoever acts on a hit does so through the cache, which has the last word.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::TokenHash;
+use super::invalidation::InvalidationScope;
+use super::schedule::{Schedule, SlotId};
+use super::slot::Slot;
+use crate::clock::BootTime;
+use crate::model::{AppName, InstallationId, TokenKey, UserId};
+
+/// A cached key and what is cached for it.
+pub(super) type Hit = (TokenKey, Arc<Slot>);
+
+/// All that is cached, by what others know of it.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    records: HashMap<SlotId, Record>,
+    by_hash: HashMap<TokenHash, SlotId>,
+    by_end: BTreeMap<AppName, BTreeSet<(BootTime, SlotId)>>,
+    by_installation: BTreeSet<(InstallationId, SlotId)>,
+    by_user: BTreeSet<(UserId, SlotId)>,
+    schedule: Schedule,
+    purges: VecDeque<Purge>,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    key: TokenKey,
+    slot: Arc<Slot>,
+    /// When the last of its tokens ends.
+    end: BootTime,
+}
+
+/// Tokens that are worthless, and are removed a few at a time.
+#[derive(Debug)]
+struct Purge {
+    scope: InvalidationScope,
+    /// Those before it have been looked at.
+    next: SlotId,
+}
+
+impl Index {
+    /// A number for a key that is not cached yet.
+    pub(super) fn next_id(&mut self) -> SlotId {
+        self.last_id += 1;
+        SlotId(self.last_id)
+    }
+
+    /// `slot` is what is cached for `key` now. Its last token ends at `end`, and its next event is at `next`.
+    pub(super) fn put(&mut self, key: &TokenKey, slot: &Arc<Slot>, end: BootTime, next: BootTime) {
+        let id = slot.id();
+        self.remove_record(id);
+        self.by_hash.extend(slot.entries().map(|entry| (entry.hash, id)));
+        self.by_end.entry(key.app.clone()).or_default().insert((end, id));
+        self.by_installation.insert((key.installation, id));
+        self.by_user.extend(key.user.map(|user| (user, id)));
+        self.records.insert(id, Record { key: key.clone(), slot: Arc::clone(slot), end });
+        self.schedule.wait_until(id, next);
+    }
+
+    /// `slot` is no longer cached. Nothing changes if another one has taken its place.
+    pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
+        if self.is_current(slot) {
+            self.remove_record(slot.id());
+            self.schedule.cancel(slot.id());
+        }
+    }
+
+    /// Whether nothing has taken the place of `slot`.
+    fn is_current(&self, slot: &Arc<Slot>) -> bool {
+        self.records.get(&slot.id()).is_some_and(|record| Arc::ptr_eq(&record.slot, slot))
+    }
+
+    /// How many keys are cached.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The key that has, or had, the token with this hash.
+    pub(super) fn find(&self, hash: TokenHash) -> Option<Hit> {
+        self.hit(*self.by_hash.get(&hash)?)
+    }
+
+    /// What is cached for this installation of `app`, in no order that says anything and at most so many.
+    pub(super) fn of_installation(
+        &self,
+        app: &AppName,
+        installation: InstallationId,
+        limit: usize,
+    ) -> Vec<Hit> {
+        let of_installation = self.by_installation.range((installation, FIRST)..=(installation, LAST));
+        let hits = of_installation.filter_map(|(_, id)| self.hit(*id)).filter(|(key, _)| key.app == *app);
+        hits.take(limit).collect()
+    }
+
+    /// Those of `app` that end last, the last first, at most so many.
+    pub(super) fn latest_ending(&self, app: &AppName, limit: usize) -> Vec<Hit> {
+        let ends = self.by_end.get(app).into_iter().flatten().rev();
+        ends.filter_map(|(_, id)| self.hit(*id)).take(limit).collect()
+    }
+
+    /// Those of all apps that end first, in this order, after the `skip` first ones and at most so many.
+    pub(super) fn soonest_ending(&self, skip: usize, limit: usize) -> Vec<Hit> {
+        // However many apps there are, no more than these can be among them.
+        let of_app = |ends: &BTreeSet<_>| ends.iter().take(skip + limit).copied().collect::<Vec<_>>();
+        let mut ends: Vec<(BootTime, SlotId)> = self.by_end.values().flat_map(of_app).collect();
+        ends.sort_unstable();
+        ends.into_iter().skip(skip).take(limit).filter_map(|(_, id)| self.hit(id)).collect()
+    }
+
+    /// Has `slot` looked at when it is `at`, if it is still what is cached.
+    pub(super) fn schedule(&mut self, slot: &Arc<Slot>, at: BootTime) {
+        if self.is_current(slot) {
+            self.schedule.wait_until(slot.id(), at);
+        }
+    }
+
+    /// Puts `slot` in line for a refresh, if it is still what is cached.
+    pub(super) fn make_ready(&mut self, slot: &Arc<Slot>) {
+        if let Some(record) = self.records.get(&slot.id()).filter(|record| Arc::ptr_eq(&record.slot, slot)) {
+            self.schedule.make_ready(slot.id(), &record.key.app, record.end);
+        }
+    }
+
+    /// Takes `slot` out of the schedule: a mint is under way, whose end puts it back.
+    pub(super) fn unschedule(&mut self, slot: &Slot) {
+        self.schedule.cancel(slot.id());
+    }
+
+    /// Takes those out of the schedule whose moment has come, the earliest first and at most so many.
+    pub(super) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
+        let due = self.schedule.take_due(now, limit);
+        due.into_iter().filter_map(|id| self.hit(id)).collect()
+    }
+
+    /// The first in line for a refresh of `app`.
+    pub(super) fn first_ready(&self, app: &AppName) -> Option<Hit> {
+        self.hit(self.schedule.first_ready(app)?)
+    }
+
+    /// How many wait for a refresh of `app`.
+    pub(super) fn ready_count(&self, app: &AppName) -> usize {
+        self.schedule.ready_count(app)
+    }
+
+    /// The tokens of `scope` are worthless: [`Index::next_purged`] brings them. Should too many of them come at a time,
+    /// each is found out when it is next looked at.
+    pub(super) fn purge(&mut self, scope: InvalidationScope) {
+        if self.purges.len() < MAX_PURGES {
+            self.purges.push_back(Purge { scope, next: FIRST });
+        }
+    }
+
+    /// The next keys whose tokens may be worthless, at most so many.
+    pub(super) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
+        use InvalidationScope::{AppInstallation, Installation, Unnarrowed, User};
+        let Some(Purge { scope, next }) = self.purges.pop_front() else { return Vec::new() };
+        let ids: Vec<SlotId> = match &scope {
+            Installation(id) | AppInstallation(_, id) | Unnarrowed(id) => {
+                self.by_installation.range((*id, next)..=(*id, LAST)).map(|(_, id)| *id).take(limit).collect()
+            }
+            User(user) => {
+                self.by_user.range((*user, next)..=(*user, LAST)).map(|(_, id)| *id).take(limit).collect()
+            }
+        };
+        if ids.len() == limit
+            && let Some(SlotId(last)) = ids.last()
+        {
+            self.purges.push_front(Purge { scope, next: SlotId(last + 1) });
+        }
+        ids.into_iter().filter_map(|id| self.hit(id)).collect()
+    }
+
+    fn hit(&self, id: SlotId) -> Option<Hit> {
+        let record = self.records.get(&id)?;
+        Some((record.key.clone(), Arc::clone(&record.slot)))
+    }
+
+    fn remove_record(&mut self, id: SlotId) {
+        let Some(Record { key, slot, end }) = self.records.remove(&id) else { return };
+        for entry in slot.entries() {
+            // Should GitHub grant one token twice, the key that got it last is found by it.
+            if self.by_hash.get(&entry.hash) == Some(&id) {
+                self.by_hash.remove(&entry.hash);
+            }
+        }
+        if let Some(ends) = self.by_end.get_mut(&key.app) {
+            ends.remove(&(end, id));
+        }
+        self.by_installation.remove(&(key.installation, id));
+        if let Some(user) = key.user {
+            self.by_user.remove(&(user, id));
+        }
+    }
+}
+
+const FIRST: SlotId = SlotId(0);
+const LAST: SlotId = SlotId(u64::MAX);
+/// Installations and users that GitHub takes back within a second.
+const MAX_PURGES: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::slot::tests::entry;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    fn key((app, installation, user): (bool, u64, u64)) -> TokenKey {
+        TokenKey {
+            app: if app { "one" } else { "two" }.parse().unwrap(),
+            installation: InstallationId::new(installation).unwrap(),
+            user: UserId::new(user),
+            scope: Arc::default(),
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A new key, with a token that is known by this hash, and ends then.
+        Add((bool, u64, u64), u8, u64),
+        /// The key that was added as the nth has another token.
+        Replace(usize, u8, u64),
+        Remove(usize),
+        /// A slot that has been replaced is evicted late.
+        RemoveLate(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => ((any::<bool>(), 1..4_u64, 0..3_u64), any::<u8>(), 0..50_u64)
+                .prop_map(|(key, hash, end)| Step::Add(key, hash, end)),
+            3 => (0..8_usize, any::<u8>(), 0..50_u64).prop_map(|(nth, hash, end)| Step::Replace(nth, hash, end)),
+            2 => (0..8_usize).prop_map(Step::Remove),
+            1 => (0..8_usize).prop_map(Step::RemoveLate),
+        ]
+    }
+
+    /// An index beside a plain list of what is in it.
+    #[derive(Default)]
+    struct Pair {
+        index: Index,
+        list: Vec<(TokenKey, Arc<Slot>, u64)>,
+        replaced: Vec<Arc<Slot>>,
+    }
+
+    impl Pair {
+        fn put(&mut self, key: TokenKey, id: SlotId, (hash, end): (u8, u64)) {
+            // No two tokens have one hash.
+            if self.list.iter().any(|(_, slot, _)| slot.has(TokenHash::new([hash; 32]))) {
+                return;
+            }
+            let slot = Arc::new(Slot::new(id, entry(hash, 0, 3600), at(0)));
+            self.index.put(&key, &slot, at(end), at(end));
+            self.list.push((key, slot, end));
+        }
+
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Add(of, hash, end) => {
+                    let id = self.index.next_id();
+                    self.put(key(of), id, (hash, end));
+                }
+                Step::Replace(nth, hash, end) if nth < self.list.len() => {
+                    let (key, slot, _) = self.list.remove(nth);
+                    let before = self.list.len();
+                    self.put(key.clone(), slot.id(), (hash, end));
+                    match self.list.len() > before {
+                        true => self.replaced.push(slot),
+                        false => self.index.remove(&slot),
+                    }
+                }
+                Step::Remove(nth) if nth < self.list.len() => self.index.remove(&self.list.remove(nth).1),
+                Step::RemoveLate(nth) if nth < self.replaced.len() => self.index.remove(&self.replaced[nth]),
+                _ => {}
+            }
+        }
+
+        fn check(&self) {
+            assert_eq!(self.index.len(), self.list.len());
+            let ids = |hits: Vec<Hit>| hits.iter().map(|(_, slot)| slot.id()).collect::<Vec<_>>();
+            let mut by_end: Vec<_> =
+                self.list.iter().map(|(key, slot, end)| (*end, slot.id(), key)).collect();
+            by_end.sort_unstable_by_key(|(end, id, _)| (*end, *id));
+            let soonest: Vec<_> = by_end.iter().skip(1).take(3).map(|(_, id, _)| *id).collect();
+            assert_eq!(ids(self.index.soonest_ending(1, 3)), soonest);
+            for app in ["one", "two"].map(|name| name.parse::<AppName>().unwrap()) {
+                let latest = by_end.iter().rev().filter(|(_, _, key)| key.app == app).take(2);
+                let latest: Vec<_> = latest.map(|(_, id, _)| *id).collect();
+                assert_eq!(ids(self.index.latest_ending(&app, 2)), latest);
+                for installation in (1..4).filter_map(InstallationId::new) {
+                    let is_held = |key: &TokenKey| key.app == app && key.installation == installation;
+                    let holds = self.list.iter().any(|(key, _, _)| is_held(key));
+                    assert_eq!(!self.index.of_installation(&app, installation, 1).is_empty(), holds);
+                }
+            }
+            for hash in 0..=u8::MAX {
+                let hash = TokenHash::new([hash; 32]);
+                let held = self.list.iter().find(|(_, slot, _)| slot.has(hash));
+                let expected = held.map(|(key, slot, _)| (key.clone(), slot.id()));
+                assert_eq!(self.index.find(hash).map(|(key, slot)| (key, slot.id())), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn index_equals_a_plain_list(steps in proptest::collection::vec(step(), 0..40)) {
+            let mut pair = Pair::default();
+            for step in steps {
+                pair.take(step);
+                pair.check();
+            }
+            let mut due = pair.index.take_due(at(25), usize::MAX);
+            due.sort_unstable_by_key(|(_, slot)| slot.id());
+            let expected = pair.list.iter().filter(|(_, _, end)| *end <= 25).map(|(_, slot, _)| slot.id());
+            prop_assert_eq!(due.len(), expected.count());
+            // Emptied, it holds nothing.
+            for (_, slot, _) in std::mem::take(&mut pair.list) {
+                pair.index.remove(&slot);
+            }
+            let index = pair.index;
+            prop_assert!(index.records.is_empty() && index.by_hash.is_empty() && index.by_user.is_empty());
+            prop_assert!(index.by_installation.is_empty() && index.by_end.values().all(BTreeSet::is_empty));
+        }
+    }
+
+    #[test]
+    fn purge_brings_each_key_of_its_scope_once() {
+        let mut index = Index::default();
+        for (installation, user) in [(1, 1), (1, 2), (2, 1), (1, 0), (1, 1)] {
+            let id = index.next_id();
+            let slot = Arc::new(Slot::new(id, entry(id.0 as u8, 0, 3600), at(0)));
+            index.put(&key((true, installation, user)), &slot, at(1), at(1));
+        }
+        let purged = |index: &mut Index| {
+            let hits = index.next_purged(2);
+            hits.iter().map(|(_, slot)| slot.id().0).collect::<Vec<_>>()
+        };
+        index.purge(InvalidationScope::Installation(InstallationId::new(1).unwrap()));
+        index.purge(InvalidationScope::User(UserId::new(1).unwrap()));
+        let all: Vec<_> = (0..6).map(|_| purged(&mut index)).collect();
+        assert_eq!(all, [vec![1, 2], vec![4, 5], vec![], vec![1, 3], vec![5], vec![]]);
+    }
+}
