@@ -81,6 +81,17 @@ pub struct App {
     pub keys: Vec<Key>,
     /// Why GitHub has not accepted it yet; null once it has.
     pub not_ready: Option<String>,
+    /// What keeps it from being asked for now.
+    pub limits: Vec<Limit>,
+}
+
+/// What limits an app, in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// `rate_limit`: GitHub limits it. `app_rejected`: GitHub does not accept its JWT.
+    pub reason: String,
+    /// When it ends, or the next attempt is made: UTC, by GitHub's clock, in whole seconds.
+    pub until: String,
 }
 
 /// A private key, in [`Status`]; never the key itself.

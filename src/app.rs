@@ -106,6 +106,8 @@ pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Resu
         connect_timeout: github.connect_timeout,
         request_timeout: github.request_timeout,
         calls_at_once: open_files::calls(),
+        mints_per_minute: github.mints_per_minute,
+        remembered_bytes: (settings.cache.max_bytes / REMEMBERED_SHARE) as usize,
     };
     let keys_of = |name: &AppName| keys.get(name).cloned().unwrap_or_default();
     let apps = settings.apps.iter().map(|(name, app)| (name.clone(), (app.id.clone(), keys_of(name))));
@@ -206,7 +208,6 @@ fn broker_rules(settings: &Settings) -> broker::Rules {
         },
         settle: cache.settle,
         idle_after: cache.idle_after,
-        mints_per_minute: settings.github.mints_per_minute,
         prefetch: settings.prefetch.iter().map(wanted_at_start).collect(),
         max_entries: cache.max_entries,
         max_bytes: cache.max_bytes,
@@ -252,6 +253,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ends connections that their client keeps for nothing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Of `cache.max_bytes`, an eighth is for failures that are remembered.
+const REMEMBERED_SHARE: u64 = 8;
 const LAST_MINTS: Duration = Duration::from_secs(1);
 /// Long for a client that keeps its connection, short for one that only occupies it.
 const CONNECTION_AGE: Duration = Duration::from_secs(600);

@@ -4,8 +4,10 @@
 //! - a dead token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
 //! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does;
-//! - a token is renewed ahead of its time, behind its callers' backs ([`sweep`]), and the new one waits until GitHub's
-//!   replicas can be taken to know it ([`slot`]).
+//! - tokens are refreshed in the background before they expire ([`sweep`]), and a new one waits until GitHub's replicas
+//!   can be taken to know it ([`slot`]);
+//! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached ([`index`],
+//!   [`schedule`]), nor does an invalidation ([`invalidation`]).
 
 mod cache;
 mod directory;
@@ -17,7 +19,6 @@ mod hash;
 mod index;
 mod invalidation;
 mod mint;
-mod pace;
 mod readiness;
 mod rejection;
 mod renewal;
@@ -25,6 +26,7 @@ mod request;
 mod revoke;
 mod schedule;
 mod slot;
+mod status;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -43,7 +45,6 @@ pub use events::EventOutcome;
 use freshness::{State, Windows};
 pub use hash::TokenHash;
 use invalidation::Invalidations;
-use mint::Cause;
 use readiness::Readiness;
 use rejection::RejectLimiter;
 pub use rejection::Rejection;
@@ -52,12 +53,14 @@ use slot::Moment;
 use sweep::Renewals;
 
 use crate::clock::Clock;
-use crate::flight::Flights;
-use crate::github::Github;
-pub use crate::github::{Failure, InstallationPage, Kind, Page, webhook};
+use crate::flight::{Demand, Requester, SingleFlight};
+use crate::github::{self, Github};
+pub use crate::github::{
+    AdmissionStatus, AppAdmission, Failure, InstallationPage, Kind, Origin as FailureOrigin, Page, webhook,
+};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse, Secret,
-    Selector, TokenKey,
+    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, InstallationToken, Priority,
+    Secret, Selector, TokenKey,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -81,7 +84,7 @@ struct Inner {
     apps: Vec<AppName>,
     directory: Directory,
     tokens: TokenCache,
-    mints: Flights<TokenKey, Minting>,
+    mints: SingleFlight<TokenKey, Minting>,
     readiness: Readiness,
     tasks: TaskTracker,
     draining: CancellationToken,
@@ -104,8 +107,6 @@ pub struct Rules {
     pub settle: Duration,
     /// Time after the last request at which a key is no longer renewed.
     pub idle_after: Duration,
-    /// Mints a minute for each app, two thirds of which may be in the background; 0 is no bound.
-    pub mints_per_minute: u32,
     /// Keys to mint at start.
     pub prefetch: Vec<TokenRequest>,
     /// Most tokens kept.
@@ -135,11 +136,11 @@ impl Broker {
                 tasks.clone(),
             ),
             tokens: TokenCache::new(rules.max_entries, rules.max_bytes / 4 * 3, Arc::clone(&invalidations)),
-            mints: Flights::new(tasks.clone()),
+            mints: SingleFlight::new(tasks.clone()),
             windows: rules.windows,
             settle: rules.settle,
             idle_after: rules.idle_after,
-            renewals: Mutex::new(Renewals::new(&apps, rules.mints_per_minute)),
+            renewals: Mutex::new(Renewals::new(&apps)),
             rejections: Mutex::default(),
             invalidations,
             deliveries: Lru::new(events::MAX_REMEMBERED_DELIVERIES),
@@ -157,7 +158,7 @@ impl Broker {
     }
 
     /// A token for `request`: the one in hand while it is good, else a new one.
-    pub async fn vend(&self, request: &TokenRequest) -> Result<Vended, Error> {
+    pub async fn vend(&self, request: &TokenRequest, client: ClientId) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
         if let Age::LivesFor(life) = request.age {
             let longest = self.renewals().longest_min_ttl();
@@ -165,29 +166,37 @@ impl Broker {
                 return Err(Error::life_too_long(longest));
             }
         }
-        let vended = self.vend_for(app, request).await;
+        let vended = self.vend_for(app, request, client).await;
         vended.map_err(|error| {
             if let Error::Github(failure) = &error {
-                self.note_refusal(app, failure.kind, &failure.message);
+                self.note_refusal(app, failure);
             }
             error.about(app)
         })
     }
 
-    async fn vend_for(&self, app: &AppName, request: &TokenRequest) -> Result<Vended, Error> {
+    async fn vend_for(
+        &self,
+        app: &AppName,
+        request: &TokenRequest,
+        client: ClientId,
+    ) -> Result<Vended, Error> {
+        let look_up = Requester::caller(client, Priority::New);
         self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
-        let (found, source) = self.0.directory.resolve(app, &request.selector).await?;
-        let vended = self.token(request.key(app, found.id), &found, request.age).await;
+        let (found, source) = self.0.directory.resolve(app, &request.selector, look_up).await?;
+        let vended = self.token(request.key(app, found.id), &found, request.age, client).await;
         match vended {
             Err(error)
                 if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
             {
-                self.0.directory.forget(app, &request.selector);
-                let (now_found, _) = self.0.directory.resolve(app, &request.selector).await?;
+                let now_found = match self.0.directory.resolve_anew(app, &request.selector, look_up).await {
+                    Err(inconclusive) if inconclusive.leaves_open() => return Err(error),
+                    found => found?,
+                };
                 if now_found.id == found.id {
                     return Err(error);
                 }
-                self.token(request.key(app, now_found.id), &now_found, request.age).await
+                self.token(request.key(app, now_found.id), &now_found, request.age, client).await
             }
             vended => vended,
         }
@@ -213,33 +222,22 @@ impl Broker {
         self.0.github.dialect()
     }
 
-    /// The cached keys whose tokens end first, at most `limit`, in this order, and how many there are in all.
-    pub fn soonest_expiring(&self, limit: usize) -> (Vec<Held>, usize) {
-        let at = self.moment();
-        let (hits, total) = self.0.tokens.soonest_ending(limit, &at);
-        let held = |(key, slot): (_, Arc<slot::Slot>)| {
-            let entry = Arc::clone(slot.in_service(&at));
-            let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
-            let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
-            Held { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
-        };
-        let mut held: Vec<_> = hits.into_iter().map(held).collect();
-        // A key is found by the end of its last token, and shown with the one that is in service.
-        held.sort_by_key(|held| held.remaining);
-        (held, total)
-    }
-
     /// Who came by with `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.
-    pub async fn identify(&self, app: Option<&AppName>, nonce: &Secret) -> Result<Identity, Error> {
+    pub async fn identify(
+        &self,
+        app: Option<&AppName>,
+        nonce: &Secret,
+        client: ClientId,
+    ) -> Result<Identity, Error> {
         let app = self.app(app)?;
-        let identity = self.0.github.identify(app, nonce).await;
+        let identity = self.0.github.identify(app, nonce, client).await;
         identity.map_err(|failure| noted("asking who a user is", failure).about(app))
     }
 
     /// The app, in GitHub's words.
-    pub async fn describe_app(&self, app: Option<&AppName>) -> Result<App, Error> {
+    pub async fn describe_app(&self, app: Option<&AppName>, client: ClientId) -> Result<App, Error> {
         let app = self.app(app)?;
-        let described = self.0.github.describe_app(app).await;
+        let described = self.0.github.describe_app(app, client).await;
         described.map_err(|failure| noted("describing the app", failure).about(app))
     }
 
@@ -248,36 +246,27 @@ impl Broker {
         &self,
         app: Option<&AppName>,
         page: Page,
+        client: ClientId,
     ) -> Result<InstallationPage, Error> {
         let app = self.app(app)?;
-        let found = self.0.github.installation_page(app, page).await;
+        let found = self.0.github.installation_page(app, page, client).await;
         found.map_err(|failure| noted("listing installations", failure).about(app))
     }
 
     /// The installation that `selector` names, in GitHub's words.
-    pub async fn describe(&self, app: Option<&AppName>, selector: &Selector) -> Result<Installation, Error> {
+    pub async fn describe(
+        &self,
+        app: Option<&AppName>,
+        selector: &Selector,
+        client: ClientId,
+    ) -> Result<Installation, Error> {
         let app = self.app(app)?;
-        let found = self.0.github.look_up(app, selector).await;
+        let demand = Demand::of(Requester::caller(client, Priority::New));
+        let found = self.0.github.look_up(app, selector, demand).await;
         found.map_err(|failure| match noted("looking up an installation", failure) {
             Error::Github(failure) => directory::explain(app, selector, failure).about(app),
             error => error,
         })
-    }
-
-    /// How many tokens are in hand.
-    pub fn entry_count(&self) -> u64 {
-        self.0.tokens.len()
-    }
-
-    /// Why an app cannot be vended for: GitHub has not accepted it yet, or refuses it now and no live token is left.
-    pub fn not_ready(&self) -> Vec<(AppName, String)> {
-        let at = self.moment();
-        self.0.readiness.missing(|app| self.0.tokens.has_usable(app, &at))
-    }
-
-    /// The private keys of every app, newest first, and how each stands.
-    pub fn keys(&self) -> Vec<(AppName, Vec<KeyInUse>)> {
-        self.0.apps.iter().map(|app| (app.clone(), self.0.github.keys(app))).collect()
     }
 
     /// Asks GitHub who each app is, until it says so. Vending never waits for this.
@@ -288,9 +277,9 @@ impl Broker {
     }
 
     /// GitHub has refused `app` something. If it was the app itself, it is asked until it accepts it again.
-    fn note_refusal(&self, app: &AppName, kind: Kind, message: &str) {
-        if kind == Kind::AppRejected {
-            self.0.readiness.refused(app, message);
+    fn note_refusal(&self, app: &AppName, failure: &Failure) {
+        if failure.kind == Kind::AppRejected {
+            self.0.readiness.refused(app, &failure.message);
             self.probe_after(app, readiness::FIRST_PAUSE);
         }
     }
@@ -320,9 +309,11 @@ impl Broker {
         self.0.tasks.wait().await;
     }
 
-    async fn token(&self, key: TokenKey, found: &Found, age: Age) -> Result<Vended, Error> {
+    async fn token(&self, key: TokenKey, found: &Found, age: Age, client: ClientId) -> Result<Vended, Error> {
         let at = self.moment();
+        let mut requester = Requester::caller(client, Priority::New);
         if let Some(slot) = self.0.tokens.get(&key, &at) {
+            requester.priority = Priority::InUse;
             slot.note_used(at.now);
             if let Some(entry) = slot.at_once(age, &at) {
                 if at.now >= entry.renew_at && slot.settling(&at).is_none() {
@@ -332,11 +323,7 @@ impl Broker {
                 return Ok(Vended { key, entry, state, origin: Origin::Cached });
             }
         }
-        let remembered = self.renewals().remembered(&key, at.now);
-        if let Some(failure) = remembered {
-            return self.in_need(key, Error::Remembered(failure), age);
-        }
-        let mut minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
+        let mut minting = self.mint(&key, found.account.clone(), requester).await;
         // By what GitHub told of meanwhile, by a machine that slept, or by time, the call having begun long before.
         let is_overtaken = match &minting {
             Ok(entry) => {
@@ -346,7 +333,7 @@ impl Broker {
             Err(error) => matches!(error, Error::Overtaken),
         };
         if is_overtaken {
-            minting = self.mint(&key, found.account.clone(), Cause::Caller).await;
+            minting = self.mint(&key, found.account.clone(), requester).await;
         }
         match minting {
             Ok(entry) => self.just_minted(key, entry, age),
@@ -374,7 +361,10 @@ impl Broker {
     fn in_need(&self, key: TokenKey, error: Error, age: Age) -> Result<Vended, Error> {
         let at = self.moment();
         let Some(slot) = self.0.tokens.get(&key, &at) else { return Err(error) };
-        if let Some(entry) = slot.in_need(age, &at) {
+        // Whoever keeps a token for long gets an older one where only our own budget keeps another from being minted.
+        let kept = || slot.in_need(Age::LivesFor(MIN_KEPT_LIFE), &at).filter(|entry| !entry.rejected);
+        let kept = (age == Age::JustMinted && error.is_budget()).then(kept).flatten();
+        if let Some(entry) = slot.in_need(age, &at).or(kept) {
             let state = at.state(&entry);
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
         }
@@ -392,13 +382,17 @@ impl Broker {
     }
 }
 
+/// Of an hour, as SDKs take for granted.
+const MIN_KEPT_LIFE: Duration = Duration::from_secs(50 * 60);
 /// What was asked for so long ago is no token for whoever keeps it for 59 minutes, if another one can be minted.
 const MAX_MINT_AGE: Duration = Duration::from_secs(60);
 
 /// A failure that a caller meets, put on record.
-fn noted(what: &'static str, failure: Failure) -> Error {
-    if !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported) {
-        tracing::warn!(what, kind = failure.kind.as_str(), %failure, "GitHub did not do it");
+fn noted(operation: &'static str, failure: Failure) -> Error {
+    if failure.origin == github::Origin::Upstream
+        && !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported)
+    {
+        tracing::warn!(operation, kind = failure.kind.as_str(), error = %failure, "GitHub request failed");
     }
     Error::Github(failure)
 }

@@ -12,6 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 pub struct BootTime(Duration);
 
 impl BootTime {
+    /// Later than any moment that comes.
+    pub const MAX: Self = Self(Duration::MAX);
+
     /// The moment `since_boot` after the start of the machine.
     pub const fn new(since_boot: Duration) -> Self {
         Self(since_boot)
@@ -25,6 +28,11 @@ impl BootTime {
     /// The moment `later` after this one.
     pub const fn plus(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later))
+    }
+
+    /// The moment `earlier` before this one.
+    pub const fn minus(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(earlier))
     }
 }
 

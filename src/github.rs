@@ -1,21 +1,19 @@
 //! The way out to GitHub: the only place that knows its HTTP API, in either of its two dialects.
 
+mod admission;
 mod answer;
 mod apps;
-mod breaker;
 mod client;
 pub mod failure;
-mod gate;
 mod integrations;
 mod jwt;
 pub mod key;
 mod listing;
 mod minted;
 mod names;
-mod patience;
+mod read_cache;
 pub(crate) mod remembrance;
 mod request;
-mod retry;
 mod ring;
 mod transport;
 mod upstream;
@@ -23,16 +21,18 @@ pub mod webhook;
 
 use std::pin::Pin;
 
+pub use admission::{AdmissionStatus, AppAdmission, Operation};
 pub use answer::Answer;
 pub use client::{BuildError, Reach};
-pub use failure::{Asked, Failure, Kind};
+pub use failure::{Failure, Kind, Origin};
 pub use request::Request;
 pub use transport::{HttpTransport, Transport};
 pub use upstream::Upstream;
 
+pub use crate::flight::{Demand, Requester};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
-    UserId,
+    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted, Scope, Secret,
+    Selector, TokenKey, UserId,
 };
 
 /// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
@@ -46,38 +46,67 @@ pub trait Github: Send + Sync + 'static {
     /// Whether the dialect has words for a request; if not, what to ask for instead. Asks nobody.
     fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure>;
 
-    /// Asks for a token. Every call is a new token.
-    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted>;
+    /// Asks for a token. Every call is a new token. [`Kind::Gone`] and [`Kind::Suspended`] are GitHub's word that all
+    /// tokens of the installation are worthless.
+    fn mint<'a>(&'a self, key: &'a TokenKey, demand: Demand) -> Reply<'a, Minted>;
 
     /// Finds the installation that `selector` names. [`Selector::Default`] is [`Kind::NotFound`]: it is no question
     /// that GitHub could answer.
-    fn look_up<'a>(&'a self, app: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation>;
+    fn look_up<'a>(
+        &'a self,
+        app: &'a AppName,
+        selector: &'a Selector,
+        demand: Demand,
+    ) -> Reply<'a, Installation>;
 
     /// The app's installations, page after page, until there are `enough` or no more.
-    fn installations<'a>(&'a self, app: &'a AppName, enough: usize) -> Reply<'a, Vec<Installation>>;
+    fn installations<'a>(
+        &'a self,
+        app: &'a AppName,
+        enough: usize,
+        demand: Demand,
+    ) -> Reply<'a, Vec<Installation>>;
 
-    /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT.
+    /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT. Asked anew, and
+    /// before all else.
     fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
 
-    /// The app as GitHub describes it, where the dialect has words for that.
-    fn describe_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, App>;
+    /// The app as GitHub describes it, where the dialect has words for that: as it was a minute ago at most.
+    fn describe_app<'a>(&'a self, app: &'a AppName, client: ClientId) -> Reply<'a, App>;
 
-    /// One page of the app's installations, as GitHub lists them now.
-    fn installation_page<'a>(&'a self, app: &'a AppName, page: Page) -> Reply<'a, InstallationPage>;
+    /// One page of the app's installations, as GitHub listed them five seconds ago at most.
+    fn installation_page<'a>(
+        &'a self,
+        app: &'a AppName,
+        page: Page,
+        client: ClientId,
+    ) -> Reply<'a, InstallationPage>;
 
     /// Forgets the lists of installations that the dialect may keep. Asks nobody.
     fn forget_installations(&self);
 
-    /// Ends the life of an installation token; one that is dead already is no failure.
-    fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()>;
+    /// What GitHub has refused, it may grant now: it is asked again. Asks nobody.
+    fn forget_refusals(&self);
+
+    /// What is limited, waits and was counted on the way to GitHub. Asks nobody.
+    fn admission(&self) -> AdmissionStatus;
+
+    /// Ends the life of an installation token; one that is dead already is no failure. `of` is whose token it is, if it
+    /// was minted here.
+    fn revoke<'a>(
+        &'a self,
+        token: &'a Secret,
+        of: Option<(&'a AppName, InstallationId)>,
+        client: ClientId,
+    ) -> Reply<'a, ()>;
 
     /// Who the user is that came by with `nonce`. Every call spends a nonce, also one whose answer is lost: it must not
     /// be repeated, shared or remembered, and is not repeated here.
-    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity>;
+    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret, client: ClientId) -> Reply<'a, Identity>;
 }
 
 /// Which part of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Counted from 1.
     pub number: u64,

@@ -15,16 +15,21 @@
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
 //!                          ├─── broker::slot            is a renewed one to be handed out yet?       pure
-//!                          └─── flight                  one mint per key, in a task of its own
+//!                          └─── flight                  single flight: one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
-//!                                                   ├── github::ring     which of our keys signs
-//!                                                   ├── github::jwt      proves that we are the app
-//!                                                   └── github::failure  what an error means           pure
+//!                                       ├── github::admission   may it be asked, and whose turn is it?
+//!                                       │     memory: back-off and negative cache · fair_queue · places · budget   pure
+//!                                       ├── github::client      signs, sends, retries, falls back to the next key
+//!                                       ├── github::ring, jwt   which of our keys signs; proves that we are the app
+//!                                       ├── github::transport   one request, one answer
+//!                                       └── github::failure     what an error means, and what it speaks for   pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
 //!
-//! What happens without a request is one sweep a second, `broker::sweep`: it renews what is in use ahead of its time and
-//! mints what is listed for the start, as `broker::renewal` and `broker::pace` decide.
+//! What happens without a request is one sweep a second, `broker::sweep`: it refreshes what is in use ahead of its time
+//! and mints what is listed for the start. It looks only at what `broker::schedule` says is due; how fast GitHub is asked,
+//! admission decides. What is not found by its key (a hash, an installation, what expires next) `broker::index` finds; what
+//! GitHub has taken back, `broker::invalidation` knows by number.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|
@@ -33,7 +38,7 @@
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
 //! | [`broker`] | which token, and when to mint one | `github`, `flight`, `telemetry` |
 //! | [`github`] | the way out to GitHub, in either of its two dialects | `flight` |
-//! | `flight` | one call per key at a time | – |
+//! | `flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
 //! | [`settings`] | file, environment and flags, checked | – |
 //! | [`telemetry`] | log, audit, metrics | – |
@@ -44,7 +49,7 @@
 //! reads the configuration.
 //!
 //! What GitHub tells by webhook takes the way of a request too: `server::webhook`, `github::webhook` (is it GitHub, and
-//! what does it say), `broker::news` (what it makes stale).
+//! what does it say), `broker::events` (what it invalidates).
 //!
 //! `tests/it/tidy.rs` holds this table; `tests/it/world.rs` starts all of it against the fake GitHub.
 //!
@@ -53,6 +58,10 @@
 //! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
 //! - Nobody waits for GitHub who asks for a token that is good for five minutes more; a name that was known is no reason.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.
+//! - Every call to GitHub passes `github::admission`. What fails is remembered for as much as the answer speaks for; nothing
+//!   healthy waits for what is broken; who is turned away has cost nothing.
+//! - Nothing that a caller can trigger takes time in proportion to what is cached, and every memory, queue and buffer is
+//!   bounded.
 //! - Time is an argument ([`clock::Clock`]). Lifetimes are measured on the boot-time clock, from GitHub's `Date`.
 //! - A broken key file or configuration changes nothing: what works stays in use.
 //! - No secret can print itself ([`model::Secret`]); none is logged, none stands in an error or a metric.

@@ -1,5 +1,6 @@
 //! The words of the domain: what an installation, a scope, a token is. No I/O, no wire shapes.
 
+pub mod client;
 pub mod dialect;
 pub mod id;
 pub mod installation;
@@ -10,6 +11,7 @@ pub mod secret;
 pub mod token;
 pub mod user;
 
+pub use client::{ClientId, Priority};
 pub use dialect::Dialect;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};

@@ -2,6 +2,7 @@
 
 mod accept;
 mod body;
+mod clients;
 mod connections;
 mod git_credential;
 mod github_api;
@@ -12,6 +13,7 @@ mod ops;
 mod reject;
 mod reply;
 mod route;
+mod scrape;
 mod slots;
 mod stream;
 mod token;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use body::RequestBody;
+use clients::Clients;
 use guard::{CLIENT, Transport};
 use listen::Listeners;
 use memory::RequestMemory;
@@ -42,6 +45,7 @@ use webhook::Webhook;
 use crate::broker::webhook::Secrets;
 use crate::broker::{self, Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
+use crate::model::ClientId;
 use crate::telemetry::audit::{self, Asker};
 use crate::telemetry::metrics::Metrics;
 
@@ -61,6 +65,7 @@ pub struct Server {
     /// Cancelled when the requests in hand have had their time.
     cut: CancellationToken,
     request_ids: RequestIds,
+    clients: Clients,
 }
 
 /// An app, as `/status` shows it.
@@ -111,9 +116,9 @@ impl Server {
     ) -> Self {
         let guard = watch::Sender::new(rules.guard.clone());
         let webhook = rules.webhook.take().map(Webhook::new);
-        let (cut, request_ids) = (CancellationToken::new(), RequestIds::default());
-        let memory = RequestMemory::default();
-        Self { broker, metrics, github_clock, apps, rules, guard, webhook, memory, cut, request_ids }
+        let (cut, memory) = (CancellationToken::new(), RequestMemory::default());
+        let (request_ids, clients) = (RequestIds::default(), Clients::default());
+        Self { broker, metrics, github_clock, apps, rules, guard, webhook, memory, cut, request_ids, clients }
     }
 
     /// Where another guard can be posted while requests come in.
@@ -137,7 +142,9 @@ impl Server {
         let format = token::format(head.uri.query().unwrap_or_default(), &head.headers);
         let endpoint = route(surface, &head.method, head.uri.path(), &self.rules.api_url);
         let name = endpoint.as_ref().map_or("none", |endpoint| endpoint.name());
-        let caller = Caller { asker: asker(&request_id, &head.headers, transport), format };
+        let asker = asker(&request_id, &head.headers, transport);
+        let caller =
+            Caller { asker, format, client: self.clients.id(asker, &head.headers, self.github_clock.boot()) };
         let mut body = RequestBody::new(body);
         let mut reply = match self.admit(&head, endpoint, transport, surface) {
             Ok(endpoint) => self.answer(endpoint, &head, &mut body, caller).await,
@@ -205,7 +212,7 @@ impl Server {
     /// A token for `request`, counted and put on record.
     async fn vend(&self, request: TokenRequest, caller: Caller<'_>) -> Result<Vended, Refusal> {
         let app = self.broker.app(request.app.as_ref()).ok();
-        let vended = self.in_time(self.broker.vend(&request)).await;
+        let vended = self.in_time(self.broker.vend(&request, caller.client)).await;
         let outcome = match &vended {
             Ok(Vended { origin: Origin::Cached, .. }) => "cached",
             Ok(Vended { origin: Origin::Minted, .. }) => "minted",
@@ -273,10 +280,16 @@ impl Server {
 struct Caller<'a> {
     asker: Asker<'a>,
     format: Format,
+    /// Whose share of the calls to GitHub it uses.
+    client: ClientId,
 }
 
 impl Caller<'_> {
     fn record(&self, refusal: &Refusal) {
+        // A line for each would cost more than what it was refused.
+        if refusal.is_local {
+            return;
+        }
         audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code);
     }
 

@@ -2,5 +2,6 @@
 
 pub mod audit;
 mod backlog;
+mod github_metrics;
 pub mod log;
 pub mod metrics;

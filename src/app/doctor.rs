@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Keys, read_keys, upstream};
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
-use crate::github::{Github as _, Kind, Upstream, webhook};
-use crate::model::{App, AppName, Installation};
+use crate::github::{Demand, Github as _, Kind, Requester, Upstream, webhook};
+use crate::model::{App, AppName, Installation, Priority};
 use crate::settings::{self, Settings};
 
 /// What was found about one thing.
@@ -144,7 +144,8 @@ async fn of_app(upstream: &Upstream, name: &AppName, settings: &settings::App) -
     };
     let known = app.as_ref().map(|app| format!(" as \"{}\" (app id {})", app.name, app.id));
     let accepted = good("app", format!("app {name}: GitHub accepts it{}", known.unwrap_or_default()));
-    let installations = match upstream.installations(name, usize::MAX).await {
+    let demand = Demand::of(Requester::background(Priority::New, None));
+    let installations = match upstream.installations(name, usize::MAX, demand).await {
         Ok(installations) => installations,
         Err(failure) => return vec![accepted, broken("installations", format!("app {name}: {failure}"))],
     };

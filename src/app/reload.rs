@@ -113,6 +113,8 @@ impl Reloader {
         let Prepared { settings, keys, changed, left } = prepared;
         log::set_level(tracing_level(settings.log.level));
         self.0.reaches.guard.send_replace(guard(&settings.listen));
+        // Whoever reloads has often changed something at GitHub, too.
+        self.0.reaches.upstream.forget_refusals();
         let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
         let complaint_stands = |origin: &String| {

@@ -13,9 +13,10 @@ use super::TokenHash;
 use super::entry::{Entry, weight};
 use super::index::{Hit, Index};
 use super::invalidation::{InvalidationScope, Invalidations, Sequence, Validity};
+use super::schedule::Line;
 use super::slot::{Idle, Moment, Slot, Validated};
 use crate::clock::BootTime;
-use crate::model::{AppName, InstallationId, TokenKey};
+use crate::model::{AppName, TokenKey};
 
 /// The tokens by all that makes them differ, the least recently used of too many thrown out first.
 ///
@@ -123,12 +124,6 @@ impl TokenCache {
         slot.has(hash).then_some((key, slot))
     }
 
-    /// Whether any token of this installation is in hand.
-    pub(super) fn holds(&self, app: &AppName, installation: InstallationId, at: &Moment) -> bool {
-        let held = self.index().of_installation(app, installation, MAX_VIEWS);
-        held.into_iter().any(|(key, slot)| self.view(&key, slot, at).is_some())
-    }
-
     /// Whether a token of `app` can be handed out.
     pub(super) fn has_usable(&self, app: &AppName, at: &Moment) -> bool {
         let latest = self.index().latest_ending(app, MAX_VIEWS);
@@ -180,19 +175,19 @@ impl TokenCache {
         due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
     }
 
-    /// The first in line for a refresh of `app`, as it is now.
-    pub(super) fn first_ready(&self, app: &AppName, at: &Moment) -> Option<Hit> {
+    /// The first in a line for a refresh, as it is now.
+    pub(super) fn first_ready(&self, line: &(AppName, Line), at: &Moment) -> Option<Hit> {
         loop {
-            let first = self.index().first_ready(app)?;
+            let first = self.index().first_ready(line)?;
             if let Some(hit) = self.checked(first, at) {
                 return Some(hit);
             }
         }
     }
 
-    /// How many wait for a refresh of `app`.
-    pub(super) fn ready_count(&self, app: &AppName) -> usize {
-        self.index().ready_count(app)
+    /// How many wait in a line for a refresh.
+    pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
+        self.index().ready_count(line)
     }
 
     /// Puts a key in line for a refresh.
@@ -207,14 +202,9 @@ impl TokenCache {
         self.index().schedule(slot, when);
     }
 
-    /// Takes a key out of the schedule until [`TokenCache::schedule`] puts it back.
-    pub(super) fn unschedule(&self, slot: &Slot) {
-        self.index().unschedule(slot);
-    }
-
     /// All that is in hand, in no order: in time proportional to that, so at the end of the daemon only.
-    pub(super) fn all(&self) -> Vec<Arc<Slot>> {
-        self.slots.iter().map(|(_, slot)| slot).collect()
+    pub(super) fn all(&self) -> Vec<(Arc<TokenKey>, Arc<Slot>)> {
+        self.slots.iter().collect()
     }
 
     /// `slot` after what was invalidated since it was last checked, here and in the cache.
@@ -382,7 +372,7 @@ mod tests {
     use crate::broker::invalidation::Effect;
     use crate::broker::request::Age;
     use crate::broker::slot::tests::{entry, moment};
-    use crate::model::{Scope, UserId};
+    use crate::model::{InstallationId, Scope, UserId};
 
     fn key(installation: u64) -> TokenKey {
         of_app("default", installation)
@@ -469,7 +459,6 @@ mod tests {
         let at = moment(1);
         assert!(cache.find(hash(1), &at).is_none() && cache.find(hash(30), &at).is_some());
         assert_eq!(cache.soonest_ending(100, &at).1, 10);
-        assert!(!cache.holds(&key(1).app, key(1).installation, &at));
         assert_eq!(cache.take_due(&moment(3000)).len(), 10);
     }
 
@@ -491,7 +480,6 @@ mod tests {
         revoke(&cache, 2);
         let at = moment(1);
         assert!(cache.find(hash(2), &at).is_none() && cache.find(hash(1), &at).is_some());
-        assert!(!cache.holds(&key(2).app, key(2).installation, &at));
         let (soonest, total) = cache.soonest_ending(100, &at);
         assert_eq!((soonest.len(), total), (2, 2));
         assert!(soonest.iter().all(|(found, _)| *found != key(2)));
@@ -566,9 +554,9 @@ mod tests {
             cache.make_ready(&slot);
         }
         let mut order = Vec::new();
-        while let Some((key, slot)) = cache.first_ready(&key(1).app, &moment(1)) {
+        while let Some((key, slot)) = cache.first_ready(&(key(1).app, Line::Usual), &moment(1)) {
             order.push(key.installation.get());
-            cache.unschedule(&slot);
+            cache.schedule(&slot, moment(9000).now, Idle::Scheduled);
         }
         assert_eq!(order, [2, 1, 3]);
     }

@@ -10,17 +10,19 @@ use super::cache::Lru;
 use super::entry::allocated;
 use super::invalidation::{Effect, InvalidationScope, Invalidations, Sequence};
 use crate::clock::{BootTime, Clock};
-use crate::flight::Flights;
+use crate::flight::{Demand, Requester, Role, SingleFlight};
 use crate::github::remembrance::{Remembrance, Use};
 use crate::github::{Failure, Github, Kind};
-use crate::model::{AppName, Dialect, Installation, InstallationId, Login, RepositoryName, Selector};
+use crate::model::{
+    AppName, Dialect, Installation, InstallationId, Login, Priority, RepositoryName, Selector,
+};
 
 /// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
 pub(super) struct Directory {
     /// The configured installation of each app, for requests that name none.
     defaults: BTreeMap<AppName, Option<InstallationId>>,
     desk: Arc<Desk>,
-    look_ups: Flights<Question, Result<Arc<Found>, Error>>,
+    look_ups: SingleFlight<Question, Result<Arc<Found>, Error>>,
 }
 
 type Question = (AppName, Selector);
@@ -82,7 +84,7 @@ impl Directory {
     ) -> Self {
         let known = Lru::weighed(MAX_LOOKUPS, config.max_bytes, weight);
         let desk = Arc::new(Desk { github, clock, known, invalidations });
-        Self { defaults: config.defaults, desk, look_ups: Flights::new(tasks) }
+        Self { defaults: config.defaults, desk, look_ups: SingleFlight::new(tasks) }
     }
 
     /// The installation that `selector` names.
@@ -90,6 +92,7 @@ impl Directory {
         &self,
         app: &AppName,
         selector: &Selector,
+        requester: Requester,
     ) -> Result<(Arc<Found>, Source), Error> {
         let given = match selector {
             Selector::Id(id) => Some(*id),
@@ -101,12 +104,16 @@ impl Directory {
         }
         let question = (app.clone(), selector.clone());
         let Some(Known { found, remembrance, .. }) = self.desk.cached(&question) else {
-            return Ok((self.ask(&question).await?, self.source_of_answers()));
+            return Ok((self.ask(&question, requester).await?, self.source_of_answers()));
         };
+        // Whoever goes by a name would have to wait once it is too old; and names are asked for on one's own account.
+        let in_use = Requester { priority: Priority::InUse, ..requester };
         match remembrance.judge(self.desk.clock.boot()) {
             Use::AsItIs => {}
-            Use::AndAskBehind => self.look_ups.begin(&question, || self.look_up(&question)),
-            Use::IfNoAnswer => match self.ask(&question).await {
+            Use::AndAskBehind => {
+                self.look_ups.start(&question, in_use, |demand| self.look_up(&question, demand));
+            }
+            Use::IfNoAnswer => match self.ask(&question, in_use).await {
                 Err(error) if error.leaves_open() => {}
                 answer => return Ok((answer?, self.source_of_answers())),
             },
@@ -114,8 +121,18 @@ impl Directory {
         Ok((found, Source::Remembered))
     }
 
+    /// The installation that `selector` names, as GitHub says now. What is cached stays unless it says another.
+    pub(super) async fn resolve_anew(
+        &self,
+        app: &AppName,
+        selector: &Selector,
+        requester: Requester,
+    ) -> Result<Arc<Found>, Error> {
+        self.ask(&(app.clone(), selector.clone()), requester).await
+    }
+
     /// Makes the next look-up ask GitHub.
-    pub(super) fn forget(&self, app: &AppName, selector: &Selector) {
+    fn forget(&self, app: &AppName, selector: &Selector) {
         self.desk.known.update((app.clone(), selector.clone()), |_| None);
     }
 
@@ -143,15 +160,28 @@ impl Directory {
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Arc<Found>, Error> {
-        self.look_ups.join(question, || self.look_up(question)).await.unwrap_or(Err(Error::Crashed))
+    async fn ask(&self, question: &Question, requester: Requester) -> Result<Arc<Found>, Error> {
+        let look_up = |demand| self.look_up(question, demand);
+        let (answer, role) = self.look_ups.run(question, requester, look_up).await;
+        match answer.unwrap_or(Err(Error::Crashed)) {
+            // It was another one's share.
+            Err(error) if role == Role::Joined && error.is_budget() => {
+                let (answer, _) = self.look_ups.run(question, requester, look_up).await;
+                answer.unwrap_or(Err(Error::Crashed))
+            }
+            answer => answer,
+        }
     }
 
-    fn look_up(&self, question: &Question) -> impl Future<Output = Result<Arc<Found>, Error>> + use<> {
+    fn look_up(
+        &self,
+        question: &Question,
+        demand: Demand,
+    ) -> impl Future<Output = Result<Arc<Found>, Error>> + use<> {
         let (desk, question) = (Arc::clone(&self.desk), question.clone());
         async move {
             let began = Began { at: desk.clock.boot(), sequence: desk.invalidations.latest() };
-            let answer = desk.look_up(&question).await;
+            let answer = desk.look_up(&question, demand).await;
             // To remember answers from a list that is remembered itself would only make them older.
             if desk.github.dialect() == Dialect::Apps {
                 desk.remember(question, &answer, began);
@@ -173,14 +203,14 @@ impl Desk {
         holds.then_some(known)
     }
 
-    async fn look_up(&self, (app, selector): &Question) -> Result<Arc<Found>, Error> {
+    async fn look_up(&self, (app, selector): &Question, demand: Demand) -> Result<Arc<Found>, Error> {
         let installation = match selector {
             Selector::Default => {
-                let list = self.github.installations(app, SEVERAL).await.map_err(Error::Github)?;
+                let list = self.github.installations(app, SEVERAL, demand).await.map_err(Error::Github)?;
                 only_one(app, list, self.github.dialect())
             }
             _ => {
-                let found = self.github.look_up(app, selector).await;
+                let found = self.github.look_up(app, selector, demand).await;
                 found.map_err(|failure| explain(app, selector, failure))
             }
         }?;
@@ -253,16 +283,19 @@ pub(super) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> E
         Selector::Enterprise(slug) => format!("enterprise {slug}"),
         Selector::Id(_) | Selector::Default => return Error::Github(failure),
     };
-    match failure.kind {
-        Kind::NotFound => Error::UnknownInstallation(format!(
+    let message = match failure.kind {
+        Kind::NotFound => format!(
             "app {app} has no installation for {wanted}: check the spelling, and that the app is installed there \
              and may see it"
-        )),
-        Kind::Moved => Error::UnknownInstallation(format!(
-            "{wanted} has been renamed or moved, GitHub answers with a redirect: ask for it by its new name"
-        )),
-        _ => Error::Github(failure),
-    }
+        ),
+        Kind::Moved => {
+            format!(
+                "{wanted} has been renamed or moved, GitHub answers with a redirect: ask for it by its new name"
+            )
+        }
+        _ => return Error::Github(failure),
+    };
+    Error::Github(Failure { kind: Kind::NotFound, message, ..failure })
 }
 
 const MAX_LOOKUPS: u64 = 10_000;

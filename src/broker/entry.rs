@@ -112,6 +112,6 @@ pub(super) const fn allocated(bytes: usize) -> usize {
 
 const WORD: usize = size_of::<usize>();
 /// A slot's own struct, its key, the cache's book-keeping and that of the indexes: measured, not summed up.
-const SLOT_OVERHEAD: usize = 1536;
+const SLOT_OVERHEAD: usize = 1280;
 /// An entry's own struct and the counters of what it shares: measured, not summed up.
-const ENTRY_OVERHEAD: usize = 640;
+const ENTRY_OVERHEAD: usize = 512;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::github::{Failure, Kind};
+use crate::github::{Failure, Kind, Origin};
 use crate::model::{AppName, Scope};
 
 /// Why there is no token.
@@ -13,9 +13,6 @@ pub enum Error {
     /// GitHub did not hand one out.
     #[error(transparent)]
     Github(#[from] Failure),
-    /// It did not a short time ago, and was not asked again.
-    #[error("{0}")]
-    Remembered(Failure),
     /// GitHub has no such installation for this app.
     #[error("{0}")]
     UnknownInstallation(String),
@@ -45,7 +42,7 @@ pub enum Error {
     )]
     Crashed,
     /// GitHub has told, while a token was minted, that it is worthless.
-    #[error("GitHub told by webhook, while the token was minted, that it is worthless by now: try again")]
+    #[error("GitHub told, while the token was minted, that it is worthless by now: try again")]
     Overtaken,
     /// The daemon is about to exit and mints no more.
     #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
@@ -60,10 +57,6 @@ impl Error {
                 let message = format!("app {app}: {}", failure.message);
                 Self::Github(Failure { message, ..failure })
             }
-            Self::Remembered(failure) if matches!(failure.kind, Kind::AppRejected | Kind::Forbidden) => {
-                let message = format!("app {app}: {}", failure.message);
-                Self::Remembered(Failure { message, ..failure })
-            }
             error => error,
         }
     }
@@ -71,7 +64,12 @@ impl Error {
     /// Whether a look-up that is out of date would explain it.
     pub(super) fn may_mean_another_installation(&self, scope: &Scope) -> bool {
         let Self::Github(failure) = self else { return false };
-        failure.kind == Kind::NotFound || (failure.kind == Kind::ScopeRefused && scope.names_repositories())
+        // What is remembered was looked into when it was heard first.
+        if failure.origin == Origin::Local {
+            return false;
+        }
+        let is_unknown = matches!(failure.kind, Kind::NotFound | Kind::Gone);
+        is_unknown || (failure.kind == Kind::ScopeRefused && scope.names_repositories())
     }
 
     /// More than the `longest` life that can be asked for.
@@ -85,20 +83,24 @@ impl Error {
     /// Whether GitHub said nothing about what it was asked.
     pub(super) fn leaves_open(&self) -> bool {
         match self {
-            Self::Github(failure) | Self::Remembered(failure) => failure.kind.leaves_open(),
+            Self::Github(failure) => failure.kind.is_inconclusive(),
             Self::Crashed | Self::Overtaken => true,
             _ => false,
         }
     }
 
+    /// Whether it is our own budget or share that is spent.
+    pub(super) fn is_budget(&self) -> bool {
+        matches!(self, Self::Github(failure) if matches!(failure.kind, Kind::BudgetSpent | Kind::CallerLimited))
+    }
+
     /// How long to wait at least before the same is tried in vain again.
     pub(super) fn named_wait(&self) -> Option<Duration> {
-        match self {
-            Self::Github(failure) | Self::Remembered(failure) if failure.retry_after.is_some() => {
-                failure.retry_after
-            }
-            error => (!error.leaves_open()).then_some(REFUSED_FOR),
-        }
+        let named = match self {
+            Self::Github(failure) => failure.retry_after,
+            _ => None,
+        };
+        if self.leaves_open() { named } else { named.max(Some(REFUSED_FOR)) }
     }
 
     /// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.

@@ -46,7 +46,7 @@ impl Broker {
         match event {
             News::Gone(id) | News::Back(id) | News::Regranted(id) | News::Widened(id) => {
                 self.0.directory.forget_installation(*id);
-                self.renewals().forget_refusals(|key| key.installation == *id);
+                self.0.github.forget_refusals();
             }
             News::Renamed(id) => self.0.directory.forget_installation(*id),
             News::Moved(owner, name) => self.0.directory.forget_repository(owner, name),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::TokenHash;
 use super::invalidation::InvalidationScope;
-use super::schedule::{Schedule, SlotId};
+use super::schedule::{Line, Schedule, SlotId};
 use super::slot::Slot;
 use crate::clock::BootTime;
 use crate::model::{AppName, InstallationId, TokenKey, UserId};
@@ -87,18 +87,6 @@ impl Index {
         self.hit(*self.by_hash.get(&hash)?)
     }
 
-    /// What is cached for this installation of `app`, in no order that says anything and at most so many.
-    pub(super) fn of_installation(
-        &self,
-        app: &AppName,
-        installation: InstallationId,
-        limit: usize,
-    ) -> Vec<Hit> {
-        let of_installation = self.by_installation.range((installation, FIRST)..=(installation, LAST));
-        let hits = of_installation.filter_map(|(_, id)| self.hit(*id)).filter(|(key, _)| key.app == *app);
-        hits.take(limit).collect()
-    }
-
     /// Those of `app` that end last, the last first, at most so many.
     pub(super) fn latest_ending(&self, app: &AppName, limit: usize) -> Vec<Hit> {
         let ends = self.by_end.get(app).into_iter().flatten().rev();
@@ -124,13 +112,8 @@ impl Index {
     /// Puts `slot` in line for a refresh, if it is still what is cached.
     pub(super) fn make_ready(&mut self, slot: &Arc<Slot>) {
         if let Some(record) = self.records.get(&slot.id()).filter(|record| Arc::ptr_eq(&record.slot, slot)) {
-            self.schedule.make_ready(slot.id(), &record.key.app, record.end);
+            self.schedule.make_ready(slot.id(), (record.key.app.clone(), slot.line()), record.end);
         }
-    }
-
-    /// Takes `slot` out of the schedule: a mint is under way, whose end puts it back.
-    pub(super) fn unschedule(&mut self, slot: &Slot) {
-        self.schedule.cancel(slot.id());
     }
 
     /// Takes those out of the schedule whose moment has come, the earliest first and at most so many.
@@ -139,14 +122,14 @@ impl Index {
         due.into_iter().filter_map(|id| self.hit(id)).collect()
     }
 
-    /// The first in line for a refresh of `app`.
-    pub(super) fn first_ready(&self, app: &AppName) -> Option<Hit> {
-        self.hit(self.schedule.first_ready(app)?)
+    /// The first in a line for a refresh.
+    pub(super) fn first_ready(&self, line: &(AppName, Line)) -> Option<Hit> {
+        self.hit(self.schedule.first_ready(line)?)
     }
 
-    /// How many wait for a refresh of `app`.
-    pub(super) fn ready_count(&self, app: &AppName) -> usize {
-        self.schedule.ready_count(app)
+    /// How many wait in a line for a refresh.
+    pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
+        self.schedule.ready_count(line)
     }
 
     /// The tokens of `scope` are worthless: [`Index::next_purged`] brings them. Should too many of them come at a time,
@@ -300,11 +283,6 @@ mod tests {
                 let latest = by_end.iter().rev().filter(|(_, _, key)| key.app == app).take(2);
                 let latest: Vec<_> = latest.map(|(_, id, _)| *id).collect();
                 assert_eq!(ids(self.index.latest_ending(&app, 2)), latest);
-                for installation in (1..4).filter_map(InstallationId::new) {
-                    let is_held = |key: &TokenKey| key.app == app && key.installation == installation;
-                    let holds = self.list.iter().any(|(key, _, _)| is_held(key));
-                    assert_eq!(!self.index.of_installation(&app, installation, 1).is_empty(), holds);
-                }
             }
             for hash in 0..=u8::MAX {
                 let hash = TokenHash::new([hash; 32]);

@@ -3,75 +3,121 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::entry::compact;
 use super::freshness::{Life, State};
 use super::invalidation::{InvalidationScope, Sequence};
 use super::renewal::jittered_renew_before;
 use super::slot::Idle;
 use super::{Broker, Entry, Error, Minting, TokenHash};
-use crate::github::{Failure, Kind};
-use crate::model::{Minted, Selector, TokenKey};
-
-/// On whose account a token is minted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// A caller waits for it.
-    Caller,
-    /// Nobody does.
-    Background,
-}
+use crate::flight::{Demand, Requester, Role};
+use crate::github::{Failure, Kind, Origin};
+use crate::model::{ClientId, Minted, TokenKey};
+use crate::telemetry::metrics::Urgency;
 
 impl Broker {
-    /// A new token for `key`: the one that is under way, else one that is asked for now.
-    pub(super) async fn mint(&self, key: &TokenKey, account: Option<String>, cause: Cause) -> Minting {
+    /// A new token for `key`: the one that is under way, else one that is asked for now. `requester` waits for it.
+    pub(super) async fn mint(
+        &self,
+        key: &TokenKey,
+        account: Option<String>,
+        requester: Requester,
+    ) -> Minting {
         if self.0.draining.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        let start = || self.clone().minted(key.clone(), account, cause);
-        self.0.mints.join(key, start).await.unwrap_or(Err(Error::Crashed))
+        let start = |demand| self.clone().minted(key.clone(), account.clone(), demand);
+        let (minting, role) = self.0.mints.run(key, requester, start).await;
+        match minting.unwrap_or(Err(Error::Crashed)) {
+            // It was another one's share.
+            Err(error) if role == Role::Joined && error.is_budget() => {
+                let (minting, _) = self.0.mints.run(key, requester, start).await;
+                minting.unwrap_or(Err(Error::Crashed))
+            }
+            minting => minting,
+        }
     }
 
-    /// The same, and nobody waits for it.
-    pub(super) fn begin_to_mint(&self, key: &TokenKey, account: Option<String>) {
-        self.0.mints.begin(key, || self.clone().minted(key.clone(), account, Cause::Background));
+    /// The same, and nobody waits for it; one that is under way becomes as urgent. `permit` is held until it has ended.
+    pub(super) fn spawn_mint(
+        &self,
+        key: &TokenKey,
+        account: Option<String>,
+        requester: Requester,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let mint = |demand| {
+            let minted = self.clone().minted(key.clone(), account, demand);
+            async move {
+                let minting = minted.await;
+                drop(permit);
+                minting
+            }
+        };
+        self.0.mints.start(key, requester, mint);
     }
 
     /// Runs in a task of its own, once at a time for each key.
-    async fn minted(self, key: TokenKey, account: Option<String>, cause: Cause) -> Minting {
+    async fn minted(self, key: TokenKey, account: Option<String>, demand: Demand) -> Minting {
         let at = self.moment();
         // Before anything is looked at or asked: whatever is invalidated from here on reaches this mint.
         let began = self.0.invalidations.latest();
-        let _end = ScheduledAtEnd { broker: &self, key: &key };
+        let is_background = demand.requester().client == ClientId::BACKGROUND;
+        let mut end = ScheduledAtEnd { broker: &self, key: &key, outcome: MintOutcome::Panicked };
         if let Some(slot) = self.0.tokens.get(&key, &at) {
             let youngest = slot.youngest();
             let minted_just_now = at.state(youngest) == State::Fresh && youngest.life.has_just_begun(at.now);
-            if minted_just_now || (cause == Cause::Background && slot.settling(&at).is_some()) {
+            if minted_just_now || (is_background && slot.settling(&at).is_some()) {
                 // The mint before this one landed between our caller's look into the cache and its joining.
+                end.outcome = MintOutcome::Minted;
                 return Ok(Arc::clone(youngest));
             }
         }
-        if cause == Cause::Caller {
-            self.renewals().take_for_caller(&key.app, at.now).map_err(budget_is_spent)?;
-        }
-        let _crash = NotedIfPanicking { broker: &self, key: &key };
-        let outcome = self.0.github.mint(&key).await;
-        let now = self.0.clock.boot();
-        let took = now.since(at.now);
-        let word = outcome.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| "ok");
-        self.0.metrics.mint(&key.app, word, took);
-        if cause == Cause::Background {
-            self.0.metrics.background_mint(&key.app, word);
-        }
+        let outcome = self.0.github.mint(&key, demand).await;
+        let urgency = if is_background { Urgency::Background } else { Urgency::Foreground };
+        self.count(&key, &outcome, urgency);
         match outcome {
-            Ok(minted) => self.keep(&key, account, (minted, began)).ok_or(Error::Overtaken),
+            Ok(minted) => {
+                end.outcome = MintOutcome::Minted;
+                self.keep(&key, account, (minted, began)).ok_or(Error::Overtaken)
+            }
             Err(failure) => {
-                let installation = key.installation.get();
-                tracing::warn!(app = %key.app, installation, %failure, "no token could be minted");
-                self.renewals().failed(&key, &failure, cause, now);
-                self.note_refusal(&key.app, failure.kind, &failure.message);
-                self.drop_if_gone(&key, &failure).await;
+                end.outcome = match failure.origin {
+                    Origin::Upstream if failure.kind.speaks_for_the_key() => {
+                        MintOutcome::Failed(failure.retry_after)
+                    }
+                    _ => MintOutcome::PutOff(failure.retry_after.unwrap_or_default()),
+                };
+                if failure.origin == Origin::Upstream {
+                    self.note_failed_mint(&key, &failure);
+                }
                 Err(Error::Github(failure))
             }
+        }
+    }
+
+    /// Counts a mint that was sent.
+    fn count(&self, key: &TokenKey, outcome: &Result<Minted, Failure>, urgency: Urgency) {
+        let (word, took) = match outcome {
+            Ok(minted) => ("ok", Some(minted.landed.since(minted.sent))),
+            Err(failure) if failure.origin == Origin::Upstream => (failure.kind.code(), None),
+            Err(_) => return,
+        };
+        self.0.metrics.mint(&key.app, word, urgency);
+        if let Some(took) = took {
+            self.0.metrics.mint_took(&key.app, took);
+        }
+    }
+
+    /// GitHub has refused a token, or could not be asked: by some of its words, all tokens of the installation are
+    /// worthless.
+    fn note_failed_mint(&self, key: &TokenKey, failure: &Failure) {
+        let (installation, kind) = (key.installation.get(), failure.kind.as_str());
+        tracing::warn!(app = %key.app, installation, kind, error = %failure, "minting an installation token failed");
+        self.note_refusal(&key.app, failure);
+        if matches!(failure.kind, Kind::Suspended | Kind::Gone) {
+            self.revoke_cached(InvalidationScope::AppInstallation(key.app.clone(), key.installation));
         }
     }
 
@@ -84,7 +130,7 @@ impl Broker {
         (minted, began): (Minted, Sequence),
     ) -> Option<Arc<Entry>> {
         self.0.readiness.accepted(&key.app);
-        self.renewals().succeeded(key, minted.lifetime);
+        self.renewals().note_lifetime(minted.lifetime);
         let life = Life::of(&minted);
         let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token).compact();
         let token = compact(minted.token);
@@ -94,62 +140,41 @@ impl Broker {
         self.0.tokens.put(key, entry, &self.moment())
     }
 
-    /// Schedules what is cached for `key`, whatever became of its mint: its next event, but nothing before the pause
-    /// after a failure is over.
-    fn schedule(&self, key: &TokenKey) {
+    /// Schedules what is cached for `key`: its next event, but nothing before the pause after a failure is over.
+    fn schedule(&self, key: &TokenKey, outcome: MintOutcome) {
         let at = self.moment();
-        let pause = self.renewals().pause_end(key);
-        if let Some(slot) = self.0.tokens.get(key, &at) {
-            let next = slot.next_event(&at);
-            self.0.tokens.schedule(&slot, pause.map_or(next, |pause| pause.max(next)), Idle::Scheduled);
+        let Some(slot) = self.0.tokens.get(key, &at) else { return };
+        match outcome {
+            MintOutcome::Minted => slot.note_minted(),
+            MintOutcome::Failed(wait) => slot.note_failed(wait, at.now),
+            MintOutcome::PutOff(wait) => slot.put_off(at.now.plus(wait)),
+            MintOutcome::Panicked => slot.note_failed(None, at.now),
         }
-    }
-
-    /// Throws tokens out on GitHub's word that they are worthless: a suspension, or a 404 that holds when asked again.
-    async fn drop_if_gone(&self, key: &TokenKey, failure: &Failure) {
-        let gone = match failure.kind {
-            Kind::Suspended => true,
-            Kind::NotFound if self.0.tokens.holds(&key.app, key.installation, &self.moment()) => {
-                let confirmed = self.0.github.look_up(&key.app, &Selector::Id(key.installation)).await;
-                confirmed.is_err_and(|failure| failure.kind == Kind::NotFound)
-            }
-            _ => false,
-        };
-        if gone {
-            self.revoke_cached(InvalidationScope::AppInstallation(key.app.clone(), key.installation));
-        }
+        let next = slot.next_event(&at).max(slot.not_before());
+        self.0.tokens.schedule(&slot, next, Idle::Scheduled);
     }
 }
 
-/// Schedules a key when its mint ends, also by a panic. Dropped last, once its failure is noted.
+/// What came of a mint, as far as the next one of its key is concerned.
+#[derive(Debug, Clone, Copy)]
+enum MintOutcome {
+    Minted,
+    /// With the wait until the next attempt.
+    Failed(Option<Duration>),
+    /// It says nothing of the key, and may be made after that.
+    PutOff(Duration),
+    Panicked,
+}
+
+/// Schedules a key when its mint ends, also by a panic.
 struct ScheduledAtEnd<'a> {
     broker: &'a Broker,
     key: &'a TokenKey,
+    outcome: MintOutcome,
 }
 
 impl Drop for ScheduledAtEnd<'_> {
     fn drop(&mut self) {
-        self.broker.schedule(self.key);
+        self.broker.schedule(self.key, self.outcome);
     }
-}
-
-/// Notes that a mint panicked, when it is dropped by that.
-struct NotedIfPanicking<'a> {
-    broker: &'a Broker,
-    key: &'a TokenKey,
-}
-
-impl Drop for NotedIfPanicking<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.broker.renewals().crashed(self.key, self.broker.0.clock.boot());
-        }
-    }
-}
-
-/// It is our own budget, so that GitHub's is never spent.
-fn budget_is_spent(wait: Duration) -> Error {
-    let message = "as many tokens as github.mints_per_minute allows were minted within a minute: ask for fewer different \
-                   ones, or raise it";
-    Error::Github(Failure { retry_after: Some(wait), ..Failure::new(Kind::RateLimited, message) })
 }

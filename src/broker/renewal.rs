@@ -1,6 +1,5 @@
-//! When a token is renewed ahead of its time, and when a failed renewal is tried again. Pure.
+//! When a token is renewed ahead of its time. Pure.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
@@ -64,83 +63,9 @@ pub(super) fn longest_min_ttl(lifetime: Duration) -> Duration {
     lifetime * 5 / 6
 }
 
-/// When what failed is tried again: ever later, each key at its own moment, and not before GitHub said. Until then it is
-/// remembered why it failed.
-#[derive(Debug)]
-pub(super) struct Pauses<K, W>(HashMap<K, Pause<W>>);
-
-#[derive(Debug)]
-struct Pause<W> {
-    failures: u32,
-    until: BootTime,
-    why: W,
-}
-
-impl<K: Hash + Eq, W> Pauses<K, W> {
-    /// Nothing has failed yet.
-    pub(super) fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    /// Whether `key` is to be left alone at `now`.
-    pub(super) fn holds(&self, key: &K, now: BootTime) -> bool {
-        self.0.get(key).is_some_and(|pause| !pause.until.since(now).is_zero())
-    }
-
-    /// When `key` is no longer to be left alone.
-    pub(super) fn end(&self, key: &K) -> Option<BootTime> {
-        self.0.get(key).map(|pause| pause.until)
-    }
-
-    /// Why `key` is to be left alone at `now`, and for how long.
-    pub(super) fn remembered(&self, key: &K, now: BootTime) -> Option<(&W, Duration)> {
-        let pause = self.0.get(key)?;
-        let left = pause.until.since(now);
-        (!left.is_zero()).then_some((&pause.why, left))
-    }
-
-    /// An attempt failed at `now`, and this is why; GitHub may have named a wait.
-    pub(super) fn failed(&mut self, key: K, why: W, named: Option<Duration>, now: BootTime) {
-        if self.0.len() >= MOST_REMEMBERED {
-            // So many keys fail only for a caller that makes them up.
-            self.0.retain(|_, pause| !pause.until.since(now).is_zero());
-            if self.0.len() >= MOST_REMEMBERED {
-                return;
-            }
-        }
-        let failures = self.0.get(&key).map_or(0, |pause| pause.failures).saturating_add(1);
-        let wait = pause_after(failures, fraction(&(&key, now, failures)));
-        let wait = wait.max(named.unwrap_or_default().min(LONGEST_NAMED_WAIT));
-        self.0.insert(key, Pause { failures, until: now.plus(wait), why });
-    }
-
-    /// Nobody was asked, and nobody will be for so long: this is why.
-    pub(super) fn put_off(&mut self, key: K, why: W, wait: Duration, now: BootTime) {
-        let failures = self.0.get(&key).map_or(0, |pause| pause.failures);
-        self.0.insert(key, Pause { failures, until: now.plus(wait), why });
-    }
-
-    /// An attempt succeeded.
-    pub(super) fn succeeded(&mut self, key: &K) {
-        self.0.remove(key);
-    }
-
-    /// Forgets what failed for the keys that are `meant`: something has changed.
-    pub(super) fn forget_all(&mut self, meant: impl Fn(&K, &W) -> bool) {
-        self.0.retain(|key, pause| !meant(key, &pause.why));
-    }
-
-    /// Forgets what failed so long ago that it says nothing any more.
-    pub(super) fn forget_the_old(&mut self, now: BootTime) {
-        self.0.retain(|_, pause| now.since(pause.until) < LONGEST_NAMED_WAIT);
-    }
-}
-
-/// The pause after so many failures in a row: from a second, doubled each time, to a minute; a `jitter` from 0 to 1
-/// chooses between half of that and all of it.
-fn pause_after(failures: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    doubled.min(LONGEST_PAUSE).mul_f64(0.5 + jitter / 2.0)
+/// The pause after so many failures in a row that name no wait: from a second, doubled each time, to a minute.
+pub(super) fn pause_after(failures: u32) -> Duration {
+    MIN_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE)
 }
 
 /// A number from 0 to 1 that is the same for the same `seed`, and for different ones anywhere.
@@ -154,11 +79,8 @@ fn fraction(seed: &impl Hash) -> f64 {
 /// A look costs little, but there is none that brings nothing.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const SPREAD: f64 = 0.2;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// GitHub's longest limits are reset within the hour.
-pub(super) const LONGEST_NAMED_WAIT: Duration = Duration::from_secs(3600);
-const MOST_REMEMBERED: usize = 10_000;
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -228,30 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_jitter_takes_half_away_at_most() {
-        for (failures, longest) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (100, 60), (u32::MAX, 60)] {
-            assert_eq!(pause_after(failures, 1.0), seconds(longest), "{failures}");
-            assert_eq!(pause_after(failures, 0.0), seconds(longest) / 2, "{failures}");
-        }
-    }
-
-    #[test]
-    fn a_pause_ends_by_itself_by_success_and_not_before_github_said() {
-        let mut pauses = Pauses::new();
-        let at = |second| BootTime::new(seconds(second));
-        pauses.failed(1, (), None, at(100));
-        assert!(pauses.holds(&1, at(100)) && !pauses.holds(&1, at(101)) && !pauses.holds(&2, at(100)));
-        pauses.failed(1, (), Some(seconds(120)), at(101));
-        assert!(pauses.holds(&1, at(220)) && !pauses.holds(&1, at(221)));
-        pauses.failed(1, (), Some(seconds(100_000)), at(300));
-        assert!(pauses.holds(&1, at(300 + 3599)) && !pauses.holds(&1, at(300 + 3600)), "an hour at most");
-        pauses.succeeded(&1);
-        assert!(!pauses.holds(&1, at(300)));
-        pauses.failed(2, (), None, at(300));
-        pauses.forget_the_old(at(300 + 3599));
-        assert_eq!(pauses.0.len(), 1);
-        pauses.forget_the_old(at(300 + 3601));
-        assert_eq!(pauses.0.len(), 0);
+    fn pauses_double_up_to_a_minute() {
+        let pauses = [1, 2, 3, 6, 7, 100, u32::MAX].map(|failures| pause_after(failures).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 32, 60, 60, 60]);
     }
 
     #[test]

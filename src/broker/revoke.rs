@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{Broker, Error, Rejection, TokenHash, noted};
 use crate::github::Failure;
-use crate::model::Secret;
+use crate::model::{ClientId, Secret};
 
 impl Broker {
     /// A caller says that a token no longer works. Obeyed with restraint: see [`Rejection`].
@@ -30,15 +30,19 @@ impl Broker {
 
     /// Ends the life of a token, here and at GitHub. One that is dead already is no failure. It is gone here whatever
     /// GitHub answers, and GitHub is asked even if the caller goes away: somebody may give back what has leaked.
-    pub async fn revoke(&self, token: Secret) -> Result<(), Error> {
+    pub async fn revoke(&self, token: Secret, client: ClientId) -> Result<(), Error> {
         let hash = TokenHash::of(&token);
         let at = self.moment();
-        if let Some((key, _)) = self.0.tokens.find(hash, &at) {
+        let cached = self.0.tokens.find(hash, &at);
+        if let Some((key, _)) = &cached {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token revoked by caller");
-            self.0.tokens.remove_token(&key, hash, &at);
+            self.0.tokens.remove_token(key, hash, &at);
         }
         let github = Arc::clone(&self.0.github);
-        let revoking = self.0.tasks.spawn(async move { github.revoke(&token).await });
+        let revoking = self.0.tasks.spawn(async move {
+            let of = cached.as_ref().map(|(key, _)| (&key.app, key.installation));
+            github.revoke(&token, of, client).await
+        });
         let revoked = revoking.await.map_err(|_| Error::Crashed)?;
         revoked.map_err(|failure| noted("revoking a token", failure))
     }
@@ -56,9 +60,11 @@ impl Broker {
 
     /// Revokes what is cached and was not `asked` for before: how many are, and how many could not be.
     async fn revoke_cached_now(&self, asked: &mut HashSet<TokenHash>) -> (usize, usize) {
-        let slots = self.0.tokens.all();
-        let tokens = slots.iter().flat_map(|slot| slot.entries());
-        let new = tokens.filter(|entry| asked.insert(entry.hash)).map(|entry| &entry.token.secret);
+        let mut new = Vec::new();
+        for (key, slot) in self.0.tokens.all() {
+            let entries = slot.entries().filter(|entry| asked.insert(entry.hash));
+            new.extend(entries.map(|entry| (Arc::clone(&key), entry.token.secret.clone())));
+        }
         let (mut revoked, mut failed) = (0, 0);
         let mut count = |outcome: Option<Result<Result<(), Failure>, _>>| match outcome {
             Some(Ok(Ok(()))) => revoked += 1,
@@ -66,12 +72,14 @@ impl Broker {
             None => {}
         };
         let mut revoking: JoinSet<Result<(), Failure>> = JoinSet::new();
-        for token in new {
+        for (key, token) in new {
             if revoking.len() >= MAX_REVOCATIONS_IN_FLIGHT {
                 count(revoking.join_next().await);
             }
-            let (github, token) = (Arc::clone(&self.0.github), token.clone());
-            revoking.spawn(async move { github.revoke(&token).await });
+            let github = Arc::clone(&self.0.github);
+            revoking.spawn(async move {
+                github.revoke(&token, Some((&key.app, key.installation)), ClientId::BACKGROUND).await
+            });
         }
         while !revoking.is_empty() {
             count(revoking.join_next().await);

@@ -12,18 +12,27 @@ use crate::model::AppName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SlotId(pub(super) u64);
 
+/// Which keys a ready one waits behind: what fails keeps nothing waiting that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Line {
+    /// Their last mint succeeded.
+    Usual,
+    /// Their last mint failed.
+    Suspect,
+}
+
 /// Keys by the moment of their next event, and those that are ready by app and by the end of their life.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     waiting: BTreeSet<(BootTime, SlotId)>,
-    ready: BTreeMap<AppName, BTreeSet<(BootTime, SlotId)>>,
+    ready: BTreeMap<(AppName, Line), BTreeSet<(BootTime, SlotId)>>,
     places: HashMap<SlotId, Place>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Waiting(BootTime),
-    Ready(AppName, BootTime),
+    Ready((AppName, Line), BootTime),
 }
 
 impl Schedule {
@@ -35,10 +44,10 @@ impl Schedule {
     }
 
     /// Puts `id`, whose token ends at `end`, in line for a refresh.
-    pub(super) fn make_ready(&mut self, id: SlotId, app: &AppName, end: BootTime) {
+    pub(super) fn make_ready(&mut self, id: SlotId, line: (AppName, Line), end: BootTime) {
         self.cancel(id);
-        self.ready.entry(app.clone()).or_default().insert((end, id));
-        self.places.insert(id, Place::Ready(app.clone(), end));
+        self.ready.entry(line.clone()).or_default().insert((end, id));
+        self.places.insert(id, Place::Ready(line, end));
     }
 
     /// Forgets `id`.
@@ -62,14 +71,14 @@ impl Schedule {
         due
     }
 
-    /// The first in the line of `app`.
-    pub(super) fn first_ready(&self, app: &AppName) -> Option<SlotId> {
-        self.ready.get(app)?.first().map(|(_, id)| *id)
+    /// The first in a line.
+    pub(super) fn first_ready(&self, line: &(AppName, Line)) -> Option<SlotId> {
+        self.ready.get(line)?.first().map(|(_, id)| *id)
     }
 
-    /// The length of the line of `app`.
-    pub(super) fn ready_count(&self, app: &AppName) -> usize {
-        self.ready.get(app).map_or(0, BTreeSet::len)
+    /// The length of a line.
+    pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
+        self.ready.get(line).map_or(0, BTreeSet::len)
     }
 }
 
@@ -117,7 +126,7 @@ mod tests {
                         list.push((None, moment, id));
                     }
                     Step::Ready(id, app, end) => {
-                        schedule.make_ready(SlotId(id), &apps[app], at(end));
+                        schedule.make_ready(SlotId(id), (apps[app].clone(), Line::Usual), at(end));
                         list.retain(|(_, _, known)| *known != id);
                         list.push((Some(app), end, id));
                     }
@@ -136,8 +145,8 @@ mod tests {
                 for (index, app) in apps.iter().enumerate() {
                     let mut line: Vec<_> = list.iter().filter(|(known, _, _)| *known == Some(index)).collect();
                     line.sort_unstable();
-                    prop_assert_eq!(schedule.first_ready(app), line.first().map(|(_, _, id)| SlotId(*id)));
-                    prop_assert_eq!(schedule.ready_count(app), line.len());
+                    prop_assert_eq!(schedule.first_ready(&(app.clone(), Line::Usual)), line.first().map(|(_, _, id)| SlotId(*id)));
+                    prop_assert_eq!(schedule.ready_count(&(app.clone(), Line::Usual)), line.len());
                 }
                 prop_assert_eq!(schedule.places.len(), list.len());
             }

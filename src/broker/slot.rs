@@ -4,15 +4,18 @@
 //! renewed one first waits: until it is `cache.settle` old, or the old one no longer serves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::freshness::{State, Windows, assess};
 use super::invalidation::{Sequence, Validity};
+use super::renewal::pause_after;
 use super::request::Age;
-use super::schedule::SlotId;
+use super::schedule::{Line, SlotId};
 use super::{Entry, TokenHash};
 use crate::clock::BootTime;
+use crate::flight::Requester;
+use crate::model::Priority;
 
 /// A key's tokens. Replaced as a whole when one of them is; only its use changes in place.
 #[derive(Debug, Clone)]
@@ -25,12 +28,16 @@ pub(super) struct Slot {
 }
 
 /// What callers and the sweep do with a key, whichever tokens it has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Usage {
     /// Milliseconds since boot.
     last_used: AtomicU64,
     /// Whether the schedule has left it alone because nobody used it.
     idle: AtomicBool,
+    /// Mints in a row that failed.
+    failures: AtomicU32,
+    /// Milliseconds since boot before which it is not refreshed: the last mint failed.
+    not_before: AtomicU64,
 }
 
 /// Up to which number its tokens are known not to be invalidated.
@@ -77,6 +84,12 @@ impl Moment {
         entry.life.settles_after(self.settle).saturating_sub(entry.life.known_for(self.now))
     }
 
+    /// On what account it is refreshed: one that no longer serves is urgent.
+    pub(super) fn refresh_of(&self, entry: &Entry) -> Requester {
+        let priority = if self.serves(entry) { Priority::Ahead } else { Priority::InUse };
+        Requester::background(priority, Some(self.now.plus(entry.life.remaining(self.now))))
+    }
+
     fn serves(&self, entry: &Entry) -> bool {
         matches!(self.state(entry), State::Fresh | State::Renewing)
     }
@@ -99,7 +112,7 @@ impl Moment {
 impl Slot {
     /// The first token of a key, asked for at `now`.
     pub(super) fn new(id: SlotId, entry: Arc<Entry>, now: BootTime) -> Self {
-        let usage = Usage { last_used: AtomicU64::new(millis(now)), idle: AtomicBool::new(false) };
+        let usage = Usage { last_used: AtomicU64::new(millis(now)), ..Usage::default() };
         let checked = Checked(AtomicU64::new(0));
         Self { id, current: entry, successor: None, usage: Arc::new(usage), checked }
     }
@@ -160,6 +173,34 @@ impl Slot {
     /// When the key was last asked for.
     pub(super) fn last_used(&self) -> BootTime {
         BootTime::new(Duration::from_millis(self.usage.last_used.load(Ordering::Relaxed)))
+    }
+
+    /// Notes that a mint failed at `now`, and is tried again after `wait`, or ever later.
+    pub(super) fn note_failed(&self, wait: Option<Duration>, now: BootTime) {
+        let failures = self.usage.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let until = now.plus(wait.unwrap_or_else(|| pause_after(failures)));
+        self.usage.not_before.store(millis(until), Ordering::Relaxed);
+    }
+
+    /// Notes that no mint is to be tried before that.
+    pub(super) fn put_off(&self, until: BootTime) {
+        self.usage.not_before.store(millis(until), Ordering::Relaxed);
+    }
+
+    /// Notes that a mint succeeded.
+    pub(super) fn note_minted(&self) {
+        self.usage.failures.store(0, Ordering::Relaxed);
+        self.usage.not_before.store(0, Ordering::Relaxed);
+    }
+
+    /// Where it waits for a refresh.
+    pub(super) fn line(&self) -> Line {
+        if self.usage.failures.load(Ordering::Relaxed) > 0 { Line::Suspect } else { Line::Usual }
+    }
+
+    /// Before this it is not refreshed.
+    pub(super) fn not_before(&self) -> BootTime {
+        BootTime::new(Duration::from_millis(self.usage.not_before.load(Ordering::Relaxed)))
     }
 
     /// Notes whether the schedule leaves the key alone because nobody uses it. Whether it did before.

@@ -1,36 +1,40 @@
-//! What is done without a caller: tokens are renewed ahead of their time, and those of `[[prefetch]]` minted.
+//! What is done without a caller: tokens are refreshed ahead of their time, and those of `[[prefetch]]` minted.
 //!
-//! One sweep over all keys does it, once a second, not a task for each of them. Its decisions are in
-//! [`super::renewal`] and [`super::pace`].
+//! One sweep does it, once a second, not a task for each key, and looks only at what is due. Its decisions are in
+//! [`super::renewal`]; how fast GitHub is asked, admission decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::MissedTickBehavior;
 
 use super::directory::Found;
 use super::freshness::State;
-use super::mint::Cause;
-use super::pace::{Line, Pace};
-use super::renewal::{self, Pauses, Step};
+use super::renewal::{self, Step, pause_after};
 use super::request::{Age, TokenRequest};
+use super::schedule::Line;
 use super::slot::{Idle, Moment, Slot};
 use super::{Broker, Error};
 use crate::clock::BootTime;
-use crate::github::{Asked, Failure, Kind};
-use crate::model::{AppName, TokenKey};
+use crate::flight::Requester;
+use crate::model::{AppName, Priority, TokenKey};
 
 /// What the background remembers.
 #[derive(Debug)]
 pub(super) struct Renewals {
-    paces: BTreeMap<AppName, Pace>,
-    /// Why the last mint for a key failed; `None` for a defect of ours, which says nothing to callers.
-    pauses: Pauses<TokenKey, Option<Failure>>,
+    workers: BTreeMap<AppName, Workers>,
     /// How long the token lived that GitHub granted last.
     lifetime: Duration,
     prefetch: Vec<Prefetch>,
-    prefetch_pauses: Pauses<usize, ()>,
+}
+
+/// Bounds the tasks that mint without a caller. What has failed before is kept apart: it may wait long for its turn.
+#[derive(Debug)]
+struct Workers {
+    usual: Arc<Semaphore>,
+    suspect: Arc<Semaphore>,
 }
 
 /// A key to be minted at start.
@@ -39,6 +43,9 @@ struct Prefetch {
     app: AppName,
     request: Arc<TokenRequest>,
     progress: Progress,
+    /// Attempts in a row that failed, and when the next may be made.
+    failures: u32,
+    not_before: BootTime,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +56,37 @@ enum Progress {
 }
 
 /// Something that the sweep does now.
-enum Due {
-    Refresh { key: TokenKey, account: Option<String> },
+struct Due {
+    what: What,
+    permit: OwnedSemaphorePermit,
+}
+
+enum What {
+    Refresh { key: TokenKey, account: Option<String>, requester: Requester },
     Prefetch { index: usize, request: Arc<TokenRequest> },
 }
 
+impl Default for Workers {
+    fn default() -> Self {
+        let [usual, suspect] = [MAX_WORKERS, MAX_WORKERS / 2].map(|most| Arc::new(Semaphore::new(most)));
+        Self { usual, suspect }
+    }
+}
+
+impl Workers {
+    fn permit(&self, line: Line) -> Option<OwnedSemaphorePermit> {
+        let pool = match line {
+            Line::Usual => &self.usual,
+            Line::Suspect => &self.suspect,
+        };
+        Arc::clone(pool).try_acquire_owned().ok()
+    }
+}
+
 impl Renewals {
-    pub(super) fn new(apps: &[AppName], mints_per_minute: u32) -> Self {
-        let pace = |app: &AppName| (app.clone(), Pace::new(mints_per_minute));
-        Self {
-            paces: apps.iter().map(pace).collect(),
-            pauses: Pauses::new(),
-            lifetime: USUAL_LIFETIME,
-            prefetch: Vec::new(),
-            prefetch_pauses: Pauses::new(),
-        }
+    pub(super) fn new(apps: &[AppName]) -> Self {
+        let workers = apps.iter().map(|app| (app.clone(), Workers::default())).collect();
+        Self { workers, lifetime: DEFAULT_LIFETIME, prefetch: Vec::new() }
     }
 
     /// The life that callers may ask for at most.
@@ -71,69 +94,18 @@ impl Renewals {
         renewal::longest_min_ttl(self.lifetime)
     }
 
-    /// A mint for `key` failed.
-    pub(super) fn failed(&mut self, key: &TokenKey, failure: &Failure, cause: Cause, now: BootTime) {
-        match (failure.asked, cause) {
-            (Asked::Github, _) => {
-                self.pauses.failed(key.clone(), Some(failure.clone()), failure.retry_after, now);
-            }
-            // The sweep is not to come again in vain.
-            (Asked::Nobody, Cause::Background) => {
-                let wait = failure.retry_after.unwrap_or_default();
-                self.pauses.put_off(key.clone(), Some(failure.clone()), wait, now);
-            }
-            // Callers hear the same again without being remembered.
-            (Asked::Nobody, Cause::Caller) => {}
-        }
-        if failure.kind == Kind::RateLimited
-            && let Some(pace) = self.paces.get_mut(&key.app)
-        {
-            // It is the app that is limited, and not this key alone.
-            pace.close(now.plus(failure.retry_after.unwrap_or_default().min(renewal::LONGEST_NAMED_WAIT)));
-        }
-    }
-
-    /// A mint for `key` panicked. Callers may try anew, but the sweep is not to do so every second.
-    pub(super) fn crashed(&mut self, key: &TokenKey, now: BootTime) {
-        self.pauses.failed(key.clone(), None, None, now);
-    }
-
-    /// Why the last mint for `key` failed, if it is too early for another: with what is left of the wait.
-    pub(super) fn remembered(&self, key: &TokenKey, now: BootTime) -> Option<Failure> {
-        let (why, left) = self.pauses.remembered(key, now)?;
-        let failure = why.clone()?;
-        Some(Failure { retry_after: Some(left), ..failure })
-    }
-
-    /// When the pause after a failed mint for `key` is over.
-    pub(super) fn pause_end(&self, key: &TokenKey) -> Option<BootTime> {
-        self.pauses.end(key)
-    }
-
-    /// Takes a mint of `app` for a caller at `now`, or says how long there is none.
-    pub(super) fn take_for_caller(&mut self, app: &AppName, now: BootTime) -> Result<(), Duration> {
-        self.paces.get_mut(app).map_or(Ok(()), |pace| pace.take_for_caller(now))
-    }
-
-    /// A mint for `key` brought a token that lives so long.
-    pub(super) fn succeeded(&mut self, key: &TokenKey, lifetime: Duration) {
-        self.pauses.succeeded(key);
+    /// A mint brought a token that lives so long.
+    pub(super) fn note_lifetime(&mut self, lifetime: Duration) {
         self.lifetime = lifetime;
-    }
-
-    /// GitHub may grant now what it has refused to the keys that are `meant`. What kept it from answering may go on.
-    pub(super) fn forget_refusals(&mut self, meant: impl Fn(&TokenKey) -> bool) {
-        self.pauses
-            .forget_all(|key, why| meant(key) && why.as_ref().is_some_and(|why| !why.kind.leaves_open()));
     }
 
     /// What is listed for the start may be had now.
     pub(super) fn prefetch_at_once(&mut self) {
-        self.prefetch_pauses.forget_all(|_, ()| true);
+        self.prefetch.iter_mut().for_each(|prefetch| prefetch.not_before = BootTime::new(Duration::ZERO));
     }
 
-    fn take(&mut self, app: &AppName, now: BootTime) -> bool {
-        self.paces.get_mut(app).is_some_and(|pace| pace.take(now))
+    fn permit(&self, (app, line): &(AppName, Line)) -> Option<OwnedSemaphorePermit> {
+        self.workers.get(app).and_then(|workers| workers.permit(*line))
     }
 }
 
@@ -141,7 +113,7 @@ impl Broker {
     /// Sweeps once a second until the daemon drains. It must be polled where its panic ends the process: without it,
     /// the daemon would be half dead and look alive.
     pub async fn sweep(&self) {
-        let mut seconds = tokio::time::interval(BETWEEN_SWEEPS);
+        let mut seconds = tokio::time::interval(SWEEP_INTERVAL);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let sweeping = async {
             loop {
@@ -152,8 +124,8 @@ impl Broker {
         self.0.draining.run_until_cancelled(sweeping).await;
     }
 
-    /// One sweep: looks at what is due, and starts the renewals and prefetches whose moment has come, as far as the pace
-    /// allows, those with the least life left first. Returns how many it started. Takes no time for what is not due.
+    /// One sweep: looks at what is due, and starts the refreshes and prefetches whose moment has come, those with the
+    /// least life left first. Returns how many it started. Takes no time for what is not due.
     pub fn tick(&self) -> usize {
         if self.0.draining.is_cancelled() {
             return 0;
@@ -162,18 +134,24 @@ impl Broker {
         self.0.tokens.remove_purged(&at);
         self.look_at_due(&at);
         let mut renewals = self.renewals();
-        renewals.pauses.forget_the_old(at.now);
         let mut started = Vec::new();
         for app in &self.0.apps {
-            self.take_refreshes(&mut renewals, app, &at, &mut started);
-            self.take_prefetches(&mut renewals, app, &at, &mut started);
+            let mut waiting = 0;
+            for line in [Line::Usual, Line::Suspect].map(|line| (app.clone(), line)) {
+                self.take_refreshes(&renewals, &line, &at, &mut started);
+                waiting += self.0.tokens.ready_count(&line);
+            }
+            waiting += take_prefetches(&mut renewals, app, &at, &mut started);
+            self.0.metrics.refresh_queue_length(app, waiting);
         }
         drop(renewals);
         let count = started.len();
-        for due in started {
-            match due {
-                Due::Refresh { key, account } => self.begin_to_mint(&key, account),
-                Due::Prefetch { index, request } => self.begin_to_prefetch(index, request),
+        for Due { what, permit } in started {
+            match what {
+                What::Refresh { key, account, requester } => {
+                    self.spawn_mint(&key, account, requester, Some(permit));
+                }
+                What::Prefetch { index, request } => self.spawn_prefetch(index, request, permit),
             }
         }
         count
@@ -192,74 +170,63 @@ impl Broker {
         }
     }
 
-    /// Takes from the line of `app` as many as its pace allows.
-    fn take_refreshes(&self, renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) {
+    /// Takes as many from a line as there are workers.
+    fn take_refreshes(
+        &self,
+        renewals: &Renewals,
+        line: &(AppName, Line),
+        at: &Moment,
+        started: &mut Vec<Due>,
+    ) {
         let tokens = &self.0.tokens;
-        while let Some((key, slot)) = tokens.first_ready(app, at) {
-            let pause = renewals.pause_end(&key).filter(|end| *end > at.now);
+        while let Some((key, slot)) = tokens.first_ready(line, at) {
+            let entry = slot.in_service(at);
             if renewal::step(&slot, self.0.idle_after, at) != Step::Refresh {
                 // Something has changed while it waited: it is looked at anew.
                 tokens.schedule(&slot, at.now, Idle::Scheduled);
-            } else if let Some(end) = pause {
-                tokens.schedule(&slot, end, Idle::Scheduled);
+            } else if slot.not_before() > at.now {
+                tokens.schedule(&slot, slot.not_before(), Idle::Scheduled);
             } else if self.0.mints.is_under_way(&key) {
-                tokens.unschedule(&slot);
-            } else if renewals.take(app, at.now) {
-                // The end of the mint schedules it again.
-                tokens.unschedule(&slot);
-                started.push(Due::Refresh { key, account: slot.in_service(at).account.clone() });
+                self.spawn_mint(&key, None, at.refresh_of(entry), None);
+                self.schedule_rise(&slot, at);
+            } else if let Some(permit) = renewals.permit(line) {
+                let (account, requester) = (entry.account.clone(), at.refresh_of(entry));
+                self.schedule_rise(&slot, at);
+                started.push(Due { what: What::Refresh { key, account, requester }, permit });
             } else {
                 break;
             }
         }
     }
 
-    fn take_prefetches(&self, renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) {
-        let mut waiting = self.0.tokens.ready_count(app);
-        for index in 0..renewals.prefetch.len() {
-            let prefetch = &renewals.prefetch[index];
-            let is_due = prefetch.progress == Progress::Wanted
-                && prefetch.app == *app
-                && !renewals.prefetch_pauses.holds(&index, at.now);
-            if !is_due {
-                continue;
-            }
-            // Those in line go first.
-            if waiting == 0 && renewals.take(app, at.now) {
-                let prefetch = &mut renewals.prefetch[index];
-                prefetch.progress = Progress::UnderWay;
-                started.push(Due::Prefetch { index, request: Arc::clone(&prefetch.request) });
-            } else {
-                waiting += 1;
-            }
-        }
-        self.0.metrics.waiting_renewals(app, waiting);
-        if let Some(pace) = renewals.paces.get_mut(app) {
-            pace.set_line(if waiting > 0 { Line::Waiting } else { Line::Empty });
-        }
+    /// While a refresh is under way, the key is looked at again when it becomes urgent. The end of the mint schedules it
+    /// anew; should it be the end of one that nobody knew of, this does.
+    fn schedule_rise(&self, slot: &Arc<Slot>, at: &Moment) {
+        let urgent_at = slot.in_service(at).life.stops_serving(&at.windows);
+        let next = if urgent_at > at.now { urgent_at } else { at.now.plus(LONG_MINT) };
+        self.0.tokens.schedule(slot, next, Idle::Scheduled);
     }
 
     /// A caller has got this token although it is time to renew it: it is renewed in the background, at once if it is
-    /// [`State::Renewing`] and no others wait for that in line, else by the next sweep.
+    /// [`State::Renewing`], else by the next sweep.
     pub(super) fn refresh_in_background(&self, key: &TokenKey, slot: &Arc<Slot>, found: &Found, at: &Moment) {
         // The schedule has left it alone until now.
         if slot.set_idle(Idle::Scheduled) == Idle::LeftAlone {
             self.0.tokens.schedule(slot, at.now, Idle::Scheduled);
         }
-        let is_renewing = at.state(slot.in_service(at)) == State::Renewing;
-        if !is_renewing || self.0.draining.is_cancelled() || self.0.mints.is_under_way(key) {
+        let entry = slot.in_service(at);
+        let may_start = at.state(entry) == State::Renewing
+            && !self.0.draining.is_cancelled()
+            && slot.not_before() <= at.now
+            && !self.0.mints.is_under_way(key);
+        if !may_start {
             return;
         }
-        let mut renewals = self.renewals();
-        if renewals.pauses.holds(key, at.now) {
-            return;
-        }
-        let pace = renewals.paces.get_mut(&key.app);
-        if pace.is_some_and(|pace| pace.take_out_of_turn(at.now)) {
-            drop(renewals);
-            self.0.tokens.unschedule(slot);
-            let account = found.account.clone().or_else(|| slot.in_service(at).account.clone());
-            self.begin_to_mint(key, account);
+        let permit = self.renewals().permit(&(key.app.clone(), slot.line()));
+        if permit.is_some() {
+            self.schedule_rise(slot, at);
+            let account = found.account.clone().or_else(|| entry.account.clone());
+            self.spawn_mint(key, account, at.refresh_of(entry), permit);
         }
     }
 
@@ -267,43 +234,43 @@ impl Broker {
     pub(super) fn prefetch(&self, requests: Vec<TokenRequest>) {
         let wanted = requests.into_iter().filter_map(|request| {
             // The settings have made sure that there is such an app.
-            let app = self.app(request.app.as_ref()).ok()?.clone();
-            Some(Prefetch { app, request: Arc::new(request), progress: Progress::Wanted })
+            let (app, request) = (self.app(request.app.as_ref()).ok()?.clone(), Arc::new(request));
+            let not_before = BootTime::new(Duration::ZERO);
+            Some(Prefetch { app, request, progress: Progress::Wanted, failures: 0, not_before })
         });
         self.renewals().prefetch = wanted.collect();
     }
 
-    fn begin_to_prefetch(&self, index: usize, request: Arc<TokenRequest>) {
+    fn spawn_prefetch(&self, index: usize, request: Arc<TokenRequest>, permit: OwnedSemaphorePermit) {
         let broker = self.clone();
         self.0.tasks.spawn(async move {
             let outcome = broker.prefetched(&request).await;
+            drop(permit);
             let now = broker.0.clock.boot();
-            let mut renewals = broker.renewals();
-            let progress = match outcome {
-                Ok(()) => {
-                    renewals.prefetch_pauses.succeeded(&index);
-                    Progress::Done
-                }
+            let prefetch = &mut broker.renewals().prefetch[index];
+            prefetch.progress = match outcome {
+                Ok(()) => Progress::Done,
                 Err(error) => {
-                    tracing::warn!(%request, %error, "a token of [[prefetch]] could not be had yet");
-                    renewals.prefetch_pauses.failed(index, (), error.named_wait(), now);
+                    tracing::warn!(%request, %error, "prefetch failed; will retry");
+                    prefetch.failures = prefetch.failures.saturating_add(1);
+                    let wait = error.named_wait().unwrap_or_else(|| pause_after(prefetch.failures));
+                    prefetch.not_before = now.plus(wait);
                     Progress::Wanted
                 }
             };
-            renewals.prefetch[index].progress = progress;
         });
     }
 
     async fn prefetched(&self, request: &TokenRequest) -> Result<(), Error> {
         let app = self.app(request.app.as_ref())?;
         self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
-        let (found, _) = self.0.directory.resolve(app, &request.selector).await?;
+        let (found, _) = self.0.directory.resolve(app, &request.selector, PREFETCH).await?;
         let key = request.key(app, found.id);
         let at = self.moment();
         if self.0.tokens.get(&key, &at).is_some_and(|slot| slot.at_once(Age::Any, &at).is_some()) {
             return Ok(());
         }
-        self.mint(&key, found.account.clone(), Cause::Background).await.map(|_| ())
+        self.mint(&key, found.account.clone(), PREFETCH).await.map(|_| ())
     }
 
     pub(super) fn renewals(&self) -> MutexGuard<'_, Renewals> {
@@ -311,6 +278,32 @@ impl Broker {
     }
 }
 
-const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
+/// Takes what is listed for `app` and due, and returns how many have to wait for a worker.
+fn take_prefetches(renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) -> usize {
+    let Renewals { workers, prefetch, .. } = renewals;
+    let is_due = |prefetch: &Prefetch| {
+        prefetch.progress == Progress::Wanted && prefetch.app == *app && prefetch.not_before <= at.now
+    };
+    let mut waiting = 0;
+    for (index, prefetch) in prefetch.iter_mut().enumerate().filter(|(_, prefetch)| is_due(prefetch)) {
+        let line = if prefetch.failures > 0 { Line::Suspect } else { Line::Usual };
+        match workers.get(app).and_then(|workers| workers.permit(line)) {
+            Some(permit) => {
+                prefetch.progress = Progress::UnderWay;
+                let request = Arc::clone(&prefetch.request);
+                started.push(Due { what: What::Prefetch { index, request }, permit });
+            }
+            None => waiting += 1,
+        }
+    }
+    waiting
+}
+
+const PREFETCH: Requester = Requester::background(Priority::Ahead, None);
+/// Each is a task of some kilobytes; GitHub lets an app mint fewer in a minute.
+const MAX_WORKERS: usize = 256;
+/// Few mints take longer; one that does is not begun again, but looked at.
+const LONG_MINT: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What GitHub grants, until it has granted something.
-const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

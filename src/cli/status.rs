@@ -63,6 +63,9 @@ fn tables(status: &Status) -> String {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "app {} is not ready: {why}", app.name);
         }
+        for limit in &app.limits {
+            let _ = writeln!(text, "app {} is limited until {}: {}", app.name, limit.until, limit.reason);
+        }
     }
     if status.tokens.is_empty() {
         return text + "\nNo token is in hand.\n";
@@ -119,7 +122,8 @@ mod tests {
     fn columns_fit_and_omitted_tokens_are_counted() {
         let status = r#"{"version":"1","ready":false,"web_url":"","clock_offset_seconds":-0.25,
             "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","standing":"signs"}],
-                     "not_ready":"GitHub has not been reached yet"}],
+                     "not_ready":"GitHub has not been reached yet",
+                     "limits":[{"reason":"rate_limit","until":"2026-11-26T10:00:00Z"}]}],
             "tokens":[{"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
                        "expires_at":"","remaining_seconds":540,"hashed_token":"",
                        "successor":{"expires_at":"","in_service_in_seconds":3,"hashed_token":""}},
@@ -133,6 +137,7 @@ ghtokend 1, not ready; GitHub's clock is -0.2 s from this machine's
 APP      ID  KEY       STANDING
 release  12  SHA256:x  signs
 app release is not ready: GitHub has not been reached yet
+app release is limited until 2026-11-26T10:00:00Z: rate_limit
 
 APP      INSTALLATION  ACCOUNT  USER  SCOPE    STATE              LEFT
 release  22            -        7     widgets  renewing, renewed  9m

@@ -13,7 +13,7 @@ use url::Url;
 use super::failure::{Failure, Kind, classify};
 use super::request::on_origin_of;
 use crate::clock::BootTime;
-use crate::model::redact;
+use crate::model::{cut_before_redaction, redact};
 
 /// Status, the headers that matter, and the body.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Answer {
             retry_after: text(RETRY_AFTER.as_str()),
             remaining: text("x-ratelimit-remaining"),
             reset: text("x-ratelimit-reset"),
-            request_id: text("x-github-request-id").map(|id| plain(&redact(&id))),
+            request_id: text("x-github-request-id").map(|id| plain(&id)),
             body,
         }
     }
@@ -105,7 +105,7 @@ impl Answer {
             message: String,
         }
         match serde_json::from_slice::<Error>(&self.body) {
-            Ok(error) => format!(" \"{}\"", plain(&redact(&error.message))),
+            Ok(error) => format!(" \"{}\"", plain(&error.message)),
             Err(_) => String::new(),
         }
     }
@@ -115,14 +115,9 @@ impl Answer {
         self.retry_after.is_some() || self.remaining.as_deref() == Some("0")
     }
 
-    /// How long to leave GitHub alone: `Retry-After` in seconds or as a date, else until the reset, else a minute.
+    /// How long GitHub asks to be left alone, if it does: `Retry-After` in seconds or as a date, else until the reset.
     ///
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
-    pub(crate) fn retry_after(&self) -> Duration {
-        self.named_wait().unwrap_or(UNNAMED_WAIT)
-    }
-
-    /// How long GitHub asks to be left alone, if it does.
     pub(crate) fn named_wait(&self) -> Option<Duration> {
         let until = |at: Timestamp| {
             let now = self.date?;
@@ -140,11 +135,6 @@ impl Answer {
         // No wait at all is no answer to whom GitHub has just sent away.
         let named = named.or_else(reset).filter(|wait| !wait.is_zero());
         named.map(|wait| wait.min(LONGEST_WAIT))
-    }
-
-    /// Has it name `wait`, which is how long GitHub will be left alone.
-    pub(crate) fn name_wait(&mut self, wait: Duration) {
-        self.retry_after = Some(wait.as_millis().div_ceil(1000).to_string());
     }
 
     /// The page after this one, if `Link` names one on the same origin as `base`.
@@ -188,42 +178,44 @@ fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp())
 }
 
-/// Text of the upstream, fit for one line of ours.
+/// Text of the upstream, fit for one line of ours: without control characters and secrets, and cut. More than is quoted is
+/// looked through for secrets, so that none is quoted of which the end is cut off.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_QUOTE).collect()
+    let text: String = cut_before_redaction(text, MAX_REDACTED).chars().filter(|c| !c.is_control()).collect();
+    redact(&text).chars().take(MAX_QUOTE_CHARS).collect()
 }
 
-const UNNAMED_WAIT: Duration = Duration::from_secs(60);
 /// No caller is sent away for longer, whatever GitHub says.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-const LONGEST_QUOTE: usize = 300;
+const MAX_QUOTE_CHARS: usize = 300;
+const MAX_REDACTED: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn limited(retry_after: Option<&str>, remaining: Option<&str>, reset: Option<&str>) -> u64 {
+    fn limited(retry_after: Option<&str>, remaining: Option<&str>, reset: Option<&str>) -> Option<u64> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let date = http_date("Sun, 22 Nov 2026 10:00:00 GMT");
         let (retry_after, remaining, reset) = (own(retry_after), own(remaining), own(reset));
         let answer = Answer { date, retry_after, remaining, reset, ..Answer::empty("x") };
-        answer.retry_after().as_secs()
+        answer.named_wait().map(|wait| wait.as_secs())
     }
 
     #[test]
     fn the_wait_is_what_github_names_within_reason() {
-        assert_eq!(limited(Some("30"), None, None), 30);
-        assert_eq!(limited(Some("Sun, 22 Nov 2026 10:02:00 GMT"), None, None), 120);
+        assert_eq!(limited(Some("30"), None, None), Some(30));
+        assert_eq!(limited(Some("Sun, 22 Nov 2026 10:02:00 GMT"), None, None), Some(120));
         for huge in ["3601", "999999999", "99999999999999999999999999"] {
-            assert_eq!(limited(Some(huge), None, None), 3600, "{huge}");
+            assert_eq!(limited(Some(huge), None, None), Some(3600), "{huge}");
         }
         for rubbish in ["0", "-5", "soon", "", "1e9", "Sun, 22 Nov 2026 09:00:00 GMT"] {
-            assert_eq!(limited(Some(rubbish), None, None), 60, "{rubbish}");
+            assert_eq!(limited(Some(rubbish), None, None), None, "{rubbish}");
         }
         let reset = (http_date("Sun, 22 Nov 2026 10:00:40 GMT").unwrap().as_second()).to_string();
-        assert_eq!(limited(None, Some("0"), Some(&reset)), 40);
-        assert_eq!(limited(None, Some("5"), Some(&reset)), 60);
-        assert_eq!(limited(None, None, None), 60);
+        assert_eq!(limited(None, Some("0"), Some(&reset)), Some(40));
+        assert_eq!(limited(None, Some("5"), Some(&reset)), None);
+        assert_eq!(limited(None, None, None), None);
     }
 
     #[test]

@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
 use url::Url;
 
+use super::admission::{self, Admission, AdmissionStatus, Call, Calls, Limits, Permit};
 use super::answer::Answer;
 use super::failure::{Failure, Kind, refuses_key};
 use super::jwt::Signed;
 use super::key::Key;
-use super::patience::Patience;
 use super::request::Request;
 use super::ring::KeyRing;
 use super::transport::Transport;
 use crate::clock::{BootTime, Clock, GithubClock};
+use crate::flight::Demand;
 use crate::model::{AppName, Dialect, KeyInUse, Secret};
 
 /// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
@@ -27,10 +27,18 @@ pub(crate) struct Client {
     base: Url,
     apps: BTreeMap<AppName, KeyRing>,
     github_clock: GithubClock,
-    patience: Patience,
+    admission: Admission,
+    calls: Calls,
     clock_is_wrong: AtomicBool,
-    /// Room for calls: each takes a connection of its own, and GitHub wants no more than a hundred at once.
-    room: Semaphore,
+    /// No call is retried that long after it was first sent.
+    retry_window: Duration,
+}
+
+/// How a call was signed so far.
+#[derive(Default)]
+struct Signatures {
+    by_right_clock: bool,
+    keys: u32,
 }
 
 /// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
@@ -52,6 +60,10 @@ pub struct Reach {
     pub request_timeout: Duration,
     /// Most calls under way at a time; more wait.
     pub calls_at_once: usize,
+    /// Mints a minute for each app, at most 150; 0 is no limit on calls.
+    pub mints_per_minute: u32,
+    /// Most bytes of failures that are remembered.
+    pub remembered_bytes: usize,
 }
 
 /// Why no client could be made of what is configured.
@@ -88,16 +100,24 @@ impl Client {
     ) -> Self {
         let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
         let apps = apps.into_iter().map(ring).collect();
-        let patience = Patience::new(Arc::clone(&clock), reach.request_timeout);
+        let limits = Limits {
+            places: reach.calls_at_once,
+            mints_per_minute: reach.mints_per_minute,
+            memory: reach.remembered_bytes,
+            // The longest of all: no connection, and then no answer.
+            timeout: reach.connect_timeout + reach.request_timeout,
+        };
+        let admission = Admission::new(Arc::clone(&clock), limits);
         let github_clock = GithubClock::new(clock);
         Self {
             transport,
             base: reach.api_url.clone(),
             apps,
             github_clock,
-            patience,
+            admission,
+            calls: Calls::default(),
             clock_is_wrong: AtomicBool::new(false),
-            room: Semaphore::new(reach.calls_at_once),
+            retry_window: RETRY_WINDOW.min(reach.request_timeout),
         }
     }
 
@@ -111,6 +131,22 @@ impl Client {
         &self.github_clock
     }
 
+    /// What lets calls through.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// What is limited, waits and was counted.
+    pub(crate) fn status(&self) -> AdmissionStatus {
+        let signatures = self.apps.values().map(KeyRing::signatures).sum();
+        AdmissionStatus { signatures, ..self.admission.status() }
+    }
+
+    /// What makes calls for it.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// The keys of `app`, and how each stands.
     pub(crate) fn keys(&self, app: &AppName) -> Vec<KeyInUse> {
         self.apps.get(app).map(|ring| ring.list(&self.github_clock)).unwrap_or_default()
@@ -120,55 +156,126 @@ impl Client {
     pub(crate) fn replace_keys(&self, app: &AppName, keys: Vec<Key>) -> bool {
         let is_changed = self.apps.get(app).is_some_and(|ring| ring.replace(keys, &self.github_clock));
         if is_changed {
-            self.patience.forget(app);
+            self.admission.retry_app(app);
         }
         is_changed
     }
 
-    /// The answer to `request`, which is sent again where that is worth it.
-    pub(crate) async fn call(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        self.patience.with(app, &request, || self.signed(app, &request)).await
+    /// What `read` makes of the answer to `request`, sent as the app, and again where that is worth it. `read` is told when
+    /// the request that was answered set out.
+    pub(crate) async fn call<T>(
+        &self,
+        call: &Call,
+        request: &Request,
+        demand: &mut Demand,
+        read: impl Fn(&Answer, BootTime) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let ring = self.ring(call.topic.app.as_ref())?;
+        let mut permit = self.admission.enter(call, demand).await?;
+        let outcome = self.attempts(&mut permit, ring, request, read).await;
+        permit.finish(outcome)
     }
 
-    /// The answer to `request`, which is sent at most once, whatever comes of it.
-    pub(crate) async fn call_once(&self, app: &AppName, request: Request) -> Result<Answer, Failure> {
-        let ring = self.ring(app)?;
-        let send = async || {
-            let signed = ring.sign_safely(&self.github_clock).ok_or_else(|| no_key(app))?;
-            let answer = self.send(&request, &signed.jwt).await?;
-            self.heard(ring, &signed, &answer);
-            Ok(answer)
-        };
-        self.patience.once(app, &request, send).await
+    /// Remembers a failure that was found out by more than one call.
+    pub(crate) fn remember(&self, call: &Call, failure: Failure) -> Failure {
+        self.admission.remember(call, failure)
     }
 
-    /// The answer to `request`, which an installation token has to authorise and not the app.
-    pub(crate) async fn call_with(&self, token: &Secret, request: Request) -> Result<Answer, Failure> {
-        self.patience.ungated(&request, || self.send(&request, token)).await
-    }
-
-    /// The answer to `request`. If it was refused with a JWT that, as its `Date` shows, a wrong clock had spoilt, it is
-    /// signed and sent once more; if it was refused for its key, it is sent with the next one.
-    async fn signed(&self, app: &AppName, request: &Request) -> Result<Answer, Failure> {
-        let ring = self.ring(app)?;
-        let sign = || ring.sign(&self.github_clock).ok_or_else(|| no_key(app));
-        let mut signed = sign()?;
-        let (mut tries, mut is_resigned) = (1, false);
-        loop {
+    /// The same, sent at most once, whatever comes of it.
+    pub(crate) async fn call_once<T>(
+        &self,
+        call: &Call,
+        request: &Request,
+        demand: &mut Demand,
+        read: impl Fn(&Answer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let ring = self.ring(call.topic.app.as_ref())?;
+        let mut permit = self.admission.enter(call, demand).await?;
+        let sending = async {
+            permit.confirm()?;
+            let signed = ring.sign_safely(&self.github_clock).ok_or_else(no_key)?;
             let answer = self.send(request, &signed.jwt).await?;
-            if answer.status == 401 && !is_resigned && !signed.is_usable(self.github_clock.now()) {
-                tracing::warn!(%app, "this machine's clock is wrong: signing anew by GitHub's");
-                is_resigned = true;
-            } else if !self.heard(ring, &signed, &answer) || tries == MOST_TRIES {
-                return Ok(answer);
-            }
-            signed = sign()?;
-            tries += 1;
+            self.heard(ring, &signed, &answer);
+            read(&answer)
+        };
+        let outcome = sending.await;
+        permit.finish(outcome)
+    }
+
+    /// The same, authorised by an installation token and not by the app.
+    pub(crate) async fn call_with<T>(
+        &self,
+        token: &Secret,
+        (call, request): (&Call, &Request),
+        demand: &mut Demand,
+        read: impl Fn(&Answer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut permit = self.admission.enter(call, demand).await?;
+        let sending = async {
+            permit.confirm()?;
+            read(&self.send(request, token).await?)
+        };
+        let outcome = sending.await;
+        permit.finish(outcome)
+    }
+
+    /// Sends `request` until an answer is final. A JWT that, as its answer's `Date` shows, a wrong clock had spoilt is signed
+    /// anew once; one that was refused for its key is followed by one of the next key; what failed in passing is retried.
+    async fn attempts<T>(
+        &self,
+        permit: &mut Permit,
+        ring: &KeyRing,
+        request: &Request,
+        read: impl Fn(&Answer, BootTime) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let began = self.github_clock.boot();
+        let (mut pauses, mut signatures) = (admission::pauses(), Signatures::default());
+        let mut last = None;
+        loop {
+            // Should something have been learnt since the last attempt, that attempt is what came of the call.
+            permit.confirm().map_err(|refused| last.take().unwrap_or(refused))?;
+            let sent = self.github_clock.boot();
+            let signed = ring.sign(&self.github_clock).ok_or_else(no_key)?;
+            let answer = self.send(request, &signed.jwt).await;
+            let is_signed_anew =
+                answer.as_ref().is_ok_and(|answer| self.signs_anew(&mut signatures, ring, &signed, answer));
+            let is_transient =
+                is_transient(&answer) && self.github_clock.boot().since(began) < self.retry_window;
+            let failure = match answer.and_then(|answer| read(&answer, sent)) {
+                Err(failure) => failure,
+                done => return done,
+            };
+            let pause = match (is_signed_anew, is_transient) {
+                (true, _) => permit.may_repeat().then_some(Duration::ZERO),
+                (_, true) => pauses.next().filter(|_| permit.may_retry()),
+                _ => None,
+            };
+            let Some(pause) = pause else { return Err(failure) };
+            permit.learn(&failure);
+            last = Some(failure);
+            tokio::time::sleep(pause).await;
         }
     }
 
-    fn ring(&self, app: &AppName) -> Result<&KeyRing, Failure> {
-        self.apps.get(app).ok_or_else(|| no_key(app))
+    /// Whether an answer is worth another signature: by the right clock, or by another key.
+    fn signs_anew(
+        &self,
+        signatures: &mut Signatures,
+        ring: &KeyRing,
+        signed: &Signed,
+        answer: &Answer,
+    ) -> bool {
+        if answer.status == 401 && !signatures.by_right_clock && !signed.is_usable(self.github_clock.now()) {
+            tracing::warn!("local clock is skewed: re-signing the app JWT with GitHub's time");
+            signatures.by_right_clock = true;
+            return true;
+        }
+        signatures.keys += 1;
+        self.heard(ring, signed, answer) && signatures.keys < MAX_KEYS
+    }
+
+    fn ring(&self, app: Option<&AppName>) -> Result<&KeyRing, Failure> {
+        app.and_then(|app| self.apps.get(app)).ok_or_else(no_key)
     }
 
     /// Learns from `answer` what GitHub thinks of the key of `signed`. Whether another key may have more success.
@@ -183,8 +290,6 @@ impl Client {
     }
 
     async fn send(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
-        // It is never closed.
-        let _place = self.room.acquire().await;
         let what = request.what;
         let answer = self.transport.send(request, credential).await?;
         if let Some((date, head_at)) = answer.date.zip(answer.head_at) {
@@ -215,39 +320,58 @@ impl Client {
         }
     }
 
-    /// What `read` finds on the page of `first` and on those after it, until it is `enough` or there are no more.
+    /// What `read` finds on the page of `first` and on those after it, until it is `enough` or there are no more. One
+    /// question, whose pages are paced like other calls.
     pub(crate) async fn pages<T>(
         &self,
-        app: &AppName,
+        call: &Call,
         first: Request,
-        read: fn(&Answer) -> Result<Vec<T>, Failure>,
-        enough: usize,
+        demand: &mut Demand,
+        (read, enough): (ReadPage<T>, usize),
     ) -> Result<Vec<T>, Failure> {
         let what = first.what;
         let mut request = first;
-        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-        for _ in 0..MOST_PAGES {
+        let (mut found, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
+        while seen.len() < MAX_PAGES && bytes < MAX_LIST_BYTES {
             seen.insert(request.url.clone());
-            let answer = self.call(app, request).await?;
-            found.extend(read(&answer)?);
-            match answer.next_page(&self.base)? {
+            let page =
+                |answer: &Answer, _| Ok((read(answer)?, answer.next_page(&self.base)?, answer.body.len()));
+            let (items, next, size) = self.call(call, &request, demand, page).await?;
+            found.extend(items);
+            bytes += size;
+            match next {
                 Some(next) if found.len() < enough && !seen.contains(&next) => {
                     request = Request::to(next, what)
                 }
                 _ => return Ok(found),
             }
         }
-        Err(Failure::new(Kind::BadAnswer, format!("{what} did not end after {MOST_PAGES} pages")))
+        let message = format!("{what} did not end after {MAX_PAGES} pages or 64 MiB: check github.api_url");
+        Err(Failure::new(Kind::BadAnswer, message))
     }
 }
 
-fn no_key(app: &AppName) -> Failure {
-    Failure::new(Kind::AppRejected, format!("no key can sign for app {app}"))
+/// Takes the items from a page.
+pub(crate) type ReadPage<T> = fn(&Answer) -> Result<Vec<T>, Failure>;
+
+/// Whether the same call may have more success in a moment. Who is told how long to wait does not come at once.
+fn is_transient(answer: &Result<Answer, Failure>) -> bool {
+    match answer {
+        Ok(answer) => matches!(answer.status, 500 | 502 | 503 | 504) && answer.named_wait().is_none(),
+        // What has timed out has used up its caller's time.
+        Err(failure) => matches!(failure.kind, Kind::Unavailable | Kind::Unreachable),
+    }
+}
+
+fn no_key() -> Failure {
+    Failure::new(Kind::AppRejected, "no private key of the app can sign")
 }
 
 /// App JWTs have twice as much to spare.
 const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(30);
 /// Refusals in a row that one call may bring about: too many, and GitHub locks the app out.
-const MOST_TRIES: u32 = 4;
+const MAX_KEYS: u32 = 4;
 /// A hundred thousand installations; more is a `Link` that goes in circles.
-const MOST_PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
+const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
+const RETRY_WINDOW: Duration = Duration::from_secs(1);

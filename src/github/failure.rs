@@ -13,19 +13,34 @@ pub struct Failure {
     pub kind: Kind,
     /// One plain sentence: what happened and what to do. Never holds a secret.
     pub message: String,
-    /// How long GitHub asked to be left alone.
+    /// How long to wait before the next attempt, as GitHub or admission says.
     pub retry_after: Option<Duration>,
-    /// Whether GitHub was asked at all.
-    pub asked: Asked,
+    /// Who says so.
+    pub origin: Origin,
 }
 
-/// Who was asked for what failed.
+/// Where a failure comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// GitHub, or the way to it.
-    Github,
-    /// Nobody: GitHub is left alone for a while, and this is how it failed before.
-    Nobody,
+pub enum Origin {
+    /// GitHub, or the way to it: a call was made.
+    Upstream,
+    /// Admission: no call was made. It refused this one, or remembers how GitHub answered before.
+    Local,
+}
+
+/// What else would fail in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Every call: there is no connection.
+    Host,
+    /// Every call of the app.
+    App,
+    /// Every token of the installation.
+    Installation,
+    /// The same question, and nothing else.
+    Question,
+    /// Nothing: it was refused here.
+    Nothing,
 }
 
 /// The classes of failure. Each stands for something else that a caller, or the broker, does next.
@@ -39,6 +54,8 @@ pub enum Kind {
     Suspended,
     /// GitHub knows no such thing, or not for this app.
     NotFound,
+    /// GitHub has no such installation, and has confirmed it.
+    Gone,
     /// It has another name now.
     Moved,
     /// The installation cannot grant what was asked.
@@ -53,20 +70,35 @@ pub enum Kind {
     RateLimited,
     /// An answer that is not trusted: malformed, too long, or wider than what was asked.
     BadAnswer,
-    /// No connection, or a 5xx.
+    /// A 5xx, or a connection that broke.
     Unavailable,
     /// No answer in time.
     TimedOut,
+    /// No connection: name, address, TLS, or a proxy's refusal.
+    Unreachable,
+    /// No connection in time.
+    ConnectTimedOut,
+    /// This process has no file descriptor or port left for a connection.
+    NoResources,
+    /// Our own budget for calls is spent.
+    BudgetSpent,
+    /// The caller's fair share is spent.
+    CallerLimited,
+    /// Too many calls are under way or waiting.
+    Overloaded,
+    /// Nobody waited for it any more, so it was not sent.
+    Abandoned,
 }
 
 impl Kind {
-    /// Its name in metrics.
+    /// Its name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AppRejected => "app_rejected",
             Self::Forbidden => "forbidden",
             Self::Suspended => "suspended",
             Self::NotFound => "not_found",
+            Self::Gone => "gone",
             Self::Moved => "moved",
             Self::ScopeRefused => "scope_refused",
             Self::UserRefused => "user_refused",
@@ -76,29 +108,99 @@ impl Kind {
             Self::BadAnswer => "bad_answer",
             Self::Unavailable => "unavailable",
             Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimedOut => "connect_timed_out",
+            Self::NoResources => "no_resources",
+            Self::BudgetSpent => "budget_spent",
+            Self::CallerLimited => "caller_limited",
+            Self::Overloaded => "overloaded",
+            Self::Abandoned => "abandoned",
         }
     }
-}
 
-impl Kind {
+    /// The `code` of the error that a caller hears.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::AppRejected | Self::Forbidden => "app_rejected",
+            Self::Suspended => "installation_suspended",
+            Self::NotFound | Self::Gone => "unknown_installation",
+            Self::Moved | Self::BadAnswer => "bad_upstream_response",
+            Self::ScopeRefused => "scope_not_granted",
+            Self::UserRefused => "user_not_authorized",
+            Self::Unsupported => "unsupported_upstream",
+            Self::UserTokensUnsupported => "user_tokens_unsupported",
+            Self::RateLimited | Self::BudgetSpent => "rate_limited",
+            Self::CallerLimited => "caller_limited",
+            Self::Unavailable | Self::Unreachable => "github_unavailable",
+            Self::TimedOut | Self::ConnectTimedOut => "github_timeout",
+            Self::NoResources | Self::Overloaded | Self::Abandoned => "overloaded",
+        }
+    }
+
+    /// Whether the same may succeed later, without anything being changed by people.
+    pub const fn is_retryable(self) -> bool {
+        self.is_inconclusive() && !matches!(self, Self::AppRejected | Self::Forbidden)
+            || matches!(self, Self::Moved)
+    }
+
     /// Whether the question was left open: the key, a limit or the way to GitHub stood before it.
-    pub const fn leaves_open(self) -> bool {
-        matches!(
+    pub const fn is_inconclusive(self) -> bool {
+        !matches!(
             self,
-            Self::AppRejected
-                | Self::Forbidden
-                | Self::RateLimited
-                | Self::BadAnswer
-                | Self::Unavailable
-                | Self::TimedOut
+            Self::Suspended
+                | Self::NotFound
+                | Self::Gone
+                | Self::Moved
+                | Self::ScopeRefused
+                | Self::UserRefused
+                | Self::Unsupported
+                | Self::UserTokensUnsupported
         )
+    }
+
+    /// Whether GitHub has said so, and will say the same until something changes or a limit ends.
+    pub(crate) const fn is_definite(self) -> bool {
+        !self.is_inconclusive() || matches!(self, Self::RateLimited)
+    }
+
+    /// Whether it says something of what was asked, and not only of the way there or of the app.
+    pub const fn speaks_for_the_key(self) -> bool {
+        matches!(self.scope(), Scope::Question | Scope::Installation)
+    }
+
+    /// For how much this answer speaks.
+    pub(crate) const fn scope(self) -> Scope {
+        match self {
+            Self::Unreachable | Self::ConnectTimedOut => Scope::Host,
+            Self::RateLimited | Self::AppRejected => Scope::App,
+            Self::Suspended | Self::Gone => Scope::Installation,
+            Self::NoResources
+            | Self::BudgetSpent
+            | Self::CallerLimited
+            | Self::Overloaded
+            | Self::Abandoned => Scope::Nothing,
+            Self::Unsupported | Self::UserTokensUnsupported => Scope::Nothing,
+            Self::Forbidden
+            | Self::NotFound
+            | Self::Moved
+            | Self::ScopeRefused
+            | Self::UserRefused
+            | Self::BadAnswer
+            | Self::Unavailable
+            | Self::TimedOut => Scope::Question,
+        }
     }
 }
 
 impl Failure {
     /// A failure with nothing but its class and sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, asked: Asked::Github }
+        Self { kind, message: message.into(), retry_after: None, origin: Origin::Upstream }
+    }
+
+    /// A refusal of our own: no call was made.
+    pub(crate) fn local(kind: Kind, wait: Duration, message: impl Into<String>) -> Self {
+        Self { retry_after: Some(wait), origin: Origin::Local, ..Self::new(kind, message) }
     }
 
     /// An answer that came but is not trusted: `what` says why.
@@ -125,7 +227,7 @@ pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
             "GitHub refuses the app from here: see what it says, and ask an owner of the account"
         }
         Kind::Suspended => "an owner of the account must unsuspend the app in its settings",
-        Kind::NotFound => "check that the app is installed there, with `ghtokend check`",
+        Kind::NotFound | Kind::Gone => "check that the app is installed there, with `ghtokend check`",
         Kind::Moved => {
             "redirects are not followed, since they could carry the app JWT away: check github.api_url"
         }
@@ -137,12 +239,11 @@ pub(crate) fn as_kind(kind: Kind, answer: &Answer) -> Failure {
         Kind::BadAnswer => "check github.api_url and github.api_version",
         Kind::UserRefused => "check the number of the user, and that the user belongs to the account",
         Kind::Unsupported | Kind::UserTokensUnsupported => "ask for what this GitHub can do",
-        Kind::Unavailable | Kind::TimedOut => "it is likely to pass: try again",
+        _ => "it is likely to pass: try again",
     };
     let message = format!("{} answered {}{said}: {advice}{}", answer.what, answer.status, trace(answer));
     let retry_after = match kind {
-        Kind::RateLimited => Some(answer.retry_after()),
-        Kind::Unavailable => answer.named_wait(),
+        Kind::RateLimited | Kind::Unavailable => answer.named_wait(),
         _ => None,
     };
     Failure { retry_after, ..Failure::new(kind, message) }
@@ -175,11 +276,23 @@ fn kind_of(answer: &Answer, said: &str) -> Kind {
 /// Reads an error of the HTTP client: nothing came that could be called an answer.
 pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
     let cause = innermost(error);
+    let message = cause.to_string();
     if error.is_timeout() {
-        let limit = if error.is_connect() { "github.connect_timeout" } else { "github.request_timeout" };
+        let (kind, limit) = match error.is_connect() {
+            true => (Kind::ConnectTimedOut, "github.connect_timeout"),
+            false => (Kind::TimedOut, "github.request_timeout"),
+        };
         let message = format!("{what} took longer than {limit}: GitHub or the way to it is slow, try again");
-        return Failure::new(Kind::TimedOut, message);
+        return Failure::new(kind, message);
     }
+    if error.is_connect() && lacks_resources(cause) {
+        let message = format!(
+            "{what} found no file descriptor or port left in this process ({message}): raise the limit on open files, or \
+             try again"
+        );
+        return Failure::new(Kind::NoResources, message);
+    }
+    let cause = message;
     let host = error.url().and_then(url::Url::host_str).unwrap_or("GitHub");
     let (step, advice) = if cause.contains("UnknownIssuer") {
         ("could not connect to", "if a private authority signs there, name its certificate in github.ca_file")
@@ -193,16 +306,25 @@ pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
     } else {
         ("was cut off by", "try again")
     };
-    Failure::new(Kind::Unavailable, format!("{what} {step} {host} ({}): {advice}", redact(&cause)))
+    let kind = if error.is_connect() { Kind::Unreachable } else { Kind::Unavailable };
+    Failure::new(kind, format!("{what} {step} {host} ({}): {advice}", redact(&cause)))
+}
+
+/// Whether a connection failed for what this process or machine lacks, which says nothing of the host.
+fn lacks_resources(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use rustix::io::Errno;
+    let code = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    code.is_some_and(|code| lacking.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// The cause that says most: a chain's outer links only repeat that sending failed.
-fn innermost(error: &dyn std::error::Error) -> String {
+fn innermost<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    cause
 }
 
 fn trace(answer: &Answer) -> String {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Asked, Failure, Kind, as_kind, classify};
+use super::failure::{Failure, Kind, Origin, as_kind, classify};
 use super::minted;
 use super::request::{Request, on_origin_of};
 use super::{InstallationPage, Page};
@@ -219,7 +219,7 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
 
 /// The failure of an identity call: whatever else may be done about it, the same call cannot be made again.
 pub(crate) fn with_spent_nonce(failure: &Failure) -> Failure {
-    if failure.asked == Asked::Nobody {
+    if failure.origin == Origin::Local {
         return failure.clone();
     }
     // None of GitHub's words are quoted: they may quote the nonce, and their advice is to try again.

@@ -1,24 +1,30 @@
 //! The list of an app's installations, kept for a dialect that finds them in no other way.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::integrations::Listed;
+use super::read_cache::crashed;
 use super::remembrance::{Remembrance, Use};
 use crate::clock::{BootTime, Clock};
-use crate::flight::Flights;
-use crate::model::AppName;
+use crate::flight::{Demand, Requester, SingleFlight};
+use crate::model::{AppName, Priority};
 
 /// Each app's list: read once, and again when it is old or lacks what is looked for. One read of it at a time.
 pub(crate) struct Listing {
     clock: Arc<dyn Clock>,
     lists: Arc<Lists>,
-    reads: Flights<AppName, Result<Arc<List>, Failure>>,
+    reads: SingleFlight<AppName, Result<Arc<List>, Failure>>,
 }
+
+/// A read of the whole list that is under way.
+pub(crate) type ListRead = Pin<Box<dyn Future<Output = Result<Vec<Listed>, Failure>> + Send>>;
 
 #[derive(Default)]
 struct Lists {
@@ -35,49 +41,55 @@ struct List {
 impl Listing {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
-        Self { clock, lists: Arc::default(), reads: Flights::new(TaskTracker::new()) }
+        Self { clock, lists: Arc::default(), reads: SingleFlight::new(TaskTracker::new()) }
     }
 
-    /// What `pick` takes from the app's list: from the one in hand; if there is none, it is too old, or has nothing for
-    /// `pick`, from one that `read` brings.
-    pub(crate) async fn find<T, F>(
+    /// What `pick` takes from the app's list: from the one at hand; if there is none, it is too old, or has nothing for
+    /// `pick` and was not read just now, from one that `read` brings.
+    pub(crate) async fn find<T>(
         &self,
         app: &AppName,
+        demand: &Demand,
         pick: impl Fn(&[Listed]) -> Option<T>,
-        read: impl FnOnce() -> F,
-    ) -> Result<Option<T>, Failure>
-    where
-        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
-    {
+        read: impl FnOnce(Demand) -> ListRead,
+    ) -> Result<Option<T>, Failure> {
         let in_hand = self.lists.get(app);
         let useful = in_hand.clone().and_then(|list| Some((pick(&list.installations)?, list)));
         let Some((found, list)) = useful else {
-            let list = self.read(app, in_hand, read).await?;
+            // Whatever names somebody thinks of, the list is not read for each of them.
+            if in_hand.as_ref().is_some_and(|list| list.age(self.clock.boot()) < MISSING_TTL) {
+                return Ok(None);
+            }
+            let list = self.read(app, demand, in_hand, read).await?;
             return Ok(pick(&list.installations));
         };
         match list.remembrance().judge(self.clock.boot()) {
             Use::AsItIs => {}
-            Use::AndAskBehind => self.reads.begin(app, || self.reading(app, Some(list), read)),
-            Use::IfNoAnswer => match self.read(app, Some(list), read).await {
-                Err(failure) if failure.kind.leaves_open() => {}
+            Use::AndAskBehind => {
+                let in_use = Requester { priority: Priority::InUse, ..demand.requester() };
+                self.reads.start(app, in_use, |demand| self.reading(app, Some(list), read(demand)));
+            }
+            Use::IfNoAnswer => match self.read(app, demand, Some(list), read).await {
+                Err(failure) if failure.kind.is_inconclusive() => {}
                 newer => return Ok(pick(&newer?.installations)),
             },
         }
         Ok(Some(found))
     }
 
-    /// What `pick` takes from the app's list as it is now.
-    pub(crate) async fn find_anew<T, F>(
+    /// What `pick` takes from the app's list as it was a moment ago.
+    pub(crate) async fn find_refreshed<T>(
         &self,
         app: &AppName,
+        demand: &Demand,
         pick: impl Fn(&[Listed]) -> Option<T>,
-        read: impl FnOnce() -> F,
-    ) -> Result<Option<T>, Failure>
-    where
-        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
-    {
-        let list = self.read(app, self.lists.get(app), read).await?;
-        Ok(pick(&list.installations))
+        read: impl FnOnce(Demand) -> ListRead,
+    ) -> Result<Option<T>, Failure> {
+        let in_hand = self.lists.get(app);
+        match &in_hand {
+            Some(list) if list.age(self.clock.boot()) < REFRESHED_TTL => Ok(pick(&list.installations)),
+            _ => Ok(pick(&self.read(app, demand, in_hand, read).await?.installations)),
+        }
     }
 
     /// Makes the next look-up read the list.
@@ -90,36 +102,26 @@ impl Listing {
         self.lists.clear();
     }
 
-    async fn read<F>(
+    async fn read(
         &self,
         app: &AppName,
+        demand: &Demand,
         in_hand: Option<Arc<List>>,
-        read: impl FnOnce() -> F,
-    ) -> Result<Arc<List>, Failure>
-    where
-        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
-    {
-        let crashed = |_| {
-            let message = "listing the app's installations failed inside ghtokend: the next request tries anew; please \
-                           report it with the log";
-            Err(Failure::new(Kind::BadAnswer, message))
-        };
-        self.reads.join(app, || self.reading(app, in_hand, read)).await.unwrap_or_else(crashed)
+        read: impl FnOnce(Demand) -> ListRead,
+    ) -> Result<Arc<List>, Failure> {
+        let reading =
+            self.reads.run(app, demand.requester(), |demand| self.reading(app, in_hand, read(demand)));
+        reading.await.0.unwrap_or_else(|_| Err(crashed()))
     }
 
     /// Reads the list, unless that has just been done: `in_hand` is what the caller saw.
-    fn reading<F>(
+    fn reading(
         &self,
         app: &AppName,
         in_hand: Option<Arc<List>>,
-        read: impl FnOnce() -> F,
-    ) -> impl Future<Output = Result<Arc<List>, Failure>> + Send + 'static
-    where
-        F: Future<Output = Result<Vec<Listed>, Failure>> + Send + 'static,
-    {
+        reading: ListRead,
+    ) -> impl Future<Output = Result<Arc<List>, Failure>> + Send + 'static {
         let (lists, clock, app) = (Arc::clone(&self.lists), Arc::clone(&self.clock), app.clone());
-        // Made here, polled only if it is needed.
-        let reading = read();
         async move {
             let seen = |list: &Arc<List>| in_hand.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, list));
             if let Some(newer) = lists.get(&app).filter(|list| !seen(list)) {
@@ -148,6 +150,10 @@ impl Listing {
 }
 
 impl List {
+    fn age(&self, now: BootTime) -> Duration {
+        now.since(self.remembrance().at)
+    }
+
     fn remembrance(&self) -> Remembrance {
         *self.remembrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,20 +186,30 @@ impl Lists {
     }
 }
 
+/// How long what a list lacks is believed to be missing.
+const MISSING_TTL: Duration = Duration::from_secs(30);
+const REFRESHED_TTL: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use jiff::Timestamp;
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::github::failure::Kind;
+    use crate::model::ClientId;
 
     /// A list without installations, read and counted.
-    async fn counted(reads: Arc<AtomicUsize>) -> Result<Vec<Listed>, Failure> {
-        reads.fetch_add(1, Ordering::SeqCst);
-        Ok(Vec::new())
+    fn counted(reads: &Arc<AtomicUsize>) -> impl FnOnce(Demand) -> ListRead + use<> {
+        let reads = Arc::clone(reads);
+        move |_| {
+            Box::pin(async move {
+                reads.fetch_add(1, Ordering::SeqCst);
+                Ok(Vec::new())
+            })
+        }
     }
 
     fn listing() -> (Listing, Arc<ManualClock>) {
@@ -201,30 +217,48 @@ mod tests {
         (Listing::new(clock.clone()), clock)
     }
 
-    #[tokio::test]
-    async fn a_list_is_read_when_there_is_none_when_it_is_old_and_when_it_lacks_something() {
-        let (listing, clock) = listing();
-        let reads = Arc::new(AtomicUsize::new(0));
-        let ask = async |there: Option<()>| {
-            let read = || counted(Arc::clone(&reads));
-            listing.find(&AppName::default(), |_| there, read).await.unwrap();
-            reads.load(Ordering::SeqCst)
-        };
-        assert_eq!((ask(None).await, ask(Some(())).await, ask(None).await), (1, 1, 2));
-        clock.advance(Duration::from_secs(569));
-        assert_eq!(ask(Some(())).await, 2);
-        clock.advance(Duration::from_secs(31));
-        assert_eq!((ask(Some(())).await, ask(Some(())).await), (3, 3));
-        listing.forget(&AppName::default());
-        assert_eq!(ask(Some(())).await, 4);
+    fn demand() -> Demand {
+        Demand::of(Requester::caller(ClientId::new(1), Priority::New))
     }
 
     #[tokio::test]
-    async fn who_comes_just_after_a_read_has_landed_is_served_by_it() {
+    async fn list_is_read_again_when_old() {
+        let (listing, clock) = listing();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let ask = async || {
+            listing.find(&AppName::default(), &demand(), |_| Some(()), counted(&reads)).await.unwrap();
+            reads.load(Ordering::SeqCst)
+        };
+        assert_eq!((ask().await, ask().await), (1, 1));
+        clock.advance(Duration::from_secs(569));
+        assert_eq!(ask().await, 1);
+        clock.advance(Duration::from_secs(31));
+        assert_eq!((ask().await, ask().await), (2, 2));
+        listing.forget(&AppName::default());
+        assert_eq!(ask().await, 3);
+    }
+
+    #[tokio::test]
+    async fn missing_names_read_the_list_once_in_30_s() {
+        let (listing, clock) = listing();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let ask = async || {
+            listing.find(&AppName::default(), &demand(), |_| None::<()>, counted(&reads)).await.unwrap();
+            reads.load(Ordering::SeqCst)
+        };
+        assert_eq!((ask().await, ask().await), (1, 1));
+        clock.advance(Duration::from_secs(29));
+        assert_eq!(ask().await, 1);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((ask().await, ask().await), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn late_joiner_reuses_completed_read() {
         let (listing, _) = listing();
         let reads = Arc::new(AtomicUsize::new(0));
         let app = AppName::default();
-        let read = async |seen| listing.read(&app, seen, || counted(Arc::clone(&reads))).await.unwrap();
+        let read = async |seen| listing.read(&app, &demand(), seen, counted(&reads)).await.unwrap();
         // Both looked before there was a list, and the second joined when the first was done.
         let first = read(None).await;
         assert!(Arc::ptr_eq(&read(None).await, &first));
@@ -235,12 +269,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_panics_is_a_failure_and_the_next_one_is_tried() {
+    async fn panicked_read_is_a_failure_and_not_final() {
         let (listing, _) = listing();
         let app = AppName::default();
-        let panics = listing.find(&app, |_| Some(()), || async { panic!("a defect") }).await;
-        assert_eq!(panics.unwrap_err().kind, Kind::BadAnswer);
+        let panics = |_| -> ListRead { Box::pin(async { panic!("a defect") }) };
+        let failed = listing.find(&app, &demand(), |_| Some(()), panics).await;
+        assert_eq!(failed.unwrap_err().kind, Kind::BadAnswer);
         let reads = Arc::new(AtomicUsize::new(0));
-        assert_eq!(listing.find(&app, |_| Some(()), || counted(reads)).await, Ok(Some(())));
+        assert_eq!(listing.find(&app, &demand(), |_| Some(()), counted(&reads)).await, Ok(Some(())));
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio_util::task::TaskTracker;
 
-use crate::flight::Flights;
+use crate::flight::{Requester, SingleFlight};
+use crate::model::Priority;
 
 /// Asks for a name once at a time, whoever wants to know.
 pub(super) struct Names {
-    look_ups: Arc<Flights<String, LookedUp>>,
+    look_ups: Arc<SingleFlight<String, LookedUp>>,
     patience: Duration,
 }
 
@@ -22,7 +23,7 @@ type LookedUp = Result<Vec<SocketAddr>, (ErrorKind, String)>;
 impl Names {
     /// A question that is not answered within `patience` is given up, and asked anew by the next who comes.
     pub(super) fn new(patience: Duration) -> Self {
-        Self { look_ups: Arc::new(Flights::new(TaskTracker::new())), patience }
+        Self { look_ups: Arc::new(SingleFlight::new(TaskTracker::new())), patience }
     }
 }
 
@@ -31,7 +32,7 @@ impl Resolve for Names {
         let (look_ups, patience) = (Arc::clone(&self.look_ups), self.patience);
         Box::pin(async move {
             let name = name.as_str().to_owned();
-            let looked_up = look_ups.join(&name, || look_up(name.clone(), patience)).await;
+            let looked_up = look_ups.run(&name, ANYBODY, |_| look_up(name.clone(), patience)).await.0;
             let looked_up =
                 looked_up.unwrap_or_else(|_| Err((ErrorKind::Other, "the look-up panicked".into())));
             let addresses = looked_up.map_err(|(kind, why)| Error::new(kind, why))?;
@@ -39,6 +40,9 @@ impl Resolve for Names {
         })
     }
 }
+
+/// Connections are anybody's.
+const ANYBODY: Requester = Requester::background(Priority::New, None);
 
 async fn look_up(name: String, patience: Duration) -> LookedUp {
     let addresses = tokio::time::timeout(patience, tokio::net::lookup_host((name.as_str(), 0))).await;

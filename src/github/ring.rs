@@ -27,6 +27,8 @@ struct State {
     /// Whether a key was refused since then, so that the next that is accepted is news.
     doubted: bool,
     current: Option<Signed>,
+    /// How often a JWT was signed.
+    signatures: u64,
 }
 
 struct Held {
@@ -40,7 +42,8 @@ struct Held {
 impl KeyRing {
     /// `id` is the app's or the client's; `keys` are newest first.
     pub(crate) fn new(app: AppName, id: &str, keys: Vec<Key>) -> Self {
-        let state = State { held: distinct(keys), accepted: None, doubted: false, current: None };
+        let state =
+            State { held: distinct(keys), accepted: None, doubted: false, current: None, signatures: 0 };
         Self { app, issuer: Issuer::new(id), state: Mutex::new(state) }
     }
 
@@ -138,6 +141,11 @@ impl KeyRing {
         state.held.iter().enumerate().map(shown).collect()
     }
 
+    /// How many app JWTs were signed.
+    pub(crate) fn signatures(&self) -> u64 {
+        self.lock().signatures
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,6 +165,7 @@ impl State {
             return Some(signed.clone());
         }
         let signed = Signed::new(issuer, key, now)?;
+        self.signatures += 1;
         self.current = Some(signed.clone());
         Some(signed)
     }

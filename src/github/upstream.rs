@@ -4,21 +4,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::answer::Answer;
-use super::client::{BuildError, Client, Reach};
-use super::failure::{Failure, Kind};
+use super::client::{BuildError, Client, Reach, ReadPage};
+use super::failure::{Failure, Kind, Origin};
 use super::integrations::Listed;
 use super::key::Key;
-use super::listing::Listing;
+use super::listing::{ListRead, Listing};
+use super::read_cache::ReadCache;
 use super::request::Request;
 use super::transport::{HttpTransport, Transport};
-use super::{Github, InstallationPage, Page, Reply, apps, integrations, minted};
+use super::{
+    AdmissionStatus, Demand, Github, InstallationPage, Page, Reply, Requester, apps, integrations, minted,
+};
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
-    App, AppName, Dialect, Identity, Installation, InstallationToken, KeyInUse, Minted, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, InstallationToken, KeyInUse,
+    Minted, Priority, Scope, Secret, Selector, TokenKey, UserId,
 };
 
 /// One GitHub, for all configured apps.
@@ -27,6 +32,8 @@ pub struct Upstream {
     dialect: Dialect,
     /// Of dialect `integrations`, which has no look-ups.
     listing: Listing,
+    described: ReadCache<AppName, App>,
+    pages: ReadCache<(AppName, Page), InstallationPage>,
     clock: Arc<dyn Clock>,
 }
 
@@ -49,7 +56,14 @@ impl Upstream {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let client = Arc::new(Client::new(transport, reach, apps, Arc::clone(&clock)));
-        Self { client, dialect: reach.dialect, listing: Listing::new(Arc::clone(&clock)), clock }
+        Self {
+            client,
+            dialect: reach.dialect,
+            listing: Listing::new(Arc::clone(&clock)),
+            described: ReadCache::new(APP_TTL, Arc::clone(&clock)),
+            pages: ReadCache::new(PAGE_TTL, Arc::clone(&clock)),
+            clock,
+        }
     }
 
     /// GitHub's clock, as it is learnt from every answer.
@@ -62,63 +76,107 @@ impl Upstream {
         self.client.replace_keys(app, keys)
     }
 
-    async fn mint(&self, key: &TokenKey) -> Result<Minted, Failure> {
+    /// The configuration was read again: what GitHub has refused is asked for anew.
+    pub fn forget_refusals(&self) {
+        self.client.admission().forget_refusals();
+    }
+
+    async fn mint(&self, key: &TokenKey, mut demand: Demand) -> Result<Minted, Failure> {
         let selector = Selector::Id(key.installation);
         // Asked before, by whoever resolved the request; here it keeps a wider token from ever being minted.
         self.can_serve(&selector, &key.scope, key.user)?;
-        match self.dialect {
+        let minted = match self.dialect {
             Dialect::Apps => {
                 let request = apps::mint(self.client.base(), key.installation, &key.scope);
-                self.minted(key, request, |answer| apps::read_mint(answer, &key.scope)).await
+                self.minted(key, &request, &mut demand, |answer| apps::read_mint(answer, &key.scope)).await
             }
             Dialect::Integrations => {
-                let listed = self.listed(&key.app, &selector).await?;
+                let listed = match self.listed(&key.app, &selector, &demand).await {
+                    // What has had tokens before is not gone for one list that lacks it.
+                    Err(failure) if failure.kind == Kind::NotFound && demand.requester().is_refresh() => {
+                        return Err(self.confirmed(key, failure).await);
+                    }
+                    listed => listed?,
+                };
                 let request = integrations::mint(self.client.base(), &listed, key.user)?;
-                let minted =
-                    self.minted(key, request, |answer| integrations::read_mint(answer, key.user)).await;
-                if minted.as_ref().is_err_and(|failure| failure.kind == Kind::NotFound) {
-                    // The list says otherwise: it is out of date.
-                    self.listing.forget(&key.app);
-                }
-                minted
+                self.minted(key, &request, &mut demand, |answer| integrations::read_mint(answer, key.user))
+                    .await
             }
+        };
+        match minted {
+            Err(failure) if failure.kind == Kind::NotFound && failure.origin == Origin::Upstream => {
+                Err(self.confirmed(key, failure).await)
+            }
+            minted => minted,
         }
+    }
+
+    /// A 404 to a mint, as [`Kind::Gone`] if GitHub confirms that there is no such installation: its replicas lag, and one
+    /// 404 must not drop the tokens of an installation that is there.
+    async fn confirmed(&self, key: &TokenKey, failure: Failure) -> Failure {
+        // The list says otherwise: it is out of date.
+        self.listing.forget(&key.app);
+        let demand = Demand::of(Requester::background(Priority::Probe, None));
+        let found = self.look_up(&key.app, &Selector::Id(key.installation), demand).await;
+        if found.is_err_and(|failure| failure.kind == Kind::NotFound) {
+            // The wait of the question is not that of the installation.
+            let gone = Failure { kind: Kind::Gone, retry_after: None, origin: Origin::Upstream, ..failure };
+            return self.client.remember(&self.client.calls().mint(key), gone);
+        }
+        failure
     }
 
     async fn minted(
         &self,
         key: &TokenKey,
-        request: Request,
+        request: &Request,
+        demand: &mut Demand,
         read: impl Fn(&Answer) -> Result<(InstallationToken, Timestamp), Failure>,
     ) -> Result<Minted, Failure> {
-        let sent = self.clock.boot();
-        let answer = self.client.call(&key.app, request).await?;
-        let (token, expires) = read(&answer)?;
-        let now = answer.date.unwrap_or_else(|| self.client.github_clock().now());
-        let lifetime = minted::lifetime(&answer, expires, now)?;
-        Ok(Minted { token, sent, landed: self.clock.boot(), lifetime })
+        let read = |answer: &Answer, sent| {
+            let (token, expires) = read(answer)?;
+            let now = answer.date.unwrap_or_else(|| self.client.github_clock().now());
+            let lifetime = minted::lifetime(answer, expires, now)?;
+            Ok(Minted { token, sent, landed: self.clock.boot(), lifetime })
+        };
+        self.client.call(&self.client.calls().mint(key), request, demand, read).await
     }
 
-    async fn look_up(&self, app: &AppName, selector: &Selector) -> Result<Installation, Failure> {
+    async fn look_up(
+        &self,
+        app: &AppName,
+        selector: &Selector,
+        mut demand: Demand,
+    ) -> Result<Installation, Failure> {
         match self.dialect {
             Dialect::Apps => {
                 let request = apps::look_up(self.client.base(), selector);
                 let request =
                     request.ok_or_else(|| Failure::new(Kind::NotFound, "nothing names an installation"))?;
-                apps::read_installation(&self.client.call(app, request).await?)
+                let call = self.client.calls().look_up(app, selector, demand.requester().priority);
+                let read = |answer: &Answer, _| apps::read_installation(answer).map_err(not_installed);
+                let found = self.client.call(&call, &request, &mut demand, read).await?;
+                self.client.admission().installation_exists(self.client.calls().installation(app, found.id));
+                Ok(found)
             }
             Dialect::Integrations => {
                 integrations::can_serve(selector, &Scope::default())?;
-                Ok(self.listed(app, selector).await?.installation)
+                Ok(self.listed(app, selector, &demand).await?.installation)
             }
         }
     }
 
-    async fn installations(&self, app: &AppName, enough: usize) -> Result<Vec<Installation>, Failure> {
+    async fn installations(
+        &self,
+        app: &AppName,
+        enough: usize,
+        mut demand: Demand,
+    ) -> Result<Vec<Installation>, Failure> {
         match self.dialect {
             Dialect::Apps => {
                 let first = apps::installations(self.client.base(), LONGEST_PAGE);
-                self.client.pages(app, first, apps::read_installations, enough).await
+                let call = self.client.calls().list(app);
+                self.client.pages(&call, first, &mut demand, (apps::read_installations, enough)).await
             }
             Dialect::Integrations => {
                 let all = |list: &[Listed]| {
@@ -126,90 +184,127 @@ impl Upstream {
                         list.iter().take(enough).map(|listed| listed.installation.clone()).collect();
                     (!all.is_empty()).then_some(all)
                 };
-                Ok(self.listing.find(app, all, || self.list(app)).await?.unwrap_or_default())
+                Ok(self.listing.find(app, &demand, all, self.list(app)).await?.unwrap_or_default())
             }
         }
     }
 
     async fn who_am_i(&self, app: &AppName) -> Result<Option<App>, Failure> {
+        let mut demand = Demand::of(Requester::background(Priority::Probe, None));
+        let call = self.client.calls().app(app, Priority::Probe);
         match self.dialect {
-            Dialect::Apps => self.describe_app(app).await.map(Some),
+            Dialect::Apps => {
+                let request = apps::app(self.client.base());
+                let read = |answer: &Answer, _| apps::read_app(answer).map(Some);
+                self.client.call(&call, &request, &mut demand, read).await
+            }
             // Nothing here says who we are, but only who is accepted gets a page of the list.
             Dialect::Integrations => {
-                let answer = self.client.call(app, integrations::installations(self.client.base())).await?;
-                integrations::read_installations(&answer).map(|_| None)
+                let request = integrations::installations(self.client.base());
+                let read = |answer: &Answer, _| integrations::read_installations(answer).map(|_| None);
+                self.client.call(&call, &request, &mut demand, read).await
             }
         }
     }
 
-    async fn describe_app(&self, app: &AppName) -> Result<App, Failure> {
-        match self.dialect {
-            Dialect::Apps => apps::read_app(&self.client.call(app, apps::app(self.client.base())).await?),
-            Dialect::Integrations => Err(integrations::cannot_describe_app()),
+    async fn describe_app(&self, app: &AppName, client: ClientId) -> Result<App, Failure> {
+        if self.dialect == Dialect::Integrations {
+            return Err(integrations::cannot_describe_app());
         }
+        let (http, name) = (Arc::clone(&self.client), app.clone());
+        let read = |mut demand: Demand| async move {
+            let call = http.calls().app(&name, Priority::New);
+            let read = |answer: &Answer, _| apps::read_app(answer);
+            http.call(&call, &apps::app(http.base()), &mut demand, read).await
+        };
+        self.described.get(app, client, read).await
     }
 
-    async fn installation_page(&self, app: &AppName, page: Page) -> Result<InstallationPage, Failure> {
+    async fn installation_page(
+        &self,
+        app: &AppName,
+        page: Page,
+        client: ClientId,
+    ) -> Result<InstallationPage, Failure> {
         match self.dialect {
             Dialect::Apps => {
-                let request = apps::installations(self.client.base(), page);
-                apps::read_page(&self.client.call(app, request).await?, self.client.base())
+                let (http, name) = (Arc::clone(&self.client), app.clone());
+                let read = |mut demand: Demand| async move {
+                    let call = http.calls().list(&name);
+                    let request = apps::installations(http.base(), page);
+                    let read = |answer: &Answer, _| apps::read_page(answer, http.base());
+                    http.call(&call, &request, &mut demand, read).await
+                };
+                self.pages.get(&(app.clone(), page), client, read).await
             }
             Dialect::Integrations => {
                 let cut = |list: &[Listed]| Some(integrations::page(list, page));
+                let demand = Demand::of(Requester::caller(client, Priority::New));
                 let found = match page.number {
                     // Whoever begins to read wants what is so now; the other pages are of the same list.
-                    1 => self.listing.find_anew(app, cut, || self.list(app)).await?,
-                    _ => self.listing.find(app, cut, || self.list(app)).await?,
+                    1 => self.listing.find_refreshed(app, &demand, cut, self.list(app)).await?,
+                    _ => self.listing.find(app, &demand, cut, self.list(app)).await?,
                 };
                 Ok(found.unwrap_or_default())
             }
         }
     }
 
-    async fn revoke(&self, token: &Secret) -> Result<(), Failure> {
+    async fn revoke(
+        &self,
+        token: &Secret,
+        of: Option<(&AppName, InstallationId)>,
+        client: ClientId,
+    ) -> Result<(), Failure> {
         match self.dialect {
             Dialect::Apps => {
-                let request = apps::revoke(self.client.base());
-                apps::read_revocation(&self.client.call_with(token, request).await?)
+                let (call, request) = (self.client.calls().revoke(of), apps::revoke(self.client.base()));
+                let mut demand = Demand::of(Requester::caller(client, Priority::New));
+                self.client.call_with(token, (&call, &request), &mut demand, apps::read_revocation).await
             }
             Dialect::Integrations => Err(integrations::cannot_revoke()),
         }
     }
 
-    async fn identify(&self, app: &AppName, nonce: &Secret) -> Result<Identity, Failure> {
+    async fn identify(&self, app: &AppName, nonce: &Secret, client: ClientId) -> Result<Identity, Failure> {
         if self.dialect == Dialect::Apps {
             return Err(apps::cannot_identify());
         }
         let request = integrations::identify(self.client.base(), nonce);
-        let answer = self.client.call_once(app, request).await;
-        if let Err(failure) = &answer {
-            // Nothing came that could quote the nonce, and the caller does not hear this.
-            tracing::warn!(%app, %failure, "GitHub was not heard");
-        }
-        let identity = answer.and_then(|answer| integrations::read_identity(&answer));
-        identity.map_err(|failure| integrations::with_spent_nonce(&failure))
+        let (call, mut demand) =
+            (self.client.calls().identify(app), Demand::of(Requester::caller(client, Priority::New)));
+        let identity = self.client.call_once(&call, &request, &mut demand, integrations::read_identity).await;
+        identity.map_err(|failure| {
+            if failure.origin == Origin::Upstream {
+                tracing::warn!(%app, kind = failure.kind.as_str(), "identity request failed; the nonce may be spent");
+            }
+            integrations::with_spent_nonce(&failure)
+        })
     }
 
     /// The installation in the list that `selector` names.
-    async fn listed(&self, app: &AppName, selector: &Selector) -> Result<Listed, Failure> {
+    async fn listed(&self, app: &AppName, selector: &Selector, demand: &Demand) -> Result<Listed, Failure> {
         let named = |list: &[Listed]| list.iter().find(|listed| listed.is(selector)).cloned();
-        let found = self.listing.find(app, named, || self.list(app)).await?;
+        let found = self.listing.find(app, demand, named, self.list(app)).await?;
         found.ok_or_else(|| {
             let message = format!(
                 "GitHub lists no such installation for app {app}: check that the app is installed there, with \
                  `ghtokend check`"
             );
-            Failure::new(Kind::NotFound, message)
+            // The list was read before, for whomever.
+            Failure { origin: Origin::Local, ..Failure::new(Kind::NotFound, message) }
         })
     }
 
     /// Reads the whole list.
-    fn list(&self, app: &AppName) -> impl Future<Output = Result<Vec<Listed>, Failure>> + use<> {
+    fn list(&self, app: &AppName) -> impl FnOnce(Demand) -> ListRead + use<> {
         let (client, app) = (Arc::clone(&self.client), app.clone());
-        async move {
-            let first = integrations::installations(client.base());
-            client.pages(&app, first, integrations::read_installations, usize::MAX).await
+        move |mut demand| {
+            Box::pin(async move {
+                let (call, first) = (client.calls().list(&app), integrations::installations(client.base()));
+                let all = (integrations::read_installations as ReadPage<Listed>, usize::MAX);
+                client.pages(&call, first, &mut demand, all).await
+            })
         }
     }
 }
@@ -230,41 +325,82 @@ impl Github for Upstream {
         }
     }
 
-    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
-        Box::pin(self.mint(key))
+    fn mint<'a>(&'a self, key: &'a TokenKey, demand: Demand) -> Reply<'a, Minted> {
+        Box::pin(self.mint(key, demand))
     }
 
-    fn look_up<'a>(&'a self, app: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
-        Box::pin(self.look_up(app, selector))
+    fn look_up<'a>(
+        &'a self,
+        app: &'a AppName,
+        selector: &'a Selector,
+        demand: Demand,
+    ) -> Reply<'a, Installation> {
+        Box::pin(self.look_up(app, selector, demand))
     }
 
-    fn installations<'a>(&'a self, app: &'a AppName, enough: usize) -> Reply<'a, Vec<Installation>> {
-        Box::pin(self.installations(app, enough))
+    fn installations<'a>(
+        &'a self,
+        app: &'a AppName,
+        enough: usize,
+        demand: Demand,
+    ) -> Reply<'a, Vec<Installation>> {
+        Box::pin(self.installations(app, enough, demand))
     }
 
     fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>> {
         Box::pin(self.who_am_i(app))
     }
 
-    fn describe_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, App> {
-        Box::pin(self.describe_app(app))
+    fn describe_app<'a>(&'a self, app: &'a AppName, client: ClientId) -> Reply<'a, App> {
+        Box::pin(self.describe_app(app, client))
     }
 
-    fn installation_page<'a>(&'a self, app: &'a AppName, page: Page) -> Reply<'a, InstallationPage> {
-        Box::pin(self.installation_page(app, page))
+    fn installation_page<'a>(
+        &'a self,
+        app: &'a AppName,
+        page: Page,
+        client: ClientId,
+    ) -> Reply<'a, InstallationPage> {
+        Box::pin(self.installation_page(app, page, client))
     }
 
     fn forget_installations(&self) {
         self.listing.forget_all();
+        self.pages.clear();
     }
 
-    fn revoke<'a>(&'a self, token: &'a Secret) -> Reply<'a, ()> {
-        Box::pin(self.revoke(token))
+    fn forget_refusals(&self) {
+        self.client.admission().forget_refusals();
     }
 
-    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret) -> Reply<'a, Identity> {
-        Box::pin(self.identify(app, nonce))
+    fn admission(&self) -> AdmissionStatus {
+        self.client.status()
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        token: &'a Secret,
+        of: Option<(&'a AppName, InstallationId)>,
+        client: ClientId,
+    ) -> Reply<'a, ()> {
+        Box::pin(self.revoke(token, of, client))
+    }
+
+    fn identify<'a>(&'a self, app: &'a AppName, nonce: &'a Secret, client: ClientId) -> Reply<'a, Identity> {
+        Box::pin(self.identify(app, nonce, client))
     }
 }
 
+/// The app may be installed there at any time, and no answer tells when.
+fn not_installed(failure: Failure) -> Failure {
+    match failure.kind {
+        Kind::NotFound => Failure { retry_after: Some(NOT_INSTALLED_TTL), ..failure },
+        _ => failure,
+    }
+}
+
+const NOT_INSTALLED_TTL: Duration = Duration::from_secs(30);
 const LONGEST_PAGE: Page = Page { number: 1, size: 100 };
+/// How an app is described changes when its owner edits it.
+const APP_TTL: Duration = Duration::from_secs(60);
+const PAGE_TTL: Duration = Duration::from_secs(5);

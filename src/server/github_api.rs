@@ -37,7 +37,7 @@ impl Server {
     pub(super) async fn revoke(&self, headers: &HeaderMap, caller: Caller<'_>) -> Result<Reply, Refusal> {
         let token = tokens::to_revoke(headers)?;
         let hash = TokenHash::of(&token);
-        self.in_time(self.broker.revoke(token)).await?;
+        self.in_time(self.broker.revoke(token, caller.client)).await?;
         audit::revoked(caller.asker, &hash);
         let mut reply = Reply::default();
         *reply.status_mut() = StatusCode::NO_CONTENT;
@@ -55,17 +55,18 @@ impl Server {
         let home = Home::of(head);
         match call {
             Call::App => {
-                let described = self.in_time(self.broker.describe_app(app.as_ref())).await?;
+                let described = self.in_time(self.broker.describe_app(app.as_ref(), caller.client)).await?;
                 Ok(json(StatusCode::OK, described.json))
             }
             Call::Installations(dialect) => {
                 let page = installations::page(head.uri.query().unwrap_or_default());
-                let found = self.in_time(self.broker.installation_page(app.as_ref(), page)).await?;
+                let found =
+                    self.in_time(self.broker.installation_page(app.as_ref(), page, caller.client)).await?;
                 installations::list(&home, &head.uri, &found, dialect)
             }
             Call::Installation(whose) => {
                 let selector = selector(whose)?;
-                let found = self.in_time(self.broker.describe(app.as_ref(), &selector)).await;
+                let found = self.in_time(self.broker.describe(app.as_ref(), &selector, caller.client)).await;
                 let found =
                     found.map_err(|refusal| Refusal { asked: Some(selector.to_string()), ..refusal })?;
                 installations::one(&home, &found)
@@ -76,7 +77,7 @@ impl Server {
             }
             Call::Identity => {
                 let nonce = identity::read_nonce(body)?;
-                let identity = self.broker.identify(app.as_ref(), &nonce).await;
+                let identity = self.broker.identify(app.as_ref(), &nonce, caller.client).await;
                 identity::identity(&identity.map_err(identity::no_identity)?)
             }
         }

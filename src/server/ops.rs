@@ -1,13 +1,16 @@
 //! Health, readiness, metrics and status: for kubelet, Prometheus and people. Structurally no token.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use jiff::{Timestamp, Unit};
 
-use super::Server;
 use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
+use super::{Server, scrape};
 use crate::api;
-use crate::broker::Held;
-use crate::model::{KeyInUse, Standing};
+use crate::broker::{AppAdmission, Held};
+use crate::model::{AppName, KeyInUse, Standing};
 use crate::telemetry::metrics;
 
 /// The process turns.
@@ -36,6 +39,7 @@ pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
     } else {
         (metrics::Format::Prometheus, "text/plain; version=0.0.4; charset=utf-8")
     };
+    scrape::admission(server);
     for (app, keys) in server.broker.keys() {
         server.metrics.keys(&app, &keys);
     }
@@ -58,12 +62,19 @@ pub(super) fn status(server: &Server, query: &str) -> Result<Reply, Refusal> {
         let named = keys.iter().find(|(app, _)| app.as_str() == name);
         named.map_or(&[][..], |(_, keys)| keys)
     };
+    let admission = server.broker.admission();
+    let limits_of = |name: &str| {
+        let named = |app: &Option<AppName>| app.as_ref().is_some_and(|app| app.as_str() == name);
+        let named = admission.apps.iter().find(|(app, _)| named(app));
+        named.map_or_else(Vec::new, |(_, limits)| limits_until(limits, server.github_clock.now()))
+    };
     let apps = server.apps.iter().map(|app| api::App {
         name: app.name.clone(),
         id: app.id.clone(),
         key_fingerprint: signing(keys_of(&app.name)),
         keys: keys_of(&app.name).iter().map(shown).collect(),
         not_ready: not_ready(&app.name),
+        limits: limits_of(&app.name),
     });
     let status = api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,12 +83,21 @@ pub(super) fn status(server: &Server, query: &str) -> Result<Reply, Refusal> {
         clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
         apps: apps.collect(),
         tokens_total,
-        tokens_omitted: tokens_total - tokens.len(),
+        tokens_omitted: tokens_total.saturating_sub(tokens.len()),
         tokens,
     };
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
     Ok(ok(Format::Json, body.into()))
+}
+
+fn limits_until(admission: &AppAdmission, now: Timestamp) -> Vec<api::Limit> {
+    let limit = |(reason, wait): (&str, Option<Duration>)| {
+        // A wait that has begun is not over before its last second is.
+        let until = now.saturating_add(wait?).unwrap_or(now).round(Unit::Second).unwrap_or(now);
+        Some(api::Limit { reason: reason.to_owned(), until: until.to_string() })
+    };
+    admission.limits().into_iter().filter_map(limit).collect()
 }
 
 /// The one parameter of `GET /status`.

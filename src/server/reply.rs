@@ -10,7 +10,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::api;
-use crate::broker::{self, Kind};
+use crate::broker::{self, FailureOrigin as Origin};
 use crate::model::redact;
 
 /// An answer on its way out.
@@ -29,6 +29,8 @@ pub(super) struct Refusal {
     pub(super) allow: Option<&'static str>,
     /// What was asked for, for the audit trail.
     pub(super) asked: Option<String>,
+    /// Whether GitHub was not asked, since it is known what it would say, or there is no room: such are only counted.
+    pub(super) is_local: bool,
 }
 
 impl Refusal {
@@ -41,6 +43,7 @@ impl Refusal {
             retry_after: None,
             allow: None,
             asked: None,
+            is_local: false,
         }
     }
 
@@ -88,45 +91,36 @@ impl From<broker::Error> for Refusal {
             Error::ShuttingDown => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, UNNAMED_WAIT)
             }
-            Error::Github(failure) | Error::Remembered(failure) => {
-                let wait = failure.retry_after.unwrap_or(UNNAMED_WAIT);
-                match failure.kind {
-                    Kind::AppRejected | Kind::Forbidden => {
-                        Self::new(StatusCode::BAD_GATEWAY, "app_rejected", message)
-                    }
-                    // What a look-up met was explained by the directory.
-                    Kind::BadAnswer | Kind::Moved => Self {
-                        retryable: true,
-                        ..Self::new(StatusCode::BAD_GATEWAY, "bad_upstream_response", message)
-                    },
-                    Kind::Suspended => Self::new(StatusCode::FORBIDDEN, "installation_suspended", message),
-                    Kind::NotFound => Self::new(StatusCode::NOT_FOUND, "unknown_installation", message),
-                    Kind::ScopeRefused => {
-                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", message)
-                    }
-                    Kind::UserRefused => {
-                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_not_authorized", message)
-                    }
-                    Kind::Unsupported => {
-                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_upstream", message)
-                    }
-                    Kind::UserTokensUnsupported => {
-                        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported", message)
-                    }
-                    Kind::RateLimited => {
-                        Self::later(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message, wait)
-                    }
-                    Kind::Unavailable => {
-                        Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, wait)
-                    }
-                    Kind::TimedOut => {
-                        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message, wait)
-                    }
-                }
+            Error::Github(failure) => {
+                let (code, is_retryable) = (failure.kind.code(), failure.kind.is_retryable());
+                let status = OF_GITHUB.iter().find(|(_, of)| *of == code).map(|(status, _)| *status);
+                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let refusal = match is_retryable {
+                    true => Self::later(status, code, message, failure.retry_after.unwrap_or(UNNAMED_WAIT)),
+                    false => Self::new(status, code, message),
+                };
+                Self { is_local: failure.origin == Origin::Local, ..refusal }
             }
         }
     }
 }
+
+/// The status of each code that comes from GitHub, or from what keeps us from asking it.
+const OF_GITHUB: [(StatusCode, &str); 13] = [
+    (StatusCode::BAD_GATEWAY, "app_rejected"),
+    (StatusCode::BAD_GATEWAY, "bad_upstream_response"),
+    (StatusCode::FORBIDDEN, "installation_suspended"),
+    (StatusCode::NOT_FOUND, "unknown_installation"),
+    (StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted"),
+    (StatusCode::UNPROCESSABLE_ENTITY, "user_not_authorized"),
+    (StatusCode::UNPROCESSABLE_ENTITY, "unsupported_upstream"),
+    (StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported"),
+    (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+    (StatusCode::TOO_MANY_REQUESTS, "caller_limited"),
+    (StatusCode::SERVICE_UNAVAILABLE, "github_unavailable"),
+    (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+    (StatusCode::GATEWAY_TIMEOUT, "github_timeout"),
+];
 
 /// How the caller wants a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use super::github_metrics::Github;
 use super::log;
 use crate::model::{AppName, KeyInUse, Standing};
 
@@ -18,9 +19,9 @@ use crate::model::{AppName, KeyInUse, Standing};
 pub struct Metrics {
     registry: Registry,
     vends: Family<Outcome, Counter>,
-    mints: Family<Outcome, Counter>,
-    background_mints: Family<Outcome, Counter>,
-    waiting_renewals: Family<App, Gauge>,
+    mints: Family<Mint, Counter>,
+    refresh_queue_length: Family<App, Gauge>,
+    github: Github,
     mint_duration: Family<App, Histogram>,
     responses: Family<Response, Counter>,
     connections: Family<Listener, Gauge>,
@@ -30,6 +31,24 @@ pub struct Metrics {
     dropped_log_lines: Counter,
     cached_tokens: Gauge,
     clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// Whether a caller waits for a mint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// One does.
+    Foreground,
+    /// None does.
+    Background,
+}
+
+impl Urgency {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreground => "foreground",
+            Self::Background => "background",
+        }
+    }
 }
 
 /// How many connections to a listener are open.
@@ -61,6 +80,13 @@ struct App {
 struct Outcome {
     app: String,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Mint {
+    app: String,
+    outcome: &'static str,
+    priority: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,8 +122,8 @@ impl Default for Metrics {
         let metrics = Self {
             vends: Family::default(),
             mints: Family::default(),
-            background_mints: Family::default(),
-            waiting_renewals: Family::default(),
+            refresh_queue_length: Family::default(),
+            github: Github::default(),
             mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
             responses: Family::default(),
             connections: Family::default(),
@@ -117,11 +143,11 @@ impl Default for Metrics {
             "Token requests by outcome: cached, minted, or the code of the error",
             metrics.vends.clone(),
         );
-        registry.register("mints", "Tokens asked of GitHub, by outcome", metrics.mints.clone());
-        let help = "Those of them that no caller waited for, by outcome";
-        registry.register("background_mints", help, metrics.background_mints.clone());
-        let help = "Tokens due to be minted in the background that the pace holds back";
-        registry.register("waiting_renewals", help, metrics.waiting_renewals.clone());
+        let help = "Tokens asked of GitHub, by outcome (ok, or the code of the error) and priority";
+        registry.register("mints", help, metrics.mints.clone());
+        let help = "Refreshes and prefetches that are due and wait to be started";
+        registry.register("refresh_queue_length", help, metrics.refresh_queue_length.clone());
+        metrics.github.register(&mut registry);
         let help = "Time from asking GitHub for a token to its answer";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
         registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
@@ -146,8 +172,17 @@ impl Default for Metrics {
 impl Metrics {
     /// There is this app: what may not happen to it for long shows as 0 until it does.
     pub fn expect_app(&self, app: &AppName) {
-        self.background_mints.get_or_create(&Outcome { app: app.to_string(), outcome: "ok" }).inc_by(0);
-        self.waiting_renewals(app, 0);
+        for urgency in [Urgency::Foreground, Urgency::Background] {
+            let priority = urgency.as_str();
+            self.mints.get_or_create(&Mint { app: app.to_string(), outcome: "ok", priority }).inc_by(0);
+        }
+        self.refresh_queue_length(app, 0);
+        self.github.init_app_series(app.as_str());
+    }
+
+    /// What is known of the way to GitHub.
+    pub fn github(&self) -> &Github {
+        &self.github
     }
 
     /// A request for a token ended so. `app` is `None` if it named none that is configured.
@@ -157,21 +192,19 @@ impl Metrics {
     }
 
     /// GitHub was asked for a token, and it ended so.
-    pub fn mint(&self, app: &AppName, outcome: &'static str, took: Duration) {
-        let app = app.to_string();
-        self.mint_duration.get_or_create(&App { app: app.clone() }).observe(took.as_secs_f64());
-        self.mints.get_or_create(&Outcome { app, outcome }).inc();
+    pub fn mint(&self, app: &AppName, outcome: &'static str, urgency: Urgency) {
+        let priority = urgency.as_str();
+        self.mints.get_or_create(&Mint { app: app.to_string(), outcome, priority }).inc();
     }
 
-    /// The same mint was one that no caller waited for.
-    pub fn background_mint(&self, app: &AppName, outcome: &'static str) {
-        self.background_mints.get_or_create(&Outcome { app: app.to_string(), outcome }).inc();
+    /// A mint that succeeded took so long.
+    pub fn mint_took(&self, app: &AppName, took: Duration) {
+        self.mint_duration.get_or_create(&App { app: app.to_string() }).observe(took.as_secs_f64());
     }
 
-    /// So many tokens are due to be minted in the background, and have to wait.
-    pub fn waiting_renewals(&self, app: &AppName, count: usize) {
-        let gauge = self.waiting_renewals.get_or_create(&App { app: app.to_string() });
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// So many refreshes and prefetches are due, and wait to be started.
+    pub fn refresh_queue_length(&self, app: &AppName, count: usize) {
+        self.refresh_queue_length.get_or_create(&App { app: app.to_string() }).set(gauge(count));
     }
 
     /// The local endpoint answered so.
@@ -217,6 +250,10 @@ impl Metrics {
             Format::Prometheus => prometheus_text(&open_metrics),
         }
     }
+}
+
+pub(super) fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// OpenMetrics names a counter's family without `_total`; the older format has it in the family's name, and knows

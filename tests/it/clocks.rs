@@ -2,6 +2,7 @@
 //! asked no more than with good ones.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ghtokend::clock::Clock;
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::program::{Daemon, borrowed, variables_for};
-use crate::renewal::{most_in_a_minute, sweep_for};
+use crate::renewal::sweep_for;
 use crate::world::{Reply, Setup, World, get, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
@@ -147,32 +148,23 @@ async fn without_a_date_header_the_last_known_time_of_github_serves() {
     check_end(&world, &token, left).await;
 }
 
-/// A world with so many installations, and the tokens in hand for all of them; it takes a minute for each hundred.
+/// A world with so many installations, and the cached tokens of all of them.
 async fn with_tokens(installations: u64) -> (World, BTreeSet<String>) {
     let options = Options { world: GithubWorld::with_installations(installations), ..Options::default() };
     let world = World::with(Setup { options, ..Setup::default() }).await;
-    let mut tokens = BTreeSet::new();
-    for id in 1..=installations {
-        if id % 100 == 0 {
-            world.advance(minutes(1));
-        }
-        tokens.insert(world.token(&format!("/token?installation={id}")).await);
-    }
+    let tokens: BTreeSet<_> = world.tokens(1..=installations).await.into_iter().collect();
     assert_eq!((world.mints(), tokens.len()), (installations as usize, installations as usize));
     (world, tokens)
 }
 
 /// Asks for a token of each of these installations, all at once.
-async fn ask_together(world: &World, installations: impl Iterator<Item = u64>) -> Vec<Reply> {
-    let asking = installations.map(|id| {
-        let address = world.address;
-        async move { get(address, &format!("/token?installation={id}")).await }
-    });
-    asking.collect::<JoinSet<_>>().join_all().await
+async fn ask_together(address: SocketAddr, installations: std::ops::RangeInclusive<u64>) -> Vec<Reply> {
+    let ask = |id| async move { get(address, &format!("/token?installation={id}")).await };
+    installations.map(ask).collect::<JoinSet<_>>().join_all().await
 }
 
 #[tokio::test]
-async fn after_two_hours_of_suspend_everybody_waits_for_one_mint_and_no_dead_token_is_handed_out() {
+async fn suspended_machine_hands_out_no_expired_token() {
     let (world, dead) = with_tokens(200).await;
     let minted = world.mints();
     // Nothing runs meanwhile, and both clocks go on.
@@ -188,15 +180,20 @@ async fn after_two_hours_of_suspend_everybody_waits_for_one_mint_and_no_dead_tok
         tokens.insert(reply.await.unwrap().json()["token"].as_str().unwrap().to_owned());
     }
     assert_eq!((tokens.len(), world.mints() - minted), (1, 1));
-    // The others come as fast as the budget of a minute allows, and no faster.
+    // The others come as fast as the budget allows: 49 at once, and 16 in the 10 s for which callers wait.
+    tokens.extend(world.tokens(2..=50).await);
+    assert_eq!(world.mints() - minted, 50);
+    let refusals = world.refusals();
+    let asking = tokio::spawn(ask_together(world.address, 51..=200));
+    world.queued(64, (refusals, 150 - 64)).await;
+    world.advance(Duration::from_secs(10));
     let (served, refused): (Vec<_>, Vec<_>) =
-        ask_together(&world, 2..=200).await.into_iter().partition(|reply| reply.status == 200);
-    assert_eq!((served.len(), refused.len(), world.mints() - minted), (149, 50, 150));
-    assert!(refused.iter().all(|reply| reply.code() == "rate_limited"));
-    world.advance(minutes(1));
-    let rest = ask_together(&world, 1..=200).await;
+        asking.await.unwrap().into_iter().partition(|reply| reply.status == 200);
+    assert_eq!((served.len(), refused.len(), world.mints() - minted), (16, 150 - 16, 66));
+    assert!(refused.iter().all(|reply| reply.code() == "caller_limited"));
+    tokens.extend(served.iter().map(|reply| reply.json()["token"].as_str().unwrap().to_owned()));
+    tokens.extend(world.tokens(1..=200).await);
     assert_eq!(world.mints() - minted, 200);
-    tokens.extend(served.iter().chain(&rest).map(|reply| reply.json()["token"].as_str().unwrap().to_owned()));
     assert_eq!((tokens.len(), tokens.intersection(&dead).count()), (200, 0));
     for token in &tokens {
         assert!(world.is_accepted(token).await);
@@ -204,25 +201,33 @@ async fn after_two_hours_of_suspend_everybody_waits_for_one_mint_and_no_dead_tok
 }
 
 #[tokio::test]
-async fn what_is_in_use_is_renewed_after_half_an_hour_of_suspend_without_a_storm() {
+async fn suspended_machine_renews_within_its_budget() {
     let (world, _) = with_tokens(150).await;
+    let all_are_served =
+        async || ask_together(world.address, 1..=150).await.iter().all(|reply| reply.status == 200);
     world.advance(minutes(29));
-    assert!(ask_together(&world, 1..=150).await.iter().all(|reply| reply.status == 200));
+    assert!(all_are_served().await);
     world.advance(minutes(28));
-    let renewals = sweep_for(&world, Duration::from_secs(90)).await;
-    assert_eq!((renewals.iter().sum::<usize>(), most_in_a_minute(&renewals)), (150, 100), "{renewals:?}");
-    assert!(ask_together(&world, 1..=150).await.iter().all(|reply| reply.status == 200));
+    let step = Duration::from_secs(5);
+    let renewals = sweep_for(&world, Duration::from_secs(65), step).await;
+    assert_eq!((renewals[0], renewals.iter().sum::<usize>()), (50, 150), "{renewals:?}");
+    assert!(renewals[1..].iter().all(|renewed| *renewed <= 9), "a hundred a minute: {renewals:?}");
+    assert!(all_are_served().await);
     assert_eq!(world.mints(), 300);
 }
 
 #[tokio::test]
-async fn a_wobbling_date_is_no_warning_and_a_wrong_clock_is_one_until_it_is_right_again() {
+async fn wrong_clock_is_one_warning_and_wobbling_dates_are_none() {
     let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
     let daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let address = daemon.url.trim_start_matches("http://").parse().unwrap();
+    let asked = std::cell::Cell::new(0);
     let believed = async |ahead| {
         github.skew(ahead);
-        assert_eq!(get(address, "/app").await.status, 200);
+        // A token of another scope each time, so that GitHub is asked.
+        asked.set(asked.get() + 1);
+        let target = format!("/token?installation=1&repository_ids={}", asked.get());
+        get(address, &target).await;
         get(address, "/status").await.json()["clock_offset_seconds"].as_f64().unwrap()
     };
     for wobble in [0, 1, -1, 1, 0, -1, -1, 1, 1] {

@@ -259,7 +259,7 @@ async fn metrics_count_what_happened() {
         "ghtokend_vends_total{app=\"default\",outcome=\"minted\"} 1",
         "ghtokend_vends_total{app=\"default\",outcome=\"cached\"} 1",
         "ghtokend_vends_total{app=\"default\",outcome=\"unknown_installation\"} 1",
-        "ghtokend_mints_total{app=\"default\",outcome=\"ok\"} 1",
+        "ghtokend_mints_total{app=\"default\",outcome=\"ok\",priority=\"foreground\"} 1",
         "ghtokend_mint_duration_seconds_count{app=\"default\"} 1",
         "ghtokend_cached_tokens 1",
         "ghtokend_http_responses_total{endpoint=\"token\",status=\"200\"} 2",

@@ -359,7 +359,6 @@ async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
         windows,
         settle: Duration::from_secs(5),
         idle_after: Duration::from_secs(1800),
-        mints_per_minute: 150,
         prefetch: Vec::new(),
         max_entries: 10,
         max_bytes: 1 << 20,

@@ -22,6 +22,22 @@ async fn before(effect: Effect, times: Option<u32>) -> World {
     world
 }
 
+/// A world with ten installations.
+async fn of_many(environment: Vec<(&'static str, String)>) -> World {
+    let options = Options { world: GithubWorld::with_installations(10), ..Options::default() };
+    World::with(Setup { options, environment, ..Setup::default() }).await
+}
+
+/// Between attempts in 300 seconds lie 1, 2, 4 … 60 seconds, less up to half.
+fn check_pauses(attempts: &[u64]) {
+    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (at, pause) in pauses.iter().enumerate() {
+        let longest = (1_u64 << at.min(6)).min(60);
+        assert!((longest.div_ceil(2)..=longest).contains(pause), "{pauses:?}");
+    }
+    assert!((10..=15).contains(&attempts.len()), "{attempts:?}");
+}
+
 fn wait(reply: &Reply) -> u64 {
     reply
         .header("retry-after")
@@ -74,44 +90,33 @@ async fn what_will_not_pass_is_asked_once() {
 }
 
 #[tokio::test]
-async fn after_five_failures_in_a_row_github_is_left_alone_and_asked_by_one_call_at_a_time() {
-    let world = before(Effect::Html { status: 503 }, None).await;
-    assert_eq!((world.get("/token").await.status, world.mints()), (503, 3));
-    assert_eq!((world.get("/token?installation=2").await.status, world.mints()), (503, 5));
-    for target in ["/token?installation=3", "/token?installation=4"] {
-        let reply = world.get(target).await;
-        assert_eq!((reply.code().as_str(), world.mints()), ("github_unavailable", 5), "{target}");
-        assert!((1..=10).contains(&wait(&reply)), "{}", wait(&reply));
-        assert!(
-            reply.message().contains("the last time: minting a token answered 503"),
-            "{}",
-            reply.message()
-        );
+async fn failing_keys_stop_no_other_key() {
+    let world = of_many(Vec::new()).await;
+    for id in 1..=5 {
+        let failing = format!("/app/installations/{id}/access_tokens");
+        world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", &failing));
     }
-    // The pause is over: one call finds out that nothing has changed, and the next pause is longer.
-    world.advance(seconds(10));
-    let replies = [world.get("/token").await, world.get("/token?installation=5").await];
-    assert_eq!(world.mints(), 6);
-    assert!(wait(&replies[1]) >= 10, "{}", wait(&replies[1]));
-    // GitHub is well again: the first call says so, and everybody is served.
-    world.github.clear_faults();
-    world.advance(seconds(wait(&replies[1])));
-    for target in ["/token", "/token?installation=2", "/token?installation=3"] {
-        assert_eq!(world.get(target).await.status, 200, "{target}");
+    for id in 1..=5 {
+        let reply = world.get(&format!("/token?installation={id}")).await;
+        assert_eq!((reply.code().as_str(), wait(&reply)), ("github_unavailable", 1));
     }
-    assert_eq!(world.mints(), 9);
+    assert_eq!(world.mints(), 5 * 3);
+    world.tokens(6..=10).await;
+    assert_eq!(world.mints(), 5 * 3 + 5);
 }
 
 #[tokio::test]
-async fn a_warm_token_is_handed_out_while_github_is_left_alone() {
-    let world = World::start().await;
+async fn warm_token_is_served_while_every_mint_fails() {
+    let world = of_many(Vec::new()).await;
+    until(|| async { world.get("/readyz").await.status == 200 }).await;
     let token = world.token("/token").await;
-    world.github.fault(Fault::new(Effect::Html { status: 503 }));
+    world.github.fault(Fault::new(Effect::Html { status: 503 }).on("POST", "/app/installations"));
     for id in 2..10 {
         world.get(&format!("/token?installation={id}")).await;
         assert_eq!(world.token("/token").await, token);
     }
-    assert_eq!(world.mints(), 1 + 5);
+    // Ten retries at once, and one for ten calls: 5 keys are tried three times, one twice, two once.
+    assert_eq!(world.mints(), 1 + 5 * 3 + 2 + 2);
 }
 
 #[tokio::test]
@@ -157,17 +162,21 @@ async fn a_limit_that_goes_on_is_asked_about_ever_more_rarely() {
 }
 
 #[tokio::test]
-async fn an_app_that_github_does_not_accept_is_tried_ever_more_rarely() {
+async fn refused_app_is_asked_ever_more_rarely() {
     let world = before(status(401, &[]), None).await;
-    for (mints, pause) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+    let mut attempts = Vec::new();
+    for second in 0..300_u64 {
+        let before = world.mints();
         for target in ["/token", "/token?installation=2"] {
-            let reply = world.get(target).await;
-            assert_eq!((reply.code().as_str(), world.mints()), ("app_rejected", mints), "{target}");
+            assert_eq!(world.get(target).await.code(), "app_rejected", "{target}");
         }
-        world.advance(seconds(pause));
+        assert!(world.mints() <= before + 1, "one attempt at a time");
+        attempts.extend((before < world.mints()).then_some(second));
+        world.advance(seconds(1));
     }
+    check_pauses(&attempts);
     world.github.clear_faults();
-    world.advance(seconds(8));
+    world.advance(seconds(60));
     assert_eq!(world.get("/token").await.status, 200);
     // What was accepted since counts, not what was before.
     world.github.fault(Fault::new(status(401, &[])).on("POST", "/app/installations").times(1));
@@ -177,27 +186,27 @@ async fn an_app_that_github_does_not_accept_is_tried_ever_more_rarely() {
 }
 
 #[tokio::test]
-async fn whoever_comes_while_one_call_finds_out_is_served_if_it_succeeds() {
-    let world = before(Effect::Html { status: 503 }, None).await;
-    world.get("/token").await;
-    world.get("/token?installation=2").await;
-    world.github.clear_faults();
-    world.advance(seconds(10));
+async fn callers_wait_for_the_one_attempt_of_a_refused_app() {
+    let world = before(status(401, &[]), Some(1)).await;
+    assert_eq!(world.get("/token").await.code(), "app_rejected");
+    world.advance(seconds(1));
     let hold = world.github.hold("POST", "/app/installations");
     let address = world.address;
     let asking: Vec<_> = (1..=3)
         .map(|id| tokio::spawn(async move { get(address, &format!("/token?installation={id}")).await }))
         .collect();
     hold.reached(1).await;
-    assert_eq!(world.mints(), 6, "one call at a time");
+    until(|| async { world.admission().queued == 2 }).await;
+    assert_eq!(world.mints(), 2, "one call at a time");
     hold.release();
     for asked in asking {
         assert_eq!(asked.await.unwrap().status, 200);
     }
+    assert_eq!(world.mints(), 1 + 3);
 }
 
 #[tokio::test]
-async fn a_failure_is_remembered_for_its_key_ever_longer_and_a_minute_at_most() {
+async fn failed_key_is_asked_ever_more_rarely() {
     let world = before(status(422, &[]), None).await;
     let mut attempts = Vec::new();
     for second in 0..300_u64 {
@@ -208,11 +217,7 @@ async fn a_failure_is_remembered_for_its_key_ever_longer_and_a_minute_at_most() 
         attempts.extend((before < world.mints()).then_some(second));
         world.advance(seconds(1));
     }
-    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 16, 32, 60, 60, 60, 60]) {
-        assert!((longest / 2..=longest).contains(pause), "{pauses:?}");
-    }
-    assert!(pauses.len() >= 8, "{pauses:?}");
+    check_pauses(&attempts);
     // Another key has its own.
     let before = world.mints();
     assert_eq!(world.get("/token?installation=2").await.status, 422);
@@ -221,6 +226,23 @@ async fn a_failure_is_remembered_for_its_key_ever_longer_and_a_minute_at_most() 
     world.github.clear_faults();
     world.advance(seconds(60));
     assert_eq!(world.get("/token").await.status, 200);
+}
+
+#[tokio::test]
+async fn failed_look_up_is_asked_ever_more_rarely() {
+    let world = World::start().await;
+    world.github.fault(Fault::new(status(501, &[])).on("GET", "/users"));
+    let mut attempts = Vec::new();
+    for second in 0..300_u64 {
+        let before = world.github.count("GET", "/users/acme/installation");
+        let reply = world.get("/token?owner=acme").await;
+        assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
+        assert!(wait(&reply) <= 60, "{}", wait(&reply));
+        let asked = world.github.count("GET", "/users/acme/installation") - before;
+        attempts.extend((0..asked).map(|_| second));
+        world.advance(seconds(1));
+    }
+    check_pauses(&attempts);
 }
 
 #[tokio::test]
@@ -236,24 +258,24 @@ async fn all_who_ask_while_a_failure_is_remembered_hear_of_it_and_how_long() {
 }
 
 #[tokio::test]
-async fn callers_mint_no_more_than_the_budget_and_hear_when_there_is_more() {
-    let options = Options { world: GithubWorld::with_installations(10), ..Options::default() };
-    let environment = vec![("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "3".to_owned())];
-    let world = World::with(Setup { options, environment, ..Setup::default() }).await;
-    for id in 1..=3 {
-        assert_eq!(world.get(&format!("/token?installation={id}")).await.status, 200);
-        world.advance(seconds(10));
+async fn spent_budget_is_a_429_with_the_true_wait() {
+    // A third of 3 at once, and one more each 30 s.
+    let world = of_many(vec![("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "3".to_owned())]).await;
+    assert_eq!(world.get("/token?installation=1").await.status, 200);
+    for (after, left) in [(0, 30), (10, 20), (9, 11)] {
+        world.advance(seconds(after));
+        for id in 2..=3 {
+            let reply = world.get(&format!("/token?installation={id}")).await;
+            assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (429, "rate_limited", left));
+            assert!(reply.message().contains("github.mints_per_minute"), "{}", reply.message());
+        }
     }
-    for id in 4..=5 {
-        let reply = world.get(&format!("/token?installation={id}")).await;
-        assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (429, "rate_limited", 30));
-        assert!(reply.message().contains("github.mints_per_minute"), "{}", reply.message());
-    }
-    assert_eq!(world.get("/token?installation=1").await.status, 200, "what is in hand costs nothing");
-    world.advance(seconds(30));
-    assert_eq!(world.get("/token?installation=4").await.status, 200);
-    assert_eq!(world.get("/token?installation=5").await.code(), "rate_limited");
-    assert_eq!(world.mints(), 4);
+    assert_eq!(world.get("/token?installation=1").await.status, 200, "a cached token costs nothing");
+    assert_eq!(world.mints(), 1);
+    world.advance(seconds(11));
+    assert_eq!(world.get("/token?installation=2").await.status, 200);
+    assert_eq!(world.get("/token?installation=3").await.code(), "rate_limited");
+    assert_eq!(world.mints(), 2);
 }
 
 /// A mint for installation 2 is under way when a limit of ten minutes is named to one for installation 1.
@@ -292,18 +314,4 @@ async fn a_wait_of_nothing_that_github_names_is_a_minute() {
         assert_eq!(world.get(&format!("/token?installation={id}")).await.status, 429);
     }
     assert_eq!(world.mints(), 1);
-}
-
-#[tokio::test]
-async fn what_was_not_asked_is_not_held_against_its_key() {
-    let world = before(Effect::Html { status: 503 }, None).await;
-    world.get("/token").await;
-    world.get("/token?installation=2").await;
-    // GitHub is left alone; installation 3 was never asked about, however often it is wanted.
-    for _ in 0..50 {
-        assert_eq!(world.get("/token?installation=3").await.status, 503);
-    }
-    world.github.clear_faults();
-    world.advance(seconds(wait(&world.get("/token?installation=3").await)));
-    assert_eq!(world.get("/token?installation=3").await.status, 200);
 }

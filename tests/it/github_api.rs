@@ -253,20 +253,21 @@ async fn lists_have_pages_and_links_of_the_daemons_own() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_read_anew_is_not_lost() {
+async fn list_that_cannot_be_read_anew_is_kept() {
     let world = integrations().await;
     world.token("/token?owner=acme").await;
     let list = "/integration/installations";
+    world.advance(Duration::from_secs(5));
     world.github.fault(Fault::new(Effect::Html { status: 502 }).on("GET", list).times(3));
     let reply = call(world.address, "GET", list, "").await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
     let before = world.github.count("GET", list);
     world.token("/token?owner=acme").await;
-    assert_eq!(world.github.count("GET", list), before, "what was read before is still known");
+    assert_eq!(world.github.count("GET", list), before, "what was read before is still cached");
 }
 
 #[tokio::test]
-async fn a_list_read_from_its_beginning_is_read_anew() {
+async fn list_is_read_anew_after_5_s() {
     for (dialect, path) in [("apps", "/app/installations"), ("integrations", "/integration/installations")] {
         let world =
             before(dialect, Options { world: GithubWorld::with_installations(2), ..Options::default() })
@@ -274,7 +275,10 @@ async fn a_list_read_from_its_beginning_is_read_anew() {
         let count = async || call(world.address, "GET", path, "").await.json().as_array().unwrap().len();
         assert_eq!(count().await, 2);
         world.github.delete_installation(2);
-        assert_eq!(count().await, 1, "{dialect}");
+        for (after, expected) in [(4, 2), (1, 1)] {
+            world.advance(Duration::from_secs(after));
+            assert_eq!(count().await, expected, "{dialect}");
+        }
     }
 }
 
@@ -508,6 +512,21 @@ async fn a_mint_that_took_minutes_is_no_token_to_be_kept() {
     assert_eq!(world.mints(), 2);
     world.advance(minutes(59));
     assert!(world.is_accepted(&token).await);
+}
+
+#[tokio::test]
+async fn short_lived_token_reaches_whoever_waited_for_it() {
+    let world = apps().await;
+    world.github.fault(Fault::new(Effect::Lifetime { seconds: 60 }));
+    let hold = world.github.hold("POST", MINT);
+    let address = world.address;
+    let sdk = tokio::spawn(async move { call(address, "POST", MINT, "").await });
+    hold.reached(1).await;
+    // Longer than a sixtieth of its life.
+    world.advance(Duration::from_secs(3));
+    hold.release();
+    let token = minted(&sdk.await.unwrap());
+    assert!(world.mints() == 1 && world.is_accepted(&token).await);
 }
 
 #[tokio::test]
@@ -753,7 +772,7 @@ async fn heads_and_the_unix_socket_are_served_too() {
 }
 
 #[tokio::test]
-async fn one_odd_member_of_an_object_spoils_nothing() {
+async fn objects_with_odd_members_are_passed_through() {
     let world = apps().await;
     for odd in [
         r#"{"id":1,"permissions":null}"#,
@@ -766,6 +785,7 @@ async fn one_odd_member_of_an_object_spoils_nothing() {
         let effect = Effect::Status { status: 200, body: odd.into(), headers: [].into() };
         world.github.fault(Fault::new(effect).on("GET", "/app").times(1));
         assert_eq!(call(world.address, "GET", "/app", "").await.text(), odd);
+        world.advance(minutes(1));
     }
 }
 

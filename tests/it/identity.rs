@@ -7,7 +7,7 @@ use ghtokend::app;
 use ghtokend::clock::SystemClock;
 use ghtokend::fake_github::{Effect, FakeGithub, Fault, Options, Preview};
 use ghtokend::github::{Failure, Github as _, Kind, Upstream};
-use ghtokend::model::{AppName, Identity, Secret};
+use ghtokend::model::{AppName, ClientId, Identity, Secret};
 use ghtokend::settings::{Environment, Settings, Sources};
 
 use crate::program::variables_for;
@@ -30,7 +30,7 @@ fn upstream(github: &FakeGithub, dialect: &str) -> Upstream {
 }
 
 async fn identify(upstream: &Upstream, nonce: &str) -> Result<Identity, Failure> {
-    upstream.identify(&AppName::default(), &Secret::from(nonce.to_owned())).await
+    upstream.identify(&AppName::default(), &Secret::from(nonce.to_owned()), ClientId::new(1)).await
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_lost_answer_is_not_asked_for_again() {
     let reply = post(&world, IDENTITY, &format!("{{\"nonce\":\"{nonce}\"}}")).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
     // Another nonce may be tried after that time.
-    assert_eq!((&reply.json()["retryable"], reply.header("retry-after")), (&false.into(), Some("5")));
+    assert_eq!((&reply.json()["retryable"], reply.header("retry-after")), (&false.into(), Some("1")));
     assert!(!reply.message().contains("try again"), "{}", reply.message());
     assert!(reply.message().contains("the nonce may be spent"), "{}", reply.message());
     assert_eq!(world.github.count("POST", IDENTITY), 1);

@@ -241,19 +241,26 @@ async fn fifty_first_requests_together_read_the_list_once() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_read_fails_all_who_wait_for_it_and_none_after_them() {
+async fn failed_list_read_is_one_question_for_all_who_wait() {
     let world = of_250().await;
     world.github.fault(Fault::new(Effect::Html { status: 503 }).on("GET", LIST).times(3));
     let hold = world.github.hold("GET", LIST);
-    let first = tokio::spawn(get(world.address, "/token?owner=org-0001"));
+    let asking = [1, 2, 3].map(|id| format!("/token?owner=org-{id:04}"));
+    let asking = asking.map(|target| tokio::spawn(get_owned(world.address, target)));
     hold.reached(1).await;
     hold.release();
-    assert_eq!(outcome(&first.await.unwrap()), refused(503, "github_unavailable"));
+    for asked in asking {
+        assert_eq!(outcome(&asked.await.unwrap()), refused(503, "github_unavailable"));
+    }
+    assert_eq!(outcome(&world.get("/token?owner=org-0004").await), refused(503, "github_unavailable"));
+    assert_eq!(lists(&world), 1 + 3);
+    world.advance(Duration::from_secs(1));
     assert_eq!(world.get("/token?owner=org-0001").await.status, 200);
+    assert_eq!(lists(&world), 1 + 3 + 3);
 }
 
 #[tokio::test]
-async fn a_list_that_breaks_off_half_way_is_not_kept() {
+async fn list_that_breaks_off_half_way_is_not_kept() {
     let world = of_250().await;
     let hold = world.github.hold("GET", LIST);
     let first = tokio::spawn(get(world.address, "/token?owner=org-0001"));
@@ -263,29 +270,31 @@ async fn a_list_that_breaks_off_half_way_is_not_kept() {
     hold.release();
     assert_eq!(outcome(&first.await.unwrap()), refused(502, "bad_upstream_response"));
     assert_eq!(lists(&world), 1 + 2);
+    world.advance(Duration::from_secs(1));
     assert_eq!(world.get("/token?owner=org-0001").await.status, 200);
     assert_eq!(lists(&world), 1 + 2 + 3);
 }
 
 #[tokio::test]
-async fn what_the_list_lacks_is_looked_for_once_more() {
+async fn new_installation_is_found_within_30_s() {
     let world = usual().await;
     world.token("/token?owner=acme").await;
     assert_eq!(lists(&world), 2);
-    for target in ["/token?owner=mona", "/token?installation=77"] {
-        let before = lists(&world);
-        assert_eq!(outcome(&world.get(target).await), refused(404, "unknown_installation"), "{target}");
-        assert_eq!(lists(&world), before + 1);
+    for (after, reads) in [(29, 2), (1, 3), (0, 3)] {
+        world.advance(Duration::from_secs(after));
+        for target in ["/token?owner=mona", "/token?installation=77"] {
+            assert_eq!(outcome(&world.get(target).await), refused(404, "unknown_installation"), "{target}");
+        }
+        assert_eq!(lists(&world), reads);
     }
     assert_eq!(world.mints(), 1, "no mint for what is not in the list");
     let new =
         Installation { permissions: permissions("contents:read"), ..Installation::new(77, "demo", "mona") };
     world.github.add_installation(new).unwrap();
-    world.advance(Duration::from_secs(1));
-    let before = lists(&world);
+    world.advance(Duration::from_secs(30));
     assert_eq!(world.get("/token?owner=Mona").await.json()["installation_id"], 77);
     assert_eq!(world.get("/token?owner=octocat").await.status, 200);
-    assert_eq!(lists(&world), before + 1, "found by reading the list once more, which then served octocat");
+    assert_eq!(lists(&world), 4, "found by reading the list once more, which then served octocat");
 }
 
 #[tokio::test]
@@ -436,7 +445,7 @@ async fn a_suspension_drops_the_tokens_of_that_installation_alone() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_preview_is_named_as_that_and_makes_nobody_ready() {
+async fn server_without_the_preview_is_named_and_not_ready() {
     let options = Options { preview: Preview { retired: true, ..Preview::default() }, ..Options::default() };
     let environment = vec![(DIALECT.0, DIALECT.1.to_owned())];
     let world = World::with(Setup { options, environment, ..Setup::default() }).await;
@@ -450,6 +459,7 @@ async fn a_server_without_the_preview_is_named_as_that_and_makes_nobody_ready() 
     let ready = world.get("/readyz").await;
     assert_eq!(ready.status, 503);
     world.github.restore_preview();
+    world.advance(Duration::from_secs(1));
     assert_eq!(world.get("/token?owner=acme").await.status, 200);
     assert_eq!(world.get("/readyz").await.status, 200, "a mint has shown it");
 }
@@ -607,11 +617,12 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_list_that_was_read_since_is_believed_over_what_was_found_before() {
+async fn newer_list_outweighs_cached_look_ups() {
     let world = usual().await;
     world.token("/token?owner=acme").await;
     assert!(world.github.rename_account("acme", "renamed"));
-    // Not in the list in hand, which is therefore read again, and now knows of the new name.
+    // Not in the cached list, which is therefore read again, and now knows of the new name.
+    world.advance(Duration::from_secs(30));
     assert_eq!(world.get("/token?owner=nobody").await.status, 404);
     let mints = world.mints();
     let reply = world.get(&format!("/token?owner=acme&user={OCTOCAT}")).await;

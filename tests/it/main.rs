@@ -7,6 +7,7 @@
 )]
 #![allow(unreachable_pub, reason = "a module's helpers are public to its siblings")]
 
+mod admission;
 mod clocks;
 mod commands;
 mod connections;

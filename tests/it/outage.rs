@@ -81,17 +81,17 @@ async fn so_are_those_of_a_server_that_has_only_a_list() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_be_looked_up_anew_is_gone_by_as_before() {
-    // What may pass is tried up to three times, until the fifth failure in a row.
+async fn name_is_served_stale_while_its_look_up_fails() {
+    // What may pass is tried up to three times, but only once where it failed the last time.
     for (effect, down, calls) in [
-        ("503", Effect::Html { status: 503 }, [3, 2]),
+        ("503", Effect::Html { status: 503 }, [3, 1]),
         (
             "401",
             Effect::Status { status: 401, body: "{\"message\":\"no\"}".into(), headers: [].into() },
             [1, 1],
         ),
         ("429", Effect::SecondaryLimit { status: 429, retry_after: Some(30) }, [1, 1]),
-        ("reset", Effect::ResetBefore, [3, 2]),
+        ("reset", Effect::ResetBefore, [3, 1]),
     ] {
         let world = World::start().await;
         let token = world.token("/token?owner=acme").await;
@@ -260,20 +260,39 @@ async fn a_name_that_was_once_looked_up_in_vain_grows_too_old_all_the_same() {
     assert_eq!(world.get("/token?owner=acme").await.code(), "unknown_installation");
 }
 
-#[tokio::test]
-async fn one_installation_that_always_fails_keeps_no_other_from_its_tokens_for_long() {
-    let world = World::start().await;
-    world.github.fault(Fault::new(Effect::Html { status: 500 }).on("POST", "/app/installations/2"));
-    let mut served = None;
-    for second in 0..600_u64 {
-        world.get("/token?installation=2").await;
-        if second > 5 && world.get("/token?installation=3").await.status == 200 {
-            served = Some(second);
-            break;
+/// For a minute in which `broken` is asked for twice a second, every cold key is served at once.
+async fn check_newcomers(world: &World, broken: &[&str]) {
+    for second in 0..60 {
+        for target in broken.repeat(2) {
+            assert_eq!(world.get(target).await.code(), "github_unavailable");
         }
+        world.token(&format!("/token?installation={}", 10 + second)).await;
         world.advance(SECOND);
     }
-    assert!(served.is_some_and(|second| second <= 120), "{served:?}");
+}
+
+#[tokio::test]
+async fn broken_installations_keep_no_cold_key_waiting() {
+    let options = Options { world: GithubWorld::with_installations(70), ..Options::default() };
+    let world = World::with(Setup { options, ..Setup::default() }).await;
+    for id in 1..=2 {
+        let mint = format!("/app/installations/{id}/access_tokens");
+        world.github.fault(Fault::new(Effect::Html { status: 500 }).on("POST", &mint));
+    }
+    check_newcomers(&world, &["/token?installation=1", "/token?installation=2"]).await;
+    // Three calls at first, and then one after 1, 2, 4, 8, 16, 32 s, each less up to half.
+    let broken = world.mints() - 60;
+    assert!((2 * (3 + 5)..=2 * (3 + 6)).contains(&broken), "{broken}");
+}
+
+#[tokio::test]
+async fn broken_look_up_keeps_no_cold_key_waiting() {
+    let options = Options { world: GithubWorld::with_installations(70), ..Options::default() };
+    let world = World::with(Setup { options, ..Setup::default() }).await;
+    world.github.fault(Fault::new(Effect::Html { status: 502 }).on("GET", "/repos/acme/broken"));
+    check_newcomers(&world, &["/token?repo=acme/broken"]).await;
+    let broken = world.github.count("GET", "/repos/acme/broken/installation");
+    assert!((3 + 5..=3 + 6).contains(&broken), "{broken}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ghtokend::fake_github::World as GithubWorld;
 use ghtokend::fake_github::{Effect, Fault, Options};
 
+use crate::renewal::{most_in_a_minute, sweep_for};
 use crate::world::{Setup, World, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,20 +95,17 @@ async fn what_github_denies_is_left_alone_for_ten_minutes() {
 }
 
 #[tokio::test]
-async fn a_start_with_a_thousand_keys_stays_inside_the_budget() {
+async fn thousand_prefetches_stay_within_the_budget() {
     let file = (1..=1000).map(|id| format!("[[prefetch]]\ninstallation = {id}\n")).collect();
     let options = Options { world: GithubWorld::with_installations(1000), ..Options::default() };
     let world = World::with(Setup { options, file, ..Setup::default() }).await;
-    let mut started = vec![world.tick()];
-    for _ in 0..610 {
-        world.minted(started.iter().sum()).await;
-        world.advance(SECOND);
-        started.push(world.tick());
-    }
-    assert_eq!(started.iter().sum::<usize>(), 1000);
-    world.minted(1000).await;
-    let most = started.windows(60).map(|minute| minute.iter().sum::<usize>()).max();
-    assert_eq!(most, Some(100));
-    assert!(started.iter().all(|second| *second <= 5), "{started:?}");
+    assert_eq!(world.tick(), 256, "no more wait at a time");
+    world.settled().await;
+    assert_eq!(world.mints(), 50);
+    let step = Duration::from_secs(10);
+    let minted = sweep_for(&world, Duration::from_secs(600), step).await;
+    assert_eq!(minted.iter().sum::<usize>(), 950, "{minted:?}");
+    assert!(minted.iter().all(|minted| *minted <= 17), "a hundred a minute: {minted:?}");
+    assert_eq!(most_in_a_minute(&minted, step), 100);
     assert_eq!(world.github.counters().mints_by_installation.len(), 1000);
 }

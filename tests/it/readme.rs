@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use ghtokend::client::{Address, Answer, Client};
+use ghtokend::fake_github::{Effect, Fault};
 use ghtokend::settings::{Settings, Sources};
 use hyper::StatusCode;
 use serde_json::Value;
+
+use crate::world::World;
 
 const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ghtokend");
@@ -339,14 +342,24 @@ fn status(constant: &str) -> String {
     status.unwrap_or_else(|| panic!("{constant} is no status")).as_str().to_owned()
 }
 
+/// The metrics of a daemon whose app GitHub limits: some have no value before that.
+async fn limited() -> String {
+    let world = World::start().await;
+    world.github.fault(Fault::new(Effect::SecondaryLimit { status: 429, retry_after: Some(60) }));
+    for _ in 0..2 {
+        assert_eq!(world.get("/token").await.code(), "rate_limited");
+    }
+    world.get("/metrics").await.text()
+}
+
 #[tokio::test]
-async fn the_parameters_and_metrics_are_those_that_the_demo_has() {
+async fn parameters_and_metrics_are_those_of_the_daemon() {
     let (_demo, _, address) = demo();
     let client = Client { address: Address::Tcp(address), app: None, secret: None };
     let get = async |target| -> Answer { client.get(target, "application/json").await.unwrap() };
 
     assert_eq!(get("/token").await.status, 200);
-    let scrape = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap();
+    let scrape = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap() + &limited().await;
     let there: BTreeSet<_> = scrape
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))

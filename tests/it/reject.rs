@@ -129,6 +129,25 @@ async fn where_github_gives_no_other_a_rejected_token_goes_on_as_stale() {
 }
 
 #[tokio::test]
+async fn stale_token_rejected_again_is_kept() {
+    let world = World::start().await;
+    let token = world.token("/token").await;
+    world.advance(Duration::from_secs(6));
+    assert_eq!(outcome(&reject(&world, &token).await), is("evicted"));
+    world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1));
+    assert_eq!(world.get("/token").await.header("ghtokend-token-state"), Some("stale"));
+    for (passed, wait) in [(0, "60"), (20, "40"), (60, "60")] {
+        world.advance(Duration::from_secs(passed));
+        let again = reject(&world, &token).await;
+        assert_eq!((outcome(&again), again.header("retry-after")), (is("kept"), Some(wait)), "{passed} s");
+    }
+    // It used nothing up: another key's token is still believed.
+    let other = world.token("/token?owner=octocat").await;
+    world.advance(Duration::from_secs(6));
+    assert_eq!(outcome(&reject(&world, &other).await), is("evicted"));
+}
+
+#[tokio::test]
 async fn what_is_no_rejection_says_what_one_is_and_quotes_nothing() {
     let world = World::with(Setup::default()).await;
     for body in [

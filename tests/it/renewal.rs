@@ -1,7 +1,7 @@
 //! Renewal ahead of time: nobody waits for it, GitHub is asked no more than it must be, and its lagging replicas do no
 //! harm.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,30 +44,23 @@ async fn with(variables: &[(&'static str, &str)]) -> World {
     World::with(Setup { environment, ..Setup::default() }).await
 }
 
-/// Sweeps once a second for so long, and lets GitHub answer after each; what was started at which second.
-pub async fn sweep_for(world: &World, time: Duration) -> Vec<usize> {
-    let mut started = Vec::new();
-    let before = world.mints();
-    for _ in 0..time.as_secs() {
-        world.advance(SECOND);
-        started.push(world.tick());
-        world.minted(before + started.iter().sum::<usize>()).await;
+/// Sweeps for so long, and lets GitHub answer after each `step`; how many mints there were in each.
+pub async fn sweep_for(world: &World, time: Duration, step: Duration) -> Vec<usize> {
+    let mut minted = Vec::new();
+    for _ in 0..time.as_secs() / step.as_secs() {
+        let before = world.mints();
+        world.advance(step);
+        world.tick();
+        world.settled().await;
+        minted.push(world.mints() - before);
     }
-    started
+    minted
 }
 
-/// The most that fell into any minute.
-pub fn most_in_a_minute(per_second: &[usize]) -> usize {
-    let mut minute = VecDeque::new();
-    let mut most = 0;
-    for count in per_second {
-        minute.push_back(*count);
-        if minute.len() > 60 {
-            minute.pop_front();
-        }
-        most = most.max(minute.iter().sum());
-    }
-    most
+/// The most that fell into any minute of such steps.
+pub fn most_in_a_minute(per_step: &[usize], step: Duration) -> usize {
+    let steps = usize::try_from(60 / step.as_secs()).unwrap();
+    per_step.windows(steps).map(|minute| minute.iter().sum()).max().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -271,16 +264,16 @@ async fn the_timer_renews_what_is_asked_for_each_key_at_its_own_moment() {
     }
     // Down to 12 minutes of life nothing happens, down to 10 everything does.
     world.advance(minutes(28) - Duration::from_secs(10));
-    assert_eq!(sweep_for(&world, Duration::from_secs(8)).await.iter().sum::<usize>(), 0);
-    let started = sweep_for(&world, Duration::from_secs(124)).await;
+    assert_eq!(sweep_for(&world, Duration::from_secs(8), SECOND).await.iter().sum::<usize>(), 0);
+    let started = sweep_for(&world, Duration::from_secs(124), SECOND).await;
     assert_eq!((started.iter().sum::<usize>(), world.mints()), (20, 40));
     let moments = started.iter().filter(|count| **count > 0).count();
     assert!(moments >= 10, "{moments} different moments: {started:?}");
     // Once is enough.
-    assert_eq!(sweep_for(&world, minutes(5)).await.iter().sum::<usize>(), 0);
+    assert_eq!(sweep_for(&world, minutes(5), SECOND).await.iter().sum::<usize>(), 0);
     // Nobody has asked since: the renewed ones expire.
     world.advance(minutes(40));
-    assert_eq!(sweep_for(&world, minutes(10)).await.iter().sum::<usize>(), 0);
+    assert_eq!(sweep_for(&world, minutes(10), SECOND).await.iter().sum::<usize>(), 0);
 }
 
 #[tokio::test]
@@ -298,8 +291,32 @@ async fn a_key_that_nobody_asks_for_expires() {
         world.advance(minutes(asked_at));
         world.token("/token").await;
         world.advance(minutes(47 - asked_at));
-        let started = sweep_for(&world, minutes(12)).await;
+        let started = sweep_for(&world, minutes(12), SECOND).await;
         assert_eq!(started.iter().sum::<usize>(), renewals, "asked for at minute {asked_at}, {variables:?}");
+    }
+}
+
+#[tokio::test]
+async fn idle_key_is_renewed_once_it_is_asked_for_again() {
+    // At minute 49 the moment of some has come and gone, and all are fresh; at 51 a request has each renewed.
+    for (asked_at, expected) in [(49, "fresh"), (51, "renewing")] {
+        let world = of_many(20, String::new()).await;
+        let ask_for_all = async |expected: &str| {
+            for id in 1..=20 {
+                let reply = world.get(&format!("/token?installation={id}")).await;
+                assert_eq!(state(&reply), expected, "{id}");
+            }
+        };
+        ask_for_all("fresh").await;
+        world.advance(minutes(asked_at));
+        assert_eq!(world.tick(), 0, "they are idle");
+        ask_for_all(expected).await;
+        for _ in 0..70 {
+            world.advance(SECOND);
+            world.tick();
+            until(|| async { world.is_idle() }).await;
+        }
+        assert_eq!(world.mints(), 40, "asked for at minute {asked_at}");
     }
 }
 
@@ -359,21 +376,21 @@ async fn under_load_across_a_renewal_nobody_waits_nothing_fails_and_one_token_is
     for line in [
         "ghtokend_vends_total{app=\"default\",outcome=\"minted\"} 1".to_owned(),
         format!("ghtokend_vends_total{{app=\"default\",outcome=\"cached\"}} {}", asked - 1),
-        "ghtokend_background_mints_total{app=\"default\",outcome=\"ok\"} 1".to_owned(),
+        "ghtokend_mints_total{app=\"default\",outcome=\"ok\",priority=\"background\"} 1".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
 }
 
 #[tokio::test]
-async fn a_failing_renewal_leaves_the_token_and_is_tried_again_ever_more_slowly() {
+async fn failing_renewal_is_tried_ever_more_rarely() {
     let world = World::start().await;
     let token = world.token("/token").await;
     // Of a kind that is not tried again at once.
     world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT));
     world.advance(minutes(50));
     let mut attempts = Vec::new();
-    for second in 0..295_u64 {
+    for second in 0..200_u64 {
         world.advance(SECOND);
         let before = world.mints();
         world.tick();
@@ -384,7 +401,7 @@ async fn a_failing_renewal_leaves_the_token_and_is_tried_again_ever_more_slowly(
         attempts.extend((before..world.mints()).map(|_| second));
     }
     // Between half and all of 1, 2, 4, 8, 16, 32, 60, 60 seconds lie between them.
-    assert!((8..=14).contains(&attempts.len()), "{attempts:?}");
+    assert!((9..=13).contains(&attempts.len()), "{attempts:?}");
     let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, doubled) in pauses.iter().zip([1_u64, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60, 60]) {
         assert!((doubled.div_ceil(2)..=doubled + 1).contains(pause), "{pauses:?}");
@@ -392,16 +409,16 @@ async fn a_failing_renewal_leaves_the_token_and_is_tried_again_ever_more_slowly(
     // It is well again, and the next attempt is the last.
     world.github.clear_faults();
     let before = world.mints();
+    world.advance(minutes(1));
     assert_eq!(world.token("/token").await, token);
-    world.advance(Duration::from_secs(10));
-    world.token("/token").await;
-    world.advance(Duration::from_secs(10));
+    world.minted(before + 1).await;
+    world.advance(Duration::from_secs(5));
     assert_ne!(world.token("/token").await, token);
     assert_eq!(world.mints(), before + 1);
 }
 
 #[tokio::test]
-async fn a_wait_that_github_names_is_kept_for_all_keys_of_the_app() {
+async fn named_limit_stops_the_renewals_of_the_whole_app() {
     let world = of_many(3, String::new()).await;
     for id in 1..=3 {
         world.token(&format!("/token?installation={id}")).await;
@@ -420,63 +437,55 @@ async fn a_wait_that_github_names_is_kept_for_all_keys_of_the_app() {
     world.minted(4).await;
     for _ in 0..118 {
         world.advance(SECOND);
-        assert_eq!(world.tick(), 0);
+        world.tick();
         world.token("/token?installation=2").await;
+        world.minted(4).await;
     }
-    world.minted(4).await;
     world.advance(Duration::from_secs(3));
     assert_eq!(world.tick(), 3);
     world.minted(7).await;
 }
 
 #[tokio::test]
-async fn a_thousand_keys_that_were_minted_together_are_never_renewed_faster_than_100_a_minute() {
+async fn thousand_keys_are_renewed_within_the_budget() {
     let world = of_many(1000, String::new()).await;
-    let ask_for_all = async |ids: std::ops::RangeInclusive<u64>| {
-        for id in ids {
-            world.token(&format!("/token?installation={id}")).await;
-        }
-    };
-    // As fast as `mints_per_minute` lets callers mint.
-    for first in (1..=1000).step_by(150) {
-        ask_for_all(first..=(first + 149).min(1000)).await;
-        world.advance(minutes(1));
-    }
+    world.tokens(1..=1000).await;
     world.advance(minutes(24));
-    ask_for_all(1..=1000).await;
+    world.tokens(1..=1000).await;
     assert_eq!(world.mints(), 1000);
     world.advance(minutes(16));
-    let started = sweep_for(&world, Duration::from_secs(12 * 60 + 30)).await;
-    assert_eq!(started.iter().sum::<usize>(), 1000);
-    assert!(most_in_a_minute(&started) <= 100, "{started:?}");
-    assert!(started.iter().all(|second| *second <= 5), "spread over each minute: {started:?}");
+    let step = Duration::from_secs(10);
+    let renewed = sweep_for(&world, minutes(12), step).await;
+    assert_eq!(renewed.iter().sum::<usize>(), 1000, "{renewed:?}");
+    assert!(most_in_a_minute(&renewed, step) <= 150, "{renewed:?}");
     assert_eq!(world.github.counters().mints_by_installation.values().max(), Some(&2));
 }
 
 #[tokio::test]
-async fn who_expires_first_is_renewed_first_and_requests_do_not_jump_the_line() {
-    // Two thirds of 3 are 2 in a minute, 1 in a second; callers have one more.
+async fn renewals_go_in_order_of_expiry() {
+    // One mint each 30 s.
     let options = Options { world: GithubWorld::with_installations(6), ..Options::default() };
     let environment = vec![("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "3".to_owned())];
     let world = World::with(Setup { options, environment, ..Setup::default() }).await;
     let order = [4, 2, 6, 1, 5, 3];
     for id in order {
         world.token(&format!("/token?installation={id}")).await;
-        world.advance(Duration::from_secs(20));
+        world.advance(Duration::from_secs(30));
     }
     world.advance(minutes(29));
     for id in order {
         world.token(&format!("/token?installation={id}")).await;
     }
     world.advance(minutes(21));
-    let mut started = Vec::new();
-    for _ in 0..200 {
-        started.push(world.tick());
-        until(|| async { world.is_idle() }).await;
-        world.advance(SECOND);
-        // The one that expires last is asked for all the time, also when there is a mint to be had.
+    let (step, mut renewed) = (Duration::from_secs(10), Vec::new());
+    for _ in 0..18 {
+        let before = world.mints();
+        world.tick();
+        // The one that expires last is asked for all the time: its renewal stays behind the others.
         world.token("/token?installation=3").await;
-        until(|| async { world.is_idle() }).await;
+        world.settled().await;
+        renewed.push(world.mints() - before);
+        world.advance(step);
     }
     let minted: Vec<_> = world
         .github
@@ -487,7 +496,7 @@ async fn who_expires_first_is_renewed_first_and_requests_do_not_jump_the_line() 
         .skip(6)
         .collect();
     assert_eq!(minted, order);
-    assert_eq!(most_in_a_minute(&started), 2);
+    assert_eq!(renewed, [1, 0, 0].repeat(6));
 }
 
 #[tokio::test]
@@ -570,7 +579,7 @@ async fn a_renewal_keeps_what_is_known_of_the_account_and_gives_an_hour_more() {
 }
 
 #[tokio::test]
-async fn a_renewed_token_settles_from_when_it_came_and_not_from_the_first_try() {
+async fn renewed_token_settles_from_its_own_try() {
     let replication = Replication { lag_ms: 4000, status: Unreplicated::Unauthorized };
     let options = Options { replication, ..Options::default() };
     let world = World::with(Setup { options, ..Setup::default() }).await;
@@ -580,12 +589,13 @@ async fn a_renewed_token_settles_from_when_it_came_and_not_from_the_first_try() 
     let hold = world.github.hold("POST", MINT);
     assert_eq!(world.token("/token").await, old);
     hold.reached(1).await;
-    // The first try takes its time, and fails.
-    world.advance(Duration::from_secs(8));
+    // The first try fails, just in time for another one.
+    world.advance(Duration::from_millis(900));
     hold.release();
     world.minted(3).await;
+    world.advance(Duration::from_millis(4500));
     assert_eq!(world.token("/token").await, old);
-    world.advance(Duration::from_secs(5));
+    world.advance(Duration::from_millis(500));
     let new = world.token("/token").await;
     assert!(new != old && world.is_accepted(&new).await);
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ghtokend::github::{Failure, Github, InstallationPage, Page, Reply};
+use ghtokend::github::{AdmissionStatus, Demand, Failure, Github, InstallationPage, Page, Reply};
 use ghtokend::model::{
-    App, AppName, Dialect, Identity, Installation, KeyInUse, Minted, Scope, Secret, Selector, TokenKey,
-    UserId,
+    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted, Scope, Secret,
+    Selector, TokenKey, UserId,
 };
 
 /// What a test has it do. All else it takes, and never answers.
@@ -35,15 +35,15 @@ impl<T: Answers> Github for Stub<T> {
         Ok(())
     }
 
-    fn mint<'a>(&'a self, key: &'a TokenKey) -> Reply<'a, Minted> {
+    fn mint<'a>(&'a self, key: &'a TokenKey, _: Demand) -> Reply<'a, Minted> {
         self.0.mint(key)
     }
 
-    fn look_up<'a>(&'a self, _: &'a AppName, selector: &'a Selector) -> Reply<'a, Installation> {
+    fn look_up<'a>(&'a self, _: &'a AppName, selector: &'a Selector, _: Demand) -> Reply<'a, Installation> {
         self.0.look_up(selector)
     }
 
-    fn installations<'a>(&'a self, _: &'a AppName, _: usize) -> Reply<'a, Vec<Installation>> {
+    fn installations<'a>(&'a self, _: &'a AppName, _: usize, _: Demand) -> Reply<'a, Vec<Installation>> {
         Box::pin(std::future::pending())
     }
 
@@ -51,21 +51,32 @@ impl<T: Answers> Github for Stub<T> {
         Box::pin(std::future::pending())
     }
 
-    fn describe_app<'a>(&'a self, _: &'a AppName) -> Reply<'a, App> {
+    fn describe_app<'a>(&'a self, _: &'a AppName, _: ClientId) -> Reply<'a, App> {
         Box::pin(std::future::pending())
     }
 
-    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page) -> Reply<'a, InstallationPage> {
+    fn installation_page<'a>(&'a self, _: &'a AppName, _: Page, _: ClientId) -> Reply<'a, InstallationPage> {
         Box::pin(std::future::pending())
     }
 
     fn forget_installations(&self) {}
 
-    fn revoke<'a>(&'a self, _: &'a Secret) -> Reply<'a, ()> {
+    fn forget_refusals(&self) {}
+
+    fn admission(&self) -> AdmissionStatus {
+        AdmissionStatus::default()
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        _: &'a Secret,
+        _: Option<(&'a AppName, InstallationId)>,
+        _: ClientId,
+    ) -> Reply<'a, ()> {
         Box::pin(std::future::pending())
     }
 
-    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret) -> Reply<'a, Identity> {
+    fn identify<'a>(&'a self, _: &'a AppName, _: &'a Secret, _: ClientId) -> Reply<'a, Identity> {
         Box::pin(std::future::pending())
     }
 }

@@ -89,7 +89,7 @@ fn sources() -> Vec<Source> {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                let code = text.split("\n#[cfg(test)]\n").next().unwrap().to_owned();
                 let path = path.strip_prefix(root).unwrap().display().to_string();
                 found.push(Source { path, code });
             }

@@ -7,7 +7,7 @@ use ghtokend::fake_github::{
     Account, App, Effect, Fault, Installation, Mode, Options, TokenFormat, WiderRepositories, permissions,
 };
 
-use crate::world::{Setup, World, get, send};
+use crate::world::{Setup, World, get, send, until};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
 
@@ -251,7 +251,7 @@ async fn a_suspension_drops_the_tokens_of_that_installation_alone() {
 }
 
 #[tokio::test]
-async fn a_deleted_installation_loses_its_tokens_once_github_confirms_it() {
+async fn confirmed_404_drops_the_tokens_of_the_installation() {
     let world = World::start().await;
     world.token("/token").await;
     world.github.delete_installation(1);
@@ -260,11 +260,12 @@ async fn a_deleted_installation_loses_its_tokens_once_github_confirms_it() {
     assert_eq!((gone.status, gone.code().as_str()), (404, "unknown_installation"));
     assert_eq!(world.github.count("GET", "/app/installations/1"), 1);
     assert_eq!(world.get("/status").await.json()["tokens"], serde_json::json!([]));
-    // With nothing in hand there is nothing to confirm.
-    assert_eq!((world.get("/token").await.status, world.mints()), (404, 2), "it is remembered for a second");
+    for id in ["/token", "/token?permissions=contents:read"] {
+        assert_eq!((world.get(id).await.status, world.mints()), (404, 2), "remembered for the installation");
+    }
     world.advance(Duration::from_secs(1));
     assert_eq!(world.get("/token").await.status, 404);
-    assert_eq!((world.github.count("GET", "/app/installations/1"), world.mints()), (1, 3));
+    assert_eq!((world.github.count("GET", "/app/installations/1"), world.mints()), (2, 3));
 }
 
 #[tokio::test]
@@ -337,7 +338,9 @@ async fn the_life_of_a_token_is_counted_from_the_moment_it_was_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_several_threads_too_a_key_is_minted_once() {
     let options = Options { world: GithubWorld::with_installations(100), ..Options::default() };
-    let world = World::with(on(options)).await;
+    // What waits for places is less than the 64 calls of one client that may wait.
+    let environment = vec![("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "0".to_owned())];
+    let world = World::with(Setup { environment, ..on(options) }).await;
     let requests: Vec<_> = (0..1600)
         .map(|n| {
             let address = world.address;
@@ -520,6 +523,24 @@ async fn tokens_are_given_back_at_the_end_if_that_is_configured() {
             assert_eq!(world.is_accepted(token).await, revoke == "false");
         }
     }
+}
+
+#[tokio::test]
+async fn token_minted_while_draining_is_revoked() {
+    let environment = vec![("GHTOKEND_SHUTDOWN__REVOKE", "true".to_owned())];
+    let mut world = World::with(Setup { environment, ..Setup::default() }).await;
+    world.token("/token?installation=2").await;
+    let hold = world.github.hold("POST", MINT_1);
+    let caller = tokio::spawn(get(world.address, "/token"));
+    hold.reached(1).await;
+    // Whoever waits for it has gone, so that nothing but the revocation keeps the daemon.
+    caller.abort();
+    world.begin_to_stop();
+    until(|| async { world.github.count("DELETE", "/installation/token") == 1 }).await;
+    hold.release();
+    world.stopped().await;
+    assert_eq!(world.github.count("DELETE", "/installation/token"), 2);
+    assert_eq!(world.mints(), 2);
 }
 
 #[tokio::test]

@@ -108,11 +108,12 @@ async fn asked<T>(world: &World, doing: impl Future<Output = T>) -> (T, Vec<Stri
 }
 
 #[tokio::test]
-async fn an_installation_that_is_suspended_or_deleted_has_no_token_in_hand_any_more() {
-    for (event, action, code) in [
-        ("installation", "suspend", "installation_suspended"),
-        ("installation", "deleted", "unknown_installation"),
-        ("integration_installation", "deleted", "unknown_installation"),
+async fn removed_installation_has_no_cached_token() {
+    let (mint, confirm) = (format!("POST {MINT_1}"), "GET /app/installations/1".to_owned());
+    for (event, action, code, expected) in [
+        ("installation", "suspend", "installation_suspended", vec![mint.clone()]),
+        ("installation", "deleted", "unknown_installation", vec![mint.clone(), confirm.clone()]),
+        ("integration_installation", "deleted", "unknown_installation", vec![mint, confirm]),
     ] {
         let (world, _file) = world(Setup::default()).await;
         for target in ["/token", "/token?permissions=contents:read", "/token?owner=octocat"] {
@@ -126,7 +127,7 @@ async fn an_installation_that_is_suspended_or_deleted_has_no_token_in_hand_any_m
         assert_eq!((outcome.as_str(), nothing), ("obeyed", vec![]), "{action}");
         assert_eq!(held(&world).await, [2], "{action}");
         let (refused, calls) = asked(&world, world.get("/token")).await;
-        assert_eq!((refused.code().as_str(), calls), (code, vec![format!("POST {MINT_1}")]), "{action}");
+        assert_eq!((refused.code().as_str(), calls), (code, expected), "{action}");
         assert_eq!(world.token("/token?owner=octocat").await, world.token("/token?owner=octocat").await);
         assert_eq!(world.mints(), 4, "{action}");
     }
@@ -235,6 +236,34 @@ async fn what_a_mint_brings_that_was_under_way_meanwhile_is_not_handed_out() {
         assert_eq!(world.token("/token").await, first["token"], "{action}");
         assert_eq!(world.mints(), 2, "{action}: one before and one after");
     }
+}
+
+#[tokio::test]
+async fn event_at_same_instant_as_mint_overtakes_it() {
+    for (action, mints) in [("new_permissions_accepted", 2), ("suspend", 2)] {
+        let (world, _file) = world(Setup::default()).await;
+        let hold = world.github.hold("POST", MINT_1);
+        let address = world.address;
+        let caller = tokio::spawn(async move { crate::world::get(address, "/token").await });
+        hold.reached(1).await;
+        // No time passes at all.
+        tell(&world, &Delivery::of("installation", action, 1)).await;
+        hold.release();
+        assert_eq!(caller.await.unwrap().header("ghtokend-token-state"), Some("fresh"), "{action}");
+        assert_eq!(world.mints(), mints, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn revoked_tokens_leave_the_cache_unasked() {
+    let (world, _file) = world(Setup::default()).await;
+    for target in ["/token", "/token?permissions=contents:read", "/token?owner=octocat"] {
+        world.token(target).await;
+    }
+    tell(&world, &Delivery::of("installation", "deleted", 1)).await;
+    world.tick();
+    let metrics = world.get("/metrics").await.text();
+    assert!(metrics.lines().any(|line| line == "ghtokend_cached_tokens 1"), "{metrics}");
 }
 
 #[tokio::test]

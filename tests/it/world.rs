@@ -10,6 +10,8 @@ use ghtokend::app::{self, App};
 use ghtokend::broker::Broker;
 use ghtokend::clock::{Clock, ManualClock, SystemClock};
 use ghtokend::fake_github::{FakeGithub, Options};
+use ghtokend::github::AdmissionStatus;
+use ghtokend::model::AppName;
 use ghtokend::settings::{Environment, Settings, Sources};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -113,6 +115,48 @@ impl World {
     pub async fn minted(&self, mints: usize) {
         until(|| async { self.mints() >= mints && self.is_idle() }).await;
         assert_eq!(self.mints(), mints);
+    }
+
+    /// What admission knows and counts.
+    pub fn admission(&self) -> AdmissionStatus {
+        self.broker.admission()
+    }
+
+    /// Waits until so many calls wait for their turn, and so many more than before have been refused.
+    pub async fn queued(&self, queued: usize, (before, refused): (u64, u64)) {
+        until(|| async { self.admission().queued == queued && self.refusals() == before + refused }).await;
+    }
+
+    /// How many calls admission has refused.
+    pub fn refusals(&self) -> u64 {
+        self.admission().apps.values().flat_map(|app| app.refusals.values()).sum()
+    }
+
+    /// Waits until no call to GitHub is under way, and none waits that its budget can pay for.
+    pub async fn settled(&self) {
+        until(|| async {
+            let admission = self.admission();
+            let can_pay = admission
+                .apps
+                .values()
+                .any(|app| app.points_left.is_none_or(|(_, for_mints)| for_mints >= 5));
+            admission.in_flight == 0 && (self.is_idle() || (admission.queued > 0 && !can_pay))
+        })
+        .await;
+    }
+
+    /// A token for each of these installations, in turn, as fast as the budget allows.
+    pub async fn tokens(&self, installations: impl IntoIterator<Item = u64>) -> Vec<String> {
+        let mut tokens = Vec::new();
+        for id in installations {
+            let app = AppName::default();
+            let left = self.admission().apps.get(&Some(app)).and_then(|app| app.points_left);
+            if left.is_some_and(|(_, for_mints)| for_mints < 5) {
+                self.advance(MINT_INTERVAL);
+            }
+            tokens.push(self.token(&format!("/token?installation={id}")).await);
+        }
+        tokens
     }
 
     /// `GET target` with a client header.
@@ -278,5 +322,7 @@ fn unchunk(mut chunked: &[u8]) -> Vec<u8> {
     body
 }
 
+/// In which the budget of 150 mints a minute pays for another one, after the first 50.
+pub const MINT_INTERVAL: Duration = Duration::from_millis(600);
 /// For an answer on loopback; reached only by a defect.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,655 @@
+//! What GitHub is not asked again for now: back-off of the host and of each app, and a negative cache of installations
+//! and questions. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::github::failure::{Failure, Kind, Origin, Scope};
+use crate::model::AppName;
+
+/// What a call is about, as far as failures of others concern it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Topic {
+    /// Whose limits it is under; `None` for a token that none of our apps is known to have minted.
+    pub(crate) app: Option<AppName>,
+    /// Whether the app's JWT authorises it, and not a token.
+    pub(crate) signed_by_app: bool,
+    /// The hash of its installation.
+    pub(crate) installation: Option<u128>,
+    /// The hash of what is asked; `None`: its failures are not remembered.
+    pub(crate) question: Option<u128>,
+    /// The hash of the installation or owner that it is about: where it has hung, whatever else is asked of it may.
+    pub(crate) subject: u128,
+}
+
+/// What a failure is remembered for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Host,
+    /// An app that GitHub limits.
+    Limit(AppName),
+    /// An app that GitHub does not accept.
+    Refusal(AppName),
+    Installation(u128),
+    Question(u128),
+    /// An installation or owner of which a question has hung: it has no pauses, and its questions are suspect.
+    Slow(u128),
+}
+
+/// Failures in a row, and when the next attempt may be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Backoff {
+    failures: u32,
+    until: BootTime,
+    failure: Failure,
+    /// When somebody began to find out, where only one may. Others wait for that, but not for a call that hangs.
+    attempted: Option<BootTime>,
+    /// Its number in the order of insertion.
+    inserted: u64,
+}
+
+/// Whether a call may be made, for all that is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verdict<'m> {
+    Clear,
+    /// An attempt is under way that will tell; until then this is how it failed last.
+    Await(&'m Backoff),
+    /// Not now, and this is why.
+    Refuse(&'m Backoff),
+}
+
+/// The single attempts that a call is, for those who wait for what it finds out.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempts {
+    keys: Vec<Key>,
+    began: BootTime,
+    /// How often refusals had been forgotten when it began.
+    forgotten: u64,
+}
+
+/// Bounded in bytes; what was remembered first is forgotten first.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    known: HashMap<Key, Backoff>,
+    /// Installations and questions in the order of insertion, some of them no longer known.
+    order: VecDeque<(u64, Key)>,
+    insertions: u64,
+    bytes: usize,
+    max_bytes: usize,
+    /// How often refusals were forgotten: an answer from before says nothing of what came after.
+    forgotten: u64,
+}
+
+impl Memory {
+    /// Holds failures of at most `max_bytes`.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let (known, order) = (HashMap::new(), VecDeque::new());
+        Self { known, order, insertions: 0, bytes: 0, max_bytes, forgotten: 0 }
+    }
+
+    /// What is remembered that concerns `topic`, for a call that is these `attempts` itself. Of several reasons not to make
+    /// it, the one that lasts longest: whoever waits for as long does not hear the next.
+    pub(crate) fn verdict(&self, topic: &Topic, attempts: &Attempts, now: BootTime) -> Verdict<'_> {
+        let mut verdict = Verdict::Clear;
+        for key in topic.keys() {
+            let Some(backoff) = self.known.get(&key) else { continue };
+            let is_attempted = backoff.is_attempted(now) && !attempts.keys.contains(&key);
+            verdict = match verdict {
+                Verdict::Refuse(other) if other.until >= backoff.until => verdict,
+                _ if backoff.until > now => Verdict::Refuse(backoff),
+                Verdict::Clear if is_attempted => Verdict::Await(backoff),
+                _ => verdict,
+            };
+        }
+        verdict
+    }
+
+    /// Whether the last attempt at `topic` failed.
+    pub(crate) fn is_suspect(&self, topic: &Topic) -> bool {
+        topic.own_keys().any(|key| self.known.contains_key(&key))
+    }
+
+    /// A call is about to be made: where only one may be, it is that one.
+    pub(crate) fn begin(&mut self, topic: &Topic, now: BootTime) -> Attempts {
+        let mut keys: Vec<_> = topic.keys().filter(Key::is_single).collect();
+        keys.retain(|key| match self.known.get_mut(key) {
+            Some(backoff) if backoff.failures >= key.threshold() => {
+                backoff.attempted = Some(now);
+                true
+            }
+            _ => false,
+        });
+        Attempts { keys, began: now, forgotten: self.forgotten }
+    }
+
+    /// A call has ended, whatever came of it: whoever waits may find out next.
+    pub(crate) fn end(&mut self, attempts: &Attempts) {
+        for key in &attempts.keys {
+            if let Some(backoff) = self.known.get_mut(key)
+                && backoff.attempted == Some(attempts.began)
+            {
+                backoff.attempted = None;
+            }
+        }
+    }
+
+    /// A call about `topic` that set out at `sent` was granted.
+    pub(crate) fn succeeded(&mut self, topic: &Topic, sent: BootTime) {
+        self.reached();
+        self.accepted(topic, sent);
+        topic.own_keys().for_each(|key| drop(self.forget(&key)));
+    }
+
+    /// Remembers `failure` of a call about `topic`, that was these `attempts` and set out at `sent`, for what it speaks for.
+    pub(crate) fn failed(
+        &mut self,
+        topic: &Topic,
+        failure: &Failure,
+        (attempts, sent): (&Attempts, BootTime),
+        now: BootTime,
+    ) {
+        let scope = failure.kind.scope();
+        if scope != Scope::Host && scope != Scope::Nothing {
+            self.reached();
+        }
+        let is_refusal = !failure.kind.is_inconclusive();
+        if is_refusal || failure.kind == Kind::Forbidden {
+            self.accepted(topic, sent);
+        }
+        // What was refused before somebody said that it is granted now is none.
+        if let Some(key) = topic.key(failure).filter(|_| !is_refusal || attempts.forgotten == self.forgotten)
+        {
+            self.remember(key, failure, attempts, now);
+        }
+        if failure.kind == Kind::TimedOut {
+            let slow = Key::Slow(topic.subject);
+            self.forget(&slow);
+            self.insert(slow, Backoff::new(failure, now));
+        }
+        match (scope, topic.installation) {
+            // It is no longer the question that failed.
+            (Scope::Installation, _) => {
+                drop(topic.question.map(|question| self.forget(&Key::Question(question))))
+            }
+            // One that is suspended or gone would not have been told what is wrong with the question.
+            (Scope::Question, Some(installation)) if is_refusal => {
+                drop(self.forget(&Key::Installation(installation)))
+            }
+            _ => {}
+        }
+    }
+
+    /// A connection could be made.
+    pub(crate) fn reached(&mut self) {
+        if self.forget(&Key::Host).is_some_and(|host| host.failures >= UNREACHABLE_THRESHOLD) {
+            tracing::info!("GitHub reachable again");
+        }
+    }
+
+    /// GitHub may grant now what it has refused. What kept it from answering, and waits that it named, go on.
+    pub(crate) fn forget_refusals(&mut self) {
+        self.forgotten += 1;
+        self.known.retain(|_, backoff| backoff.failure.kind.is_inconclusive());
+        self.bytes = self.known.values().map(Backoff::size).sum();
+    }
+
+    /// An installation is not gone. Whether it was thought to be.
+    pub(crate) fn installation_exists(&mut self, installation: u128) -> bool {
+        let key = Key::Installation(installation);
+        let was_gone = self.known.get(&key).is_some_and(|backoff| backoff.failure.kind == Kind::Gone);
+        was_gone && self.forget(&key).is_some()
+    }
+
+    /// `app` has other keys: one call finds out at once whether GitHub accepts them.
+    pub(crate) fn retry_app(&mut self, app: &AppName, now: BootTime) {
+        if let Some(backoff) = self.known.get_mut(&Key::Refusal(app.clone())) {
+            (backoff.until, backoff.attempted) = (now, None);
+        }
+    }
+
+    /// Until when GitHub limits `app`, and until when it is not asked since it refuses it.
+    pub(crate) fn limited_until(&self, app: &AppName, now: BootTime) -> [Option<BootTime>; 2] {
+        let until = |key| self.known.get(&key).map(|backoff| backoff.until).filter(|until| *until > now);
+        [until(Key::Limit(app.clone())), until(Key::Refusal(app.clone()))]
+    }
+
+    /// Whether connections can be made, as far as is known.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.known.get(&Key::Host).is_none_or(|host| host.failures < UNREACHABLE_THRESHOLD)
+    }
+
+    /// How many failures are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// GitHub answered as it answers an app that it accepts. A call that set out before a pause says nothing of it.
+    fn accepted(&mut self, topic: &Topic, sent: BootTime) {
+        for key in topic.app_keys() {
+            if self.known.get(&key).is_some_and(|backoff| backoff.until <= sent) {
+                self.forget(&key);
+            }
+        }
+    }
+
+    fn remember(&mut self, key: Key, failure: &Failure, attempts: &Attempts, now: BootTime) {
+        let known = self.forget(&key).filter(|backoff| now.since(backoff.until) < MAX_WAIT);
+        let mut backoff = known.unwrap_or_else(|| Backoff::new(failure, now));
+        let named = failure.retry_after.map(|wait| now.plus(wait));
+        // What set out before the pause began, or beside the one attempt after it, tells nothing new; but of two waits that
+        // GitHub names the later end holds.
+        let is_news = backoff.until <= now && (!backoff.is_attempted(now) || attempts.keys.contains(&key));
+        if is_news || named.is_some_and(|until| until > backoff.until) {
+            backoff.failures = backoff.failures.saturating_add(u32::from(is_news));
+            backoff.until = named.unwrap_or(now).max(now.plus(key.pause(&backoff, failure, now)));
+            backoff.failure = failure.clone();
+            backoff.attempted = None;
+            key.report(&backoff, now);
+        }
+        self.insert(key, backoff);
+    }
+
+    fn insert(&mut self, key: Key, mut backoff: Backoff) {
+        self.insertions += 1;
+        backoff.inserted = self.insertions;
+        self.bytes += backoff.size();
+        if key.is_bounded() {
+            self.order.push_back((self.insertions, key.clone()));
+        }
+        self.known.insert(key, backoff);
+        while self.bytes > self.max_bytes {
+            let Some((inserted, oldest)) = self.order.pop_front() else { break };
+            if self.known.get(&oldest).is_some_and(|backoff| backoff.inserted == inserted) {
+                self.forget(&oldest);
+            }
+        }
+        if self.order.len() > 2 * self.known.len() + ORDER_SLACK {
+            let Self { known, order, .. } = self;
+            order.retain(|(inserted, key)| {
+                known.get(key).is_some_and(|backoff| backoff.inserted == *inserted)
+            });
+        }
+    }
+
+    fn forget(&mut self, key: &Key) -> Option<Backoff> {
+        let backoff = self.known.remove(key)?;
+        self.bytes -= backoff.size();
+        Some(backoff)
+    }
+}
+
+impl Attempts {
+    /// Those of a call that is none.
+    pub(crate) const fn none() -> Self {
+        Self { keys: Vec::new(), began: BootTime::MAX, forgotten: u64::MAX }
+    }
+}
+
+impl Topic {
+    /// All that concerns it, the widest first.
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        std::iter::once(Key::Host).chain(self.app_keys()).chain(self.own_keys())
+    }
+
+    fn app_keys(&self) -> impl Iterator<Item = Key> + use<> {
+        let limit = self.app.clone().map(Key::Limit);
+        limit.into_iter().chain(self.app.clone().filter(|_| self.signed_by_app).map(Key::Refusal))
+    }
+
+    fn own_keys(&self) -> impl Iterator<Item = Key> + use<> {
+        let installation = self.installation.map(Key::Installation).into_iter();
+        installation.chain(self.question.map(Key::Question)).chain([Key::Slow(self.subject)])
+    }
+
+    /// What `failure` is remembered for.
+    fn key(&self, failure: &Failure) -> Option<Key> {
+        match (failure.kind.scope(), &self.app) {
+            (Scope::Nothing, _) => None,
+            (Scope::Host, _) => Some(Key::Host),
+            (Scope::App, Some(app)) if failure.kind == Kind::RateLimited => Some(Key::Limit(app.clone())),
+            (Scope::App, Some(app)) => Some(Key::Refusal(app.clone())),
+            (Scope::Installation, _) => self.installation.map(Key::Installation),
+            (Scope::Question | Scope::App, _) => self.question.map(Key::Question),
+        }
+    }
+}
+
+impl Key {
+    /// Whether one call at a time finds out when the pause is over, and the others wait for that.
+    fn is_single(&self) -> bool {
+        matches!(self, Self::Host | Self::Refusal(_) | Self::Installation(_))
+    }
+
+    /// Whether there may be any number of its kind.
+    fn is_bounded(&self) -> bool {
+        matches!(self, Self::Installation(_) | Self::Question(_) | Self::Slow(_))
+    }
+
+    /// Failures in a row from which on there are pauses.
+    fn threshold(&self) -> u32 {
+        if *self == Self::Host { UNREACHABLE_THRESHOLD } else { 1 }
+    }
+
+    /// The pause after the last of the failures of `backoff`: doubled each time, and cut short by chance, so that what
+    /// failed together does not come again together.
+    fn pause(&self, backoff: &Backoff, failure: &Failure, now: BootTime) -> Duration {
+        let Some(times) = backoff.failures.checked_sub(self.threshold()) else { return Duration::ZERO };
+        let (first, longest) = match self {
+            // Who is limited or refused, and told for how long, waits for just that.
+            _ if failure.retry_after.is_some() && failure.kind.is_definite() => return Duration::ZERO,
+            Self::Limit(_) => return MAX_PAUSE.saturating_mul(2_u32.saturating_pow(times)).min(MAX_WAIT),
+            Self::Host => (MIN_PAUSE, MAX_HOST_PAUSE),
+            _ => (MIN_PAUSE, MAX_PAUSE),
+        };
+        let doubled = first.saturating_mul(2_u32.saturating_pow(times)).min(longest);
+        doubled.mul_f64(0.5 + jitter(&(self, now)) / 2.0)
+    }
+
+    /// What people should know.
+    fn report(&self, backoff: &Backoff, now: BootTime) {
+        let (failures, retry_after_seconds) = (backoff.failures, backoff.until.since(now).as_secs());
+        let error = &backoff.failure;
+        match self {
+            Self::Host if failures == UNREACHABLE_THRESHOLD => {
+                tracing::warn!(consecutive_failures = failures, retry_after_seconds, %error, "GitHub unreachable");
+            }
+            Self::Limit(app) => tracing::warn!(%app, retry_after_seconds, %error, "GitHub limits the app"),
+            _ => {}
+        }
+    }
+}
+
+impl Backoff {
+    fn new(failure: &Failure, now: BootTime) -> Self {
+        Self { failures: 0, until: now, failure: failure.clone(), attempted: None, inserted: 0 }
+    }
+
+    fn is_attempted(&self, now: BootTime) -> bool {
+        self.attempted.is_some_and(|began| now.since(began) < MAX_ATTEMPT)
+    }
+
+    /// How it failed, for whoever is not let through at `now`.
+    pub(crate) fn failure(&self, now: BootTime) -> Failure {
+        let left = self.until.since(now);
+        let wait = if left.is_zero() { MIN_WAIT } else { left };
+        Failure { retry_after: Some(wait), origin: Origin::Local, ..self.failure.clone() }
+    }
+
+    fn size(&self) -> usize {
+        ENTRY_BYTES + self.failure.message.len()
+    }
+}
+
+/// A number from 0 to 1 that is the same for the same `seed`, and for different ones anywhere.
+fn jitter(seed: &impl Hash) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    // 53 bits are what a float holds.
+    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Connections that fail in a row before the host counts as unreachable: fewer may be one bad address of several.
+const UNREACHABLE_THRESHOLD: u32 = 5;
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_HOST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// GitHub's own limits end within the hour, and failures from before say nothing any more.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// A connection is made by then, and most calls have ended. One that hangs says nothing of the others.
+const MAX_ATTEMPT: Duration = Duration::from_secs(5);
+/// An attempt that is under way takes some time.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+/// What a remembered failure takes beside its message: its structs, both places in which it stands, and the allocator's.
+const ENTRY_BYTES: usize = 320;
+/// Places in the order that may be out of date before they are swept out.
+const ORDER_SLACK: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(100_000 + seconds))
+    }
+
+    fn topic(question: u128) -> Topic {
+        let app = Some(AppName::default());
+        Topic {
+            app,
+            signed_by_app: true,
+            installation: Some(1_000_000 + question % 2),
+            question: Some(question),
+            subject: question,
+        }
+    }
+
+    fn nobody() -> Attempts {
+        Attempts::none()
+    }
+
+    fn failure(kind: Kind, wait: Option<u64>) -> Failure {
+        Failure { retry_after: wait.map(Duration::from_secs), ..Failure::new(kind, "why") }
+    }
+
+    /// What is remembered of question 1 at `now`: `c`lear, `a`wait, or `r`efuse with the seconds left, rounded up.
+    fn verdict(memory: &Memory, question: u128, now: u64) -> String {
+        match memory.verdict(&topic(question), &nobody(), at(now)) {
+            Verdict::Clear => "clear".into(),
+            Verdict::Await(_) => "await".into(),
+            Verdict::Refuse(backoff) => {
+                let left = backoff.failure(at(now)).retry_after.unwrap_or_default();
+                format!("refuse {}", left.as_millis().div_ceil(1000))
+            }
+        }
+    }
+
+    /// A call about `question` that is let through and fails, all at `now`.
+    fn fail(memory: &mut Memory, question: u128, failed: &Failure, now: u64) {
+        let attempts = memory.begin(&topic(question), at(now));
+        memory.failed(&topic(question), failed, (&attempts, at(now)), at(now));
+        memory.end(&attempts);
+    }
+
+    #[test]
+    fn unreachable_host_is_tried_by_one_call_at_a_time() {
+        let mut memory = Memory::new(1 << 20);
+        let down = failure(Kind::Unreachable, None);
+        for question in 0..4 {
+            fail(&mut memory, question, &down, 0);
+            assert_eq!(
+                verdict(&memory, question, 0),
+                "clear",
+                "fewer than five in a row, and no question of its own"
+            );
+        }
+        fail(&mut memory, 9, &down, 0);
+        assert_eq!((verdict(&memory, 1, 0).as_str(), memory.is_reachable()), ("refuse 1", false));
+        let attempts = memory.begin(&topic(1), at(1));
+        assert_eq!(verdict(&memory, 2, 1), "await");
+        assert!(matches!(memory.verdict(&topic(1), &attempts, at(1)), Verdict::Clear));
+        memory.failed(&topic(1), &down, (&attempts, at(1)), at(1));
+        memory.end(&attempts);
+        assert_eq!(verdict(&memory, 2, 1), "refuse 2");
+        // One that set out before tells nothing new.
+        memory.failed(&topic(3), &down, (&nobody(), at(0)), at(2));
+        assert_eq!(verdict(&memory, 2, 3), "clear");
+        memory.reached();
+        assert!(memory.is_reachable());
+        assert_eq!(verdict(&memory, 1, 3), "clear");
+    }
+
+    #[test]
+    fn host_pauses_grow_to_half_a_minute() {
+        let mut memory = Memory::new(1 << 20);
+        let mut now = 0;
+        for _ in 0..20 {
+            fail(&mut memory, 1, &failure(Kind::ConnectTimedOut, None), now);
+            now += 31;
+            assert_eq!(verdict(&memory, 1, now), "clear");
+        }
+        assert!(
+            matches!(verdict(&memory, 1, now - 17).as_str(), "clear" | "refuse 1")
+                || verdict(&memory, 1, now - 31).starts_with("refuse")
+        );
+    }
+
+    #[test]
+    fn limit_holds_the_app_as_long_as_github_names() {
+        let mut memory = Memory::new(1 << 20);
+        fail(&mut memory, 1, &failure(Kind::RateLimited, Some(30)), 0);
+        assert_eq!(
+            (verdict(&memory, 2, 0), verdict(&memory, 2, 29), verdict(&memory, 2, 30)),
+            ("refuse 30".into(), "refuse 1".into(), "clear".into())
+        );
+        // Neither a shorter limit nor an answer to a call from before shortens it.
+        fail(&mut memory, 1, &failure(Kind::RateLimited, Some(600)), 31);
+        fail(&mut memory, 1, &failure(Kind::RateLimited, Some(5)), 31);
+        memory.accepted(&topic(1), at(30));
+        assert_eq!(verdict(&memory, 2, 31), "refuse 600");
+        memory.accepted(&topic(1), at(631));
+        assert_eq!(memory.limited_until(&AppName::default(), at(31)), [None, None]);
+    }
+
+    #[test]
+    fn limit_without_an_end_grows_from_a_minute_to_an_hour() {
+        let (mut memory, mut now) = (Memory::new(1 << 20), 0);
+        for expected in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+            fail(&mut memory, 1, &failure(Kind::RateLimited, None), now);
+            fail(&mut memory, 1, &failure(Kind::RateLimited, None), now);
+            assert_eq!(verdict(&memory, 2, now), format!("refuse {expected}"));
+            now += expected;
+        }
+    }
+
+    #[test]
+    fn refused_app_makes_single_attempts() {
+        let mut memory = Memory::new(1 << 20);
+        let refused = failure(Kind::AppRejected, None);
+        fail(&mut memory, 1, &refused, 0);
+        memory.failed(&topic(2), &refused, (&nobody(), at(0)), at(0));
+        assert_eq!(verdict(&memory, 3, 0), "refuse 1", "one that was under way tells nothing new");
+        let attempts = memory.begin(&topic(3), at(1));
+        assert_eq!(verdict(&memory, 4, 1), "await");
+        memory.end(&attempts);
+        assert_eq!(verdict(&memory, 4, 1), "clear");
+        let by_token = Topic { signed_by_app: false, ..topic(4) };
+        assert!(matches!(memory.verdict(&by_token, &nobody(), at(0)), Verdict::Clear));
+        fail(&mut memory, 4, &refused, 1);
+        memory.retry_app(&AppName::default(), at(1));
+        assert_eq!(verdict(&memory, 3, 1), "clear");
+        memory.begin(&topic(3), at(1));
+        assert_eq!(
+            (verdict(&memory, 4, 5), verdict(&memory, 4, 6)),
+            ("await".into(), "clear".into()),
+            "none hangs for all"
+        );
+    }
+
+    #[test]
+    fn failure_of_a_question_grows_to_a_minute_and_spares_others() {
+        let (mut memory, mut now) = (Memory::new(1 << 20), 0);
+        for longest in [1, 2, 4, 8, 16, 32, 60, 60] {
+            fail(&mut memory, 2, &failure(Kind::Unavailable, None), now);
+            let left: u64 = verdict(&memory, 2, now).trim_start_matches("refuse ").parse().unwrap();
+            assert!((longest / 2..=longest).contains(&left), "{left} of {longest}");
+            assert_eq!(verdict(&memory, 4, now), "clear", "of the same installation");
+            now += 60;
+        }
+        assert!(memory.is_suspect(&topic(2)) && !memory.is_suspect(&topic(4)));
+        fail(&mut memory, 2, &failure(Kind::Unavailable, Some(600)), now);
+        assert_eq!(verdict(&memory, 2, now), "refuse 600");
+        memory.succeeded(&topic(2), at(0));
+        assert!(verdict(&memory, 2, now) == "clear" && !memory.is_suspect(&topic(2)));
+    }
+
+    #[test]
+    fn unknown_name_is_asked_again_after_30_s() {
+        let mut memory = Memory::new(1 << 20);
+        let look_up = Topic { installation: None, ..topic(1) };
+        let unknown = failure(Kind::NotFound, Some(30));
+        for now in [0, 30, 60] {
+            let attempts = memory.begin(&look_up, at(now));
+            memory.failed(&look_up, &unknown, (&attempts, at(now)), at(now));
+            assert_eq!(verdict(&memory, 1, now), "refuse 30");
+        }
+    }
+
+    #[test]
+    fn gone_installation_blocks_all_its_questions() {
+        let mut memory = Memory::new(1 << 20);
+        fail(&mut memory, 2, &failure(Kind::Suspended, None), 0);
+        assert_eq!((verdict(&memory, 4, 0), verdict(&memory, 3, 0)), ("refuse 1".into(), "clear".into()));
+        let attempts = memory.begin(&topic(4), at(5));
+        assert_eq!(verdict(&memory, 6, 5), "await", "one at a time finds out");
+        memory.end(&attempts);
+        assert!(memory.is_suspect(&topic(6)));
+        memory.succeeded(&topic(4), at(0));
+        assert!(!memory.is_suspect(&topic(6)));
+    }
+
+    #[test]
+    fn answer_to_a_question_shows_that_its_installation_is_there() {
+        let mut memory = Memory::new(1 << 20);
+        fail(&mut memory, 2, &failure(Kind::Suspended, None), 0);
+        assert!(!memory.installation_exists(1_000_000), "it is suspended all the same");
+        fail(&mut memory, 4, &failure(Kind::ScopeRefused, None), 5);
+        assert_eq!((verdict(&memory, 2, 5), verdict(&memory, 4, 5)), ("clear".into(), "refuse 1".into()));
+        fail(&mut memory, 2, &failure(Kind::Gone, None), 10);
+        assert!(memory.installation_exists(1_000_000) && !memory.installation_exists(1_000_000));
+        assert_eq!(verdict(&memory, 2, 10), "clear");
+    }
+
+    #[test]
+    fn forgotten_refusals_leave_transient_failures() {
+        let mut memory = Memory::new(1 << 20);
+        fail(&mut memory, 1, &failure(Kind::ScopeRefused, None), 0);
+        fail(&mut memory, 2, &failure(Kind::Unavailable, None), 0);
+        let under_way = memory.begin(&topic(3), at(0));
+        memory.forget_refusals();
+        assert_eq!((verdict(&memory, 1, 0), verdict(&memory, 2, 0)), ("clear".into(), "refuse 1".into()));
+        memory.failed(&topic(3), &failure(Kind::ScopeRefused, None), (&under_way, at(0)), at(0));
+        assert_eq!(verdict(&memory, 3, 0), "clear", "an answer from before");
+    }
+
+    #[test]
+    fn hung_question_makes_its_subject_suspect() {
+        let mut memory = Memory::new(1 << 20);
+        let of_owner = |question| Topic { installation: None, subject: 7, ..topic(question) };
+        memory.failed(&of_owner(1), &failure(Kind::TimedOut, None), (&nobody(), at(0)), at(0));
+        assert!(memory.is_suspect(&of_owner(2)) && !memory.is_suspect(&topic(2)));
+        assert_eq!(verdict(&memory, 2, 0), "clear");
+        memory.succeeded(&of_owner(2), at(0));
+        assert!(!memory.is_suspect(&of_owner(3)));
+    }
+
+    #[test]
+    fn lack_of_descriptors_is_nobodys_failure() {
+        let mut memory = Memory::new(1 << 20);
+        (0..10).for_each(|_| fail(&mut memory, 1, &failure(Kind::NoResources, None), 0));
+        assert!(memory.is_reachable() && memory.len() == 0);
+    }
+
+    proptest! {
+        #[test]
+        fn memory_is_bounded_and_keeps_the_latest(
+            questions in proptest::collection::vec((0u128..300, any::<bool>()), 1..800),
+        ) {
+            let mut memory = Memory::new(20 * ENTRY_BYTES);
+            for (now, (question, succeeds)) in questions.iter().enumerate() {
+                if *succeeds {
+                    memory.succeeded(&topic(*question), at(0));
+                } else {
+                    fail(&mut memory, *question, &failure(Kind::Unavailable, None), now as u64);
+                    prop_assert!(memory.is_suspect(&topic(*question)));
+                }
+                prop_assert!(memory.bytes <= memory.max_bytes);
+                prop_assert_eq!(memory.bytes, memory.known.values().map(Backoff::size).sum::<usize>());
+                prop_assert!(memory.order.len() <= 2 * memory.known.len() + ORDER_SLACK);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Retries of transient failures: two, soon, and only while few calls need them. Retries without such a budget are what
+//! turns a slow GitHub into one that is down. Pure.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
+use crate::clock::BootTime;
+
+/// A retry budget: one retry for ten calls that are sent, and three a minute in any case.
+#[derive(Debug)]
+pub(crate) struct RetryBudget {
+    /// In tenths of a retry.
+    tenths: u32,
+    filled: BootTime,
+}
+
+impl RetryBudget {
+    /// A full one.
+    pub(crate) fn new(now: BootTime) -> Self {
+        Self { tenths: MAX_TENTHS, filled: now }
+    }
+
+    /// A call is sent.
+    pub(crate) fn deposit(&mut self) {
+        self.tenths = (self.tenths + 1).min(MAX_TENTHS);
+    }
+
+    /// Whether it may be sent once more.
+    pub(crate) fn withdraw(&mut self, now: BootTime) -> bool {
+        let refills = u32::try_from(now.since(self.filled).as_secs() / REFILL.as_secs()).unwrap_or(u32::MAX);
+        if refills > 0 {
+            self.tenths = self.tenths.saturating_add(refills.saturating_mul(WHOLE)).min(MAX_TENTHS);
+            self.filled = self.filled.plus(REFILL * refills);
+        }
+        let enough = self.tenths >= WHOLE;
+        self.tenths -= if enough { WHOLE } else { 0 };
+        enough
+    }
+}
+
+/// The pauses before the second and the third time. They differ from call to call, so that what failed together does not
+/// come again together.
+pub(crate) fn pauses() -> ExponentialBackoff {
+    PAUSES.build()
+}
+
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_factor(2.0)
+    .with_max_times(2)
+    .with_jitter();
+const WHOLE: u32 = 10;
+const MAX_TENTHS: u32 = 10 * WHOLE;
+const REFILL: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    fn spent(budget: &mut RetryBudget, now: u64) -> usize {
+        (0..100).filter(|_| budget.withdraw(at(now))).count()
+    }
+
+    #[test]
+    fn retries_are_three_a_minute_and_a_tenth_of_all_calls() {
+        let mut budget = RetryBudget::new(at(0));
+        assert_eq!(spent(&mut budget, 0), 10);
+        assert_eq!(spent(&mut budget, 19), 0);
+        assert_eq!(spent(&mut budget, 60), 3);
+        assert_eq!(spent(&mut budget, 79), 0);
+        assert_eq!(spent(&mut budget, 80), 1);
+        (0..50).for_each(|_| budget.deposit());
+        assert_eq!(spent(&mut budget, 80), 5);
+        assert_eq!(spent(&mut budget, 100_000), 10, "no more than ten at once");
+    }
+
+    #[test]
+    fn two_retries_come_soon() {
+        let pauses: Vec<_> = pauses().collect();
+        assert_eq!(pauses.len(), 2);
+        assert!((100..200).contains(&pauses[0].as_millis()) && (200..400).contains(&pauses[1].as_millis()));
+    }
+}

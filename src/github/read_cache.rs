@@ -1,0 +1,96 @@
+//! Answers of GitHub that may be some seconds old: shared by all who ask at once, and kept for a moment.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::failure::{Failure, Kind};
+use crate::clock::{BootTime, Clock};
+use crate::flight::{Demand, Requester, SingleFlight};
+use crate::model::{ClientId, Priority};
+
+/// Answers by what was asked, each for as long as it may be handed out again.
+pub(crate) struct ReadCache<K, V> {
+    ttl: Duration,
+    clock: Arc<dyn Clock>,
+    kept: Arc<Mutex<Kept<K, V>>>,
+    reads: SingleFlight<K, Result<V, Failure>>,
+}
+
+struct Kept<K, V> {
+    answers: HashMap<K, (BootTime, V)>,
+    /// How often all were forgotten. A read that was under way then is not kept.
+    forgotten: u64,
+}
+
+impl<K, V> ReadCache<K, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Self {
+        let kept = Arc::new(Mutex::new(Kept { answers: HashMap::new(), forgotten: 0 }));
+        // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
+        Self { ttl, clock, kept, reads: SingleFlight::new(TaskTracker::new()) }
+    }
+
+    /// The answer to `key` that is at hand, else the one that `read` brings.
+    pub(crate) async fn get<F>(
+        &self,
+        key: &K,
+        client: ClientId,
+        read: impl FnOnce(Demand) -> F,
+    ) -> Result<V, Failure>
+    where
+        F: Future<Output = Result<V, Failure>> + Send + 'static,
+    {
+        let now = self.clock.boot();
+        if let Some((at, value)) = lock(&self.kept).answers.get(key)
+            && now.since(*at) < self.ttl
+        {
+            return Ok(value.clone());
+        }
+        let keep = |demand| {
+            let (reading, kept, key) = (read(demand), Arc::clone(&self.kept), key.clone());
+            let (clock, ttl, forgotten) = (Arc::clone(&self.clock), self.ttl, lock(&kept).forgotten);
+            async move {
+                let value = reading.await?;
+                let (mut kept, now) = (lock(&kept), clock.boot());
+                kept.answers.retain(|_, (at, _)| now.since(*at) < ttl);
+                if kept.forgotten == forgotten && kept.answers.len() < MAX_ANSWERS {
+                    kept.answers.insert(key, (now, value.clone()));
+                }
+                Ok(value)
+            }
+        };
+        self.reads
+            .run(key, Requester::caller(client, Priority::New), keep)
+            .await
+            .0
+            .unwrap_or_else(|_| Err(crashed()))
+    }
+
+    /// Forgets all: something has changed.
+    pub(crate) fn clear(&self) {
+        let mut kept = lock(&self.kept);
+        kept.answers.clear();
+        kept.forgotten += 1;
+    }
+}
+
+fn lock<K, V>(kept: &Mutex<Kept<K, V>>) -> MutexGuard<'_, Kept<K, V>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A read that panicked.
+pub(crate) fn crashed() -> Failure {
+    let message =
+        "a call to GitHub failed inside ghtokend: the next request tries anew; please report it with the log";
+    Failure::new(Kind::BadAnswer, message)
+}
+
+/// A page may weigh a megabyte.
+const MAX_ANSWERS: usize = 16;

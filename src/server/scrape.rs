@@ -1,0 +1,36 @@
+//! What a scrape of the metrics reads from where it is kept.
+
+use jiff::Timestamp;
+
+use super::Server;
+use crate::broker::{AdmissionStatus, AppAdmission};
+use crate::telemetry::metrics::Github;
+
+/// Brings the metrics of the way to GitHub up to date.
+pub(super) fn admission(server: &Server) {
+    let AdmissionStatus { apps, in_flight, queued, is_reachable, signatures, .. } = server.broker.admission();
+    let metrics = server.metrics.github();
+    for (app, admission) in &apps {
+        let app = app.as_ref().map_or("", |app| app.as_str());
+        of_app(metrics, app, admission, server.github_clock.now());
+    }
+    metrics.calls(in_flight, queued);
+    metrics.host(is_reachable, signatures);
+}
+
+fn of_app(metrics: &Github, app: &str, admission: &AppAdmission, now: Timestamp) {
+    for ((operation, outcome), count) in &admission.requests {
+        metrics.requests(app, operation.as_str(), outcome, *count);
+    }
+    for (reason, count) in &admission.refusals {
+        metrics.refusals(app, reason, *count);
+    }
+    let until = |wait: std::time::Duration| now.as_second() as f64 + wait.as_secs_f64();
+    for (reason, wait) in admission.limits() {
+        metrics.limited_until(app, reason, wait.map(until));
+    }
+    if let Some((points, mints)) = admission.points_left {
+        metrics.budget(app, "all", points);
+        metrics.budget(app, "mint", mints);
+    }
+}
