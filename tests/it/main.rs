@@ -22,6 +22,7 @@ mod fake_github;
 mod fake_github_preview;
 mod fake_github_webhooks;
 mod faults;
+mod fleet;
 mod git;
 mod git_server;
 mod github_api;
