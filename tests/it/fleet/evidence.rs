@@ -23,6 +23,8 @@ pub struct Evidence {
     /// When each question failed last, of which app, and when it was answered well.
     failed: HashMap<String, (usize, Time)>,
     answered: HashMap<String, Time>,
+    /// When each question was answered well after it had failed.
+    recovered: HashMap<String, Time>,
     /// When the host, an app or an installation last answered as one does that works.
     refuted: HashMap<String, Time>,
     /// Of each app, the limits in a row for which GitHub named no time.
@@ -41,6 +43,9 @@ impl Evidence {
         }
         let app = call.app.unwrap_or(usize::MAX);
         let Some((word, wait)) = said(call, outcome) else {
+            if self.is_suspect(&question) {
+                self.recovered.insert(question.clone(), now);
+            }
             self.answered.insert(question, now);
             if call.at >= self.limited_until(app) {
                 self.unnamed.remove(&app);
@@ -97,6 +102,11 @@ impl Evidence {
     pub fn is_suspect(&self, question: &str) -> bool {
         let answered = self.answered.get(question).copied();
         self.failed.get(question).is_some_and(|(_, at)| answered.is_none_or(|answered| answered < *at))
+    }
+
+    /// Whether the last attempt at a question failed, or had at any time since `from`.
+    pub fn was_suspect(&self, question: &str, from: Time) -> bool {
+        self.is_suspect(question) || self.recovered.get(question).is_some_and(|at| *at >= from)
     }
 
     /// Whether GitHub has named a time that is not over.

@@ -38,8 +38,9 @@ struct App {
 #[derive(Default)]
 struct Attempts {
     since: Option<Time>,
-    /// When the last one failed.
+    /// When the last one failed, and what it asked.
     failed: Time,
+    asked: String,
 }
 
 impl Traffic {
@@ -221,17 +222,18 @@ impl Attempts {
         let Some(since) = self.since else { return Vec::new() };
         let beside = others.iter().find(|other| other.at >= since && call.at < other.at + LONGEST_ATTEMPT);
         let beside = beside.map(|other| format!("{why}: beside {}", other.question()));
-        let too_early = call.at < self.failed + SHORTEST_PAUSE;
+        // One whose JWT was about to end is signed anew, and sent again at once.
+        let is_resigned = call.at == self.failed && call.question() == self.asked;
+        let too_early = call.at < self.failed + SHORTEST_PAUSE && !is_resigned;
         let too_early = too_early.then(|| format!("{why}: no pause since the last one failed"));
         beside.into_iter().chain(too_early).map(|what| (Rule::SingleAttempt, what)).collect()
     }
 
     fn fail(&mut self, call: &Call, now: Time) {
-        match self.since {
-            // It was sent before anybody knew.
-            Some(since) if call.at < since => {}
-            Some(_) => self.failed = now,
-            None => (self.since, self.failed) = (Some(now), now),
+        // A call that was sent before anybody knew tells nothing new.
+        if self.since.is_none_or(|since| call.at >= since) {
+            self.since.get_or_insert(now);
+            (self.failed, self.asked) = (now, call.question());
         }
     }
 }

@@ -186,6 +186,7 @@ impl World {
     }
 
     pub fn add_fault(&self, fault: Fault) {
+        self.observer.lock().report.note(fault.from, None, || format!("{fault:?}"));
         self.faults.lock().unwrap().add(fault);
     }
 

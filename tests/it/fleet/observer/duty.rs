@@ -65,13 +65,18 @@ impl State {
         let evicted = key.and_then(|key| key.evicted).is_some_and(|at| at + STEADY > began);
         if wish.request.age == Age::Any && !evicted {
             let dropped = self.dropped.get(&place.installation).copied();
+            // Whatever has failed is in one queue with it, and has the smallest share.
+            let catch_up = MAX_MEMORY * 2 + self.evidence.backlog(place.app, now);
+            // A name that has just been found again may not have been known any more.
+            let is_known = |name: &String| {
+                let since = began.saturating_sub(catch_up);
+                self.is_steady(asking, STEADY) && !self.evidence.was_suspect(name, since)
+            };
             if key.is_some_and(|key| key.usable(dropped, began).is_some())
-                && (place.name.is_none() || self.is_steady(asking, STEADY))
+                && place.name.as_ref().is_none_or(is_known)
             {
                 return Duty::AtOnce("it has a good token");
             }
-            // Whatever has failed is in one queue with it, and has the smallest share.
-            let catch_up = MAX_MEMORY * 2 + self.evidence.backlog(place.app, now);
             let in_use = key.and_then(|key| key.first).is_some_and(|at| at + catch_up < began);
             if in_use && healthy_for(catch_up) && self.is_steady(asking, catch_up) {
                 return Duty::AtOnce("it is healthy and in use");
@@ -80,7 +85,7 @@ impl State {
         let is_suspect = [Some(&wish.question), place.name.as_ref()]
             .into_iter()
             .flatten()
-            .any(|question| self.evidence.is_suspect(question));
+            .any(|question| self.evidence.was_suspect(question, began));
         match is_suspect || self.evidence.is_blocked(place, now) || self.asks_too_much(asking, now) {
             true => Duty::Nothing,
             false if self.traffic.were_full(began) => Duty::Within(HANGING),
@@ -111,7 +116,9 @@ impl State {
         clients.dedup();
         let mine = all().filter(|other| other.client == me.client && other.app == me.app);
         let mine = mine.filter(|other| other.began + MINUTE > me.began).count();
-        clients.len() > MAX_RIVALS || mine > MAX_REQUESTS
+        // A name takes a turn of its own.
+        let turns = 1 + usize::from(asking.wish.place.name.is_some());
+        clients.len() * turns > MAX_RIVALS || mine > MAX_REQUESTS
     }
 }
 
