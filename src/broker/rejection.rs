@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_obeyed_once_a_minute() {
+    fn a_key_is_evicted_once_a_minute() {
         let mut limiter = RejectLimiter::default();
         assert_eq!(limiter.decide(&key(1), OLD, SETTLE, at(0)), Rejection::Evicted);
         assert_eq!(limiter.decide(&key(1), OLD, SETTLE, at(20)), Rejection::Kept(Duration::from_secs(40)));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_are_obeyed_in_a_minute_in_all() {
+    fn ten_are_evicted_in_a_minute_in_all() {
         let mut limiter = RejectLimiter::default();
         for installation in 1..=10 {
             assert_eq!(limiter.decide(&key(installation), OLD, SETTLE, at(installation)), Rejection::Evicted);

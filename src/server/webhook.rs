@@ -54,8 +54,8 @@ impl Webhook {
             Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
         })?;
         let outcome = match news.map(|news| broker.handle_event(delivery, &news)) {
-            Some(EventOutcome::Applied) => "obeyed",
-            Some(EventOutcome::Duplicate) => "replayed",
+            Some(EventOutcome::Applied) => "applied",
+            Some(EventOutcome::Duplicate) => "duplicate",
             None => "ignored",
         };
         let mut reply = ok(Format::Json, format!("{{\"outcome\":\"{outcome}\"}}\n").into());

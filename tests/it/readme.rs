@@ -216,7 +216,7 @@ fn the_webhook_is_told_what_is_written() {
     let listening: Value =
         serde_json::from_str(lines_until(&mut serve.stderr, "\"listening\"").last().unwrap()).unwrap();
     let told = blocks("sh webhook").remove(0).replace("127.0.0.1:7171", listening["tcp"].as_str().unwrap());
-    assert_eq!(run(shell(&told, dir.path()).envs(environment)), "{\"outcome\":\"obeyed\"}\n");
+    assert_eq!(run(shell(&told, dir.path()).envs(environment)), "{\"outcome\":\"applied\"}\n");
 }
 
 #[test]

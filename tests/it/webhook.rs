@@ -124,7 +124,7 @@ async fn removed_installation_has_no_cached_token() {
             _ => assert!(world.github.delete_installation(1)),
         }
         let (outcome, nothing) = asked(&world, tell(&world, &Delivery::of(event, action, 1))).await;
-        assert_eq!((outcome.as_str(), nothing), ("obeyed", vec![]), "{action}");
+        assert_eq!((outcome.as_str(), nothing), ("applied", vec![]), "{action}");
         assert_eq!(held(&world).await, [2], "{action}");
         let (refused, calls) = asked(&world, world.get("/token")).await;
         assert_eq!((refused.code().as_str(), calls), (code, expected), "{action}");
@@ -144,7 +144,7 @@ async fn an_installation_that_is_granted_something_else_costs_one_mint_for_each_
         let (world, _file) = world(Setup::default()).await;
         let [old, other] = [world.token("/token").await, world.token("/token?owner=octocat").await];
         world.advance(Duration::from_secs(120));
-        assert_eq!(tell(&world, &Delivery::of(event, action, 1)).await, "obeyed");
+        assert_eq!(tell(&world, &Delivery::of(event, action, 1)).await, "applied");
         let mut callers = JoinSet::new();
         for _ in 0..50 {
             let address = world.address;
@@ -410,7 +410,7 @@ async fn names_are_looked_up_anew_after_they_have_changed() {
         let said = String::from_utf8_lossy(&delivery.body).into_owned();
         assert_eq!(
             (tell(&world, &delivery).await.as_str(), asked(&world, ask()).await.1.len()),
-            ("obeyed", {
+            ("applied", {
                 let mints =
                     usize::from(said.contains("\"removed\"")) * 2 + usize::from(said.contains("\"added\""));
                 asked_anew.len() + mints
@@ -464,7 +464,7 @@ async fn a_user_who_has_left_has_no_token_in_hand_and_the_list_of_2016_is_read_a
     let revoked = json!({ "action": "revoked", "sender": { "id": 2, "login": "octocat" } });
     let (outcome, calls) =
         asked(&world, tell(&world, &Delivery::new("github_app_authorization", &revoked))).await;
-    assert_eq!((outcome.as_str(), calls), ("obeyed", vec![]));
+    assert_eq!((outcome.as_str(), calls), ("applied", vec![]));
     let status = world.get("/status").await.json();
     let users: Vec<_> =
         status["tokens"].as_array().unwrap().iter().map(|token| token["user_id"].clone()).collect();
@@ -501,17 +501,17 @@ async fn a_delivery_that_comes_again_changes_nothing() {
     let (world, _file) = world(Setup::default()).await;
     world.token("/token").await;
     let delivery = Delivery::of("installation_repositories", "added", 1);
-    assert_eq!(tell(&world, &delivery).await, "obeyed");
+    assert_eq!(tell(&world, &delivery).await, "applied");
     world.advance(Duration::from_secs(1));
     world.token("/token").await;
     for _ in 0..3 {
         world.advance(Duration::from_secs(60));
-        assert_eq!(tell(&world, &delivery).await, "replayed");
+        assert_eq!(tell(&world, &delivery).await, "duplicate");
         world.token("/token").await;
     }
     assert_eq!(world.mints(), 2);
     let again = Delivery { id: Delivery::of("x", "y", 1).id, ..delivery };
-    assert_eq!(tell(&world, &again).await, "obeyed", "the same said again is another delivery");
+    assert_eq!(tell(&world, &again).await, "applied", "the same said again is another delivery");
 }
 
 #[tokio::test]
@@ -520,7 +520,7 @@ async fn what_is_refused_is_not_taken_for_heard() {
     world.token("/token").await;
     let delivery = Delivery::of("installation", "deleted", 1);
     assert_eq!(delivery.clone().signed("sha256=0").to(world.address).await.status, 403);
-    assert_eq!(tell(&world, &delivery).await, "obeyed");
+    assert_eq!(tell(&world, &delivery).await, "applied");
     assert_eq!(held(&world).await, [0_u64; 0]);
 }
 
@@ -556,7 +556,7 @@ async fn only_what_was_signed_with_the_secret_is_believed() {
     assert!(bodies.iter().any(|body| body.contains("webhook.secret_file")));
     assert!(bodies.iter().any(|body| body.contains("X-Hub-Signature-256 is missing")));
     assert_eq!((held(&world).await, world.mints()), (vec![1], 1));
-    assert_eq!(tell(&world, &good).await, "obeyed");
+    assert_eq!(tell(&world, &good).await, "applied");
 }
 
 #[tokio::test]
@@ -619,13 +619,13 @@ async fn large_deliveries_and_forms_are_understood_and_what_is_no_delivery_is_na
     let large = json!({ "repositories_added": repositories, "action": "added", "installation": { "id": 1 } });
     let large = Delivery::new("installation_repositories", &large);
     assert!(large.body.len() > 512 * 1024);
-    assert_eq!(tell(&world, &large).await, "obeyed");
+    assert_eq!(tell(&world, &large).await, "applied");
 
     let json =
         json!({ "action": "deleted", "installation": { "id": 1 }, "note": "100 % & more" }).to_string();
     let form: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &json).finish();
-    assert_eq!(tell(&world, &Delivery::raw("installation", form.into_bytes())).await, "obeyed");
+    assert_eq!(tell(&world, &Delivery::raw("installation", form.into_bytes())).await, "applied");
 
     let too_large = Delivery::raw("push", vec![b' '; 1024 * 1024 + 1]).to(world.address).await;
     assert_eq!((too_large.status, too_large.code().as_str()), (413, "too_large"));
@@ -838,7 +838,7 @@ async fn what_the_fake_github_tells_of_itself_is_heard() {
     assert_eq!(told, events.map(|event| (event, Some(202))));
     let last = world.github.deliveries().pop().unwrap().delivery;
     let again = send(world.address, &as_sent(&last)).await.unwrap();
-    assert_eq!(again.json()["outcome"], "replayed");
+    assert_eq!(again.json()["outcome"], "duplicate");
 }
 
 /// A delivery of the fake GitHub's, as a bot passes it on.
