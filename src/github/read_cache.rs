@@ -15,6 +15,8 @@ use crate::model::{ClientId, Priority};
 /// Answers by what was asked, each for as long as it may be handed out again.
 pub(crate) struct ReadCache<K, V> {
     ttl: Duration,
+    /// In bytes.
+    weigh: fn(&V) -> usize,
     clock: Arc<dyn Clock>,
     kept: Arc<Mutex<Kept<K, V>>>,
     reads: SingleFlight<K, Result<V, Failure>>,
@@ -31,10 +33,10 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(ttl: Duration, weigh: fn(&V) -> usize, clock: Arc<dyn Clock>) -> Self {
         let kept = Arc::new(Mutex::new(Kept { answers: HashMap::new(), forgotten: 0 }));
         // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
-        Self { ttl, clock, kept, reads: SingleFlight::new(TaskTracker::new()) }
+        Self { ttl, weigh, clock, kept, reads: SingleFlight::new(TaskTracker::new()) }
     }
 
     /// The answer to `key` that is at hand, else the one that `read` brings.
@@ -55,12 +57,15 @@ where
         }
         let keep = |demand| {
             let (reading, kept, key) = (read(demand), Arc::clone(&self.kept), key.clone());
-            let (clock, ttl, forgotten) = (Arc::clone(&self.clock), self.ttl, lock(&kept).forgotten);
+            let (clock, ttl, weigh) = (Arc::clone(&self.clock), self.ttl, self.weigh);
+            let forgotten = lock(&kept).forgotten;
             async move {
                 let value = reading.await?;
                 let (mut kept, now) = (lock(&kept), clock.boot());
                 kept.answers.retain(|_, (at, _)| now.since(*at) < ttl);
-                if kept.forgotten == forgotten && kept.answers.len() < MAX_ANSWERS {
+                let bytes =
+                    weigh(&value) + kept.answers.values().map(|(_, value)| weigh(value)).sum::<usize>();
+                if kept.forgotten == forgotten && bytes <= MAX_BYTES {
                     kept.answers.insert(key, (now, value.clone()));
                 }
                 Ok(value)
@@ -92,5 +97,5 @@ pub(crate) fn crashed() -> Failure {
     Failure::new(Kind::BadAnswer, message)
 }
 
-/// A page may weigh a megabyte.
-const MAX_ANSWERS: usize = 16;
+/// Some ten pages of a hundred installations. What does not fit is asked for again.
+const MAX_BYTES: usize = 4 * 1024 * 1024;

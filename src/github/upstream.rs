@@ -60,8 +60,8 @@ impl Upstream {
             client,
             dialect: reach.dialect,
             listing: Listing::new(Arc::clone(&clock)),
-            described: ReadCache::new(APP_TTL, Arc::clone(&clock)),
-            pages: ReadCache::new(PAGE_TTL, Arc::clone(&clock)),
+            described: ReadCache::new(APP_TTL, |app: &App| app.json.len(), Arc::clone(&clock)),
+            pages: ReadCache::new(PAGE_TTL, weight_of_page, Arc::clone(&clock)),
             clock,
         }
     }
@@ -391,6 +391,11 @@ impl Github for Upstream {
     }
 }
 
+fn weight_of_page(page: &InstallationPage) -> usize {
+    let overhead = size_of::<Installation>() + PERMISSIONS_OVERHEAD;
+    page.installations.iter().map(|installation| installation.json.len() + overhead).sum()
+}
+
 /// The app may be installed there at any time, and no answer tells when.
 fn not_installed(failure: Failure) -> Failure {
     match failure.kind {
@@ -400,6 +405,8 @@ fn not_installed(failure: Failure) -> Failure {
 }
 
 const NOT_INSTALLED_TTL: Duration = Duration::from_secs(30);
+/// A map of some ten permissions.
+const PERMISSIONS_OVERHEAD: usize = 1024;
 const LONGEST_PAGE: Page = Page { number: 1, size: 100 };
 /// How an app is described changes when its owner edits it.
 const APP_TTL: Duration = Duration::from_secs(60);
