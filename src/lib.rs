@@ -36,9 +36,10 @@
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
-//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `telemetry` |
-//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight` |
+//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `jitter`, `telemetry` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight`, `jitter` |
 //! | `flight` | single flight: one call per key at a time, and who waits for it | – |
+//! | `jitter` | keeps what happened together from happening together again | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
 //! | [`settings`] | file, environment and flags, checked | – |
 //! | [`telemetry`] | log, audit, metrics | – |
@@ -81,6 +82,7 @@ pub mod clock;
 pub mod fake_github;
 mod flight;
 pub mod github;
+mod jitter;
 pub mod model;
 pub mod server;
 pub mod settings;

@@ -26,11 +26,6 @@ impl Life {
         self.lifetime
     }
 
-    /// Whether it had begun at `time`.
-    pub fn began_by(&self, time: BootTime) -> bool {
-        self.began <= time
-    }
-
     /// How old it is, at most.
     pub fn age(&self, now: BootTime) -> Duration {
         now.since(self.began)

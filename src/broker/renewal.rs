@@ -1,12 +1,12 @@
 //! When a token is renewed ahead of its time. Pure.
 
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
 use super::TokenHash;
 use super::freshness::{Life, Windows};
 use super::slot::{Moment, Slot};
 use crate::clock::BootTime;
+use crate::jitter::jitter;
 use crate::model::TokenKey;
 
 /// What the sweep does with a key whose moment has come.
@@ -54,7 +54,7 @@ pub(super) fn jittered_renew_before(
     life: &Life,
     windows: &Windows,
 ) -> Duration {
-    life.renew_before(windows).mul_f64(1.0 + SPREAD * fraction(&(key, hash)))
+    life.renew_before(windows).mul_f64(1.0 + SPREAD * jitter(&(key, hash)))
 }
 
 /// The longest remaining life that a caller may ask for, where GitHub grants `lifetime`. What is left over keeps each
@@ -66,14 +66,6 @@ pub(super) fn longest_min_ttl(lifetime: Duration) -> Duration {
 /// The pause after so many failures in a row that name no wait: from a second, doubled each time, to a minute.
 pub(super) fn pause_after(failures: u32) -> Duration {
     MIN_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE)
-}
-
-/// A number from 0 to 1 that is the same for the same `seed`, and for different ones anywhere.
-fn fraction(seed: &impl Hash) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    seed.hash(&mut hasher);
-    // 53 bits are what a float holds.
-    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// A look costs little, but there is none that brings nothing.

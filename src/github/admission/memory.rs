@@ -1,12 +1,12 @@
 //! What GitHub is not asked again for now: back-off of the host and of each app, and a negative cache of installations
 //! and questions. Pure.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::clock::BootTime;
 use crate::github::failure::{Failure, Kind, Origin, Scope};
+use crate::jitter::jitter;
 use crate::model::AppName;
 
 /// What a call is about, as far as failures of others concern it.
@@ -73,8 +73,8 @@ pub(crate) struct Attempts {
 #[derive(Debug)]
 pub(crate) struct Memory {
     known: HashMap<Key, Backoff>,
-    /// Installations and questions in the order of insertion, some of them no longer known.
-    order: VecDeque<(u64, Key)>,
+    /// Installations and questions in the order of insertion.
+    order: BTreeMap<u64, Key>,
     insertions: u64,
     bytes: usize,
     max_bytes: usize,
@@ -85,8 +85,14 @@ pub(crate) struct Memory {
 impl Memory {
     /// Holds failures of at most `max_bytes`.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let (known, order) = (HashMap::new(), VecDeque::new());
-        Self { known, order, insertions: 0, bytes: 0, max_bytes, forgotten: 0 }
+        Self {
+            known: HashMap::new(),
+            order: BTreeMap::new(),
+            insertions: 0,
+            bytes: 0,
+            max_bytes,
+            forgotten: 0,
+        }
     }
 
     /// What is remembered that concerns `topic`, for a call that is these `attempts` itself. Of several reasons not to make
@@ -168,13 +174,11 @@ impl Memory {
             self.forget(&slow);
             self.insert(slow, Backoff::new(failure, now));
         }
-        match (scope, topic.installation) {
+        match (scope, topic.installation, topic.question) {
             // It is no longer the question that failed.
-            (Scope::Installation, _) => {
-                drop(topic.question.map(|question| self.forget(&Key::Question(question))))
-            }
+            (Scope::Installation, _, Some(question)) => drop(self.forget(&Key::Question(question))),
             // One that is suspended or gone would not have been told what is wrong with the question.
-            (Scope::Question, Some(installation)) if is_refusal => {
+            (Scope::Question, Some(installation), _) if is_refusal => {
                 drop(self.forget(&Key::Installation(installation)))
             }
             _ => {}
@@ -191,8 +195,9 @@ impl Memory {
     /// GitHub may grant now what it has refused. What kept it from answering, and waits that it named, go on.
     pub(crate) fn forget_refusals(&mut self) {
         self.forgotten += 1;
-        self.known.retain(|_, backoff| backoff.failure.kind.is_inconclusive());
-        self.bytes = self.known.values().map(Backoff::size).sum();
+        let is_refusal = |(_, backoff): &(_, &Backoff)| !backoff.failure.kind.is_inconclusive();
+        let refused: Vec<Key> = self.known.iter().filter(is_refusal).map(|(key, _)| key.clone()).collect();
+        refused.iter().for_each(|key| drop(self.forget(key)));
     }
 
     /// An installation is not gone. Whether it was thought to be.
@@ -235,8 +240,7 @@ impl Memory {
     }
 
     fn remember(&mut self, key: Key, failure: &Failure, attempts: &Attempts, now: BootTime) {
-        let known = self.forget(&key).filter(|backoff| now.since(backoff.until) < MAX_WAIT);
-        let mut backoff = known.unwrap_or_else(|| Backoff::new(failure, now));
+        let mut backoff = self.forget(&key).unwrap_or_else(|| Backoff::new(failure, now));
         let named = failure.retry_after.map(|wait| now.plus(wait));
         // What set out before the pause began, or beside the one attempt after it, tells nothing new; but of two waits that
         // GitHub names the later end holds.
@@ -256,25 +260,19 @@ impl Memory {
         backoff.inserted = self.insertions;
         self.bytes += backoff.size();
         if key.is_bounded() {
-            self.order.push_back((self.insertions, key.clone()));
+            self.order.insert(self.insertions, key.clone());
         }
         self.known.insert(key, backoff);
-        while self.bytes > self.max_bytes {
-            let Some((inserted, oldest)) = self.order.pop_front() else { break };
-            if self.known.get(&oldest).is_some_and(|backoff| backoff.inserted == inserted) {
-                self.forget(&oldest);
-            }
-        }
-        if self.order.len() > 2 * self.known.len() + ORDER_SLACK {
-            let Self { known, order, .. } = self;
-            order.retain(|(inserted, key)| {
-                known.get(key).is_some_and(|backoff| backoff.inserted == *inserted)
-            });
+        while self.bytes > self.max_bytes
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.forget(&oldest);
         }
     }
 
     fn forget(&mut self, key: &Key) -> Option<Backoff> {
         let backoff = self.known.remove(key)?;
+        self.order.remove(&backoff.inserted);
         self.bytes -= backoff.size();
         Some(backoff)
     }
@@ -382,20 +380,12 @@ impl Backoff {
     }
 }
 
-/// A number from 0 to 1 that is the same for the same `seed`, and for different ones anywhere.
-fn jitter(seed: &impl Hash) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    seed.hash(&mut hasher);
-    // 53 bits are what a float holds.
-    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 /// Connections that fail in a row before the host counts as unreachable: fewer may be one bad address of several.
 const UNREACHABLE_THRESHOLD: u32 = 5;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_HOST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// GitHub's own limits end within the hour, and failures from before say nothing any more.
+/// GitHub's own limits end within the hour.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// A connection is made by then, and most calls have ended. One that hangs says nothing of the others.
 const MAX_ATTEMPT: Duration = Duration::from_secs(5);
@@ -403,8 +393,6 @@ const MAX_ATTEMPT: Duration = Duration::from_secs(5);
 const MIN_WAIT: Duration = Duration::from_secs(1);
 /// What a remembered failure takes beside its message: its structs, both places in which it stands, and the allocator's.
 const ENTRY_BYTES: usize = 320;
-/// Places in the order that may be out of date before they are swept out.
-const ORDER_SLACK: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -648,7 +636,7 @@ mod tests {
                 }
                 prop_assert!(memory.bytes <= memory.max_bytes);
                 prop_assert_eq!(memory.bytes, memory.known.values().map(Backoff::size).sum::<usize>());
-                prop_assert!(memory.order.len() <= 2 * memory.known.len() + ORDER_SLACK);
+                prop_assert_eq!(memory.order.len(), memory.known.len());
             }
         }
     }
