@@ -45,7 +45,7 @@ use retry::RetryBudget;
 pub(crate) use retry::pauses;
 pub use stats::{AdmissionStatus, AppAdmission, Operation};
 
-use super::failure::{Failure, Kind, Origin, Scope};
+use super::failure::{Failure, Kind, Scope};
 use crate::clock::{BootTime, Clock};
 use crate::flight::Demand;
 use crate::model::AppName;
@@ -287,7 +287,6 @@ impl Permit {
                 state.memory.succeeded(&self.call.topic, sent);
                 Ok(value)
             }
-            Err(failure) if failure.origin == Origin::Local => Err(failure),
             Err(failure) => {
                 if !self.is_learnt {
                     state.stats.sent(&self.call, Some(&failure));

@@ -2,7 +2,7 @@
 //!
 //! Classes share what there is by weight, and the clients of a class take turns. Whatever one does not use, the others
 //! have: there are no reserves. Stride scheduling: each class has a pass, the lowest goes next, and moves on by what its
-//! call cost over the class's weight. `Class::First` goes before all.
+//! call cost over the class's weight. A class that was idle starts at the lowest: what is rare goes next.
 
 use std::collections::VecDeque;
 
@@ -86,7 +86,7 @@ impl<R: Ord, T> FairQueue<R, T> {
         let virtual_time = self.virtual_time;
         let lane = &mut self.classes[class as usize];
         if lane.clients.is_empty() {
-            // A class that was idle has saved up nothing.
+            // A class that was idle has saved up nothing, and goes next.
             lane.pass = lane.pass.max(virtual_time);
         }
         match lane.clients.iter_mut().find(|(of, _)| *of == client) {
@@ -139,10 +139,8 @@ impl<R: Ord, T> FairQueue<R, T> {
         if !items.is_empty() {
             lane.clients.push_back((of, items));
         }
-        if class != Class::First {
-            self.virtual_time = lane.pass;
-            lane.pass += STRIDE * u64::from(cost(&item).max(1)) / class.weight();
-        }
+        self.virtual_time = lane.pass;
+        lane.pass += STRIDE * u64::from(cost(&item).max(1)) / class.weight();
         self.len -= 1;
         Some(item)
     }
@@ -152,7 +150,7 @@ impl<R: Ord, T> FairQueue<R, T> {
         let lane = |class: Class| &self.classes[class as usize];
         let mut waiting: Vec<_> =
             Class::ALL.into_iter().filter(|class| !lane(*class).clients.is_empty()).collect();
-        waiting.sort_by_key(|class| (*class != Class::First, lane(*class).pass));
+        waiting.sort_by_key(|class| lane(*class).pass);
         waiting
     }
 }
