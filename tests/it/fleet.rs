@@ -12,6 +12,7 @@ mod faults;
 mod github;
 mod observer;
 mod report;
+mod rules;
 mod scenarios;
 mod time;
 mod traffic;

@@ -27,8 +27,8 @@ pub struct Evidence {
     recovered: HashMap<String, Time>,
     /// When the host, an app or an installation last answered as one does that works.
     refuted: HashMap<String, Time>,
-    /// Of each app, the limits in a row for which GitHub named no time.
-    unnamed: HashMap<usize, u32>,
+    /// Of each app, the limits in a row.
+    limits: HashMap<usize, u32>,
 }
 
 impl Evidence {
@@ -42,17 +42,25 @@ impl Evidence {
             }
         }
         let app = call.app.unwrap_or(usize::MAX);
-        let Some((word, wait)) = said(call, outcome) else {
+        let said = said(call, outcome);
+        // That a token is not known says nothing of the app.
+        let is_unauthorized = outcome.as_ref().is_ok_and(|answer| answer.status == 401);
+        let is_accepted = !is_unauthorized && is_accepted(said.map(|(word, _)| word));
+        if is_accepted && call.at >= self.limited_until(app) {
+            self.limits.remove(&app);
+        }
+        let Some((word, wait)) = said else {
             if self.is_suspect(&question) {
                 self.recovered.insert(question.clone(), now);
             }
             self.answered.insert(question, now);
-            if call.at >= self.limited_until(app) {
-                self.unnamed.remove(&app);
-            }
             return;
         };
-        let met = Met { at: now, until: now + wait.unwrap_or_else(|| self.unnamed_limit(app, now)) };
+        let wait = match word {
+            "rate_limited" => self.limit(app, wait, now),
+            _ => wait.unwrap_or_default(),
+        };
+        let met = Met { at: now, until: now + wait };
         for subject in subjects(call, word, question.clone()) {
             // Of two waits the longer counts.
             let known = self.met.get(&(subject.clone(), word)).map_or(Time::ZERO, |known| known.until);
@@ -63,16 +71,14 @@ impl Evidence {
         }
     }
 
-    /// A minute, and twice as long each time that GitHub says it again after that.
-    fn unnamed_limit(&mut self, of: usize, now: Time) -> Duration {
+    /// How long a limit lasts: as GitHub names it, else a minute, and twice as long for each in a row.
+    fn limit(&mut self, of: usize, named: Option<Duration>, now: Time) -> Duration {
         let left = self.limited_until(of).saturating_sub(now);
-        if !left.is_zero() {
-            // To a call that was under way: it is the same limit.
-            return left;
-        }
-        let times = self.unnamed.entry(of).or_default();
-        *times += 1;
-        (UNNAMED_LIMIT * 2_u32.pow(*times - 1)).min(UNNAMED_LIMIT * 60)
+        let times = self.limits.entry(of).or_default();
+        // To a call that was under way, it is the same one.
+        *times += u32::from(left.is_zero());
+        let unnamed = (UNNAMED_LIMIT * 2_u32.pow(times.saturating_sub(1))).min(UNNAMED_LIMIT * 60);
+        named.unwrap_or(if left.is_zero() { unnamed } else { left })
     }
 
     /// Until when GitHub does not want to be asked by an app.
@@ -92,16 +98,33 @@ impl Evidence {
             // A limit lasts as long as was said; the rest until an attempt tells otherwise.
             met(subject).filter(|met| match word {
                 "rate_limited" => met.until >= now,
-                _ => refuted.is_none_or(|at| at <= met.at),
+                // In one instant of virtual time nothing comes first.
+                _ => refuted.is_none_or(|at| at <= met.at || at == now),
             })
         });
         of_questions.chain(of_wide).max_by_key(|met| met.at)
+    }
+
+    /// Whether the installation of `place` has been suspended or gone at some moment since `from`.
+    pub fn was_lost(&self, place: &Place, from: Time) -> bool {
+        let lost = ["suspended", "not_found"].map(|word| (installation(place.installation), word));
+        lost.iter().filter_map(|key| self.met.get(key)).any(|met| met.at >= from)
+    }
+
+    /// Whether the name of `place` has failed so: it may last longer, or shorter, than what has failed of its installation.
+    pub fn is_of_name(&self, word: &'static str, place: &Place) -> bool {
+        place.name.as_ref().is_some_and(|name| self.met.contains_key(&(name.clone(), word)))
     }
 
     /// Whether the last attempt at a question failed.
     pub fn is_suspect(&self, question: &str) -> bool {
         let answered = self.answered.get(question).copied();
         self.failed.get(question).is_some_and(|(_, at)| answered.is_none_or(|answered| answered < *at))
+    }
+
+    /// When a question failed last.
+    pub fn failed_at(&self, question: &str) -> Option<Time> {
+        self.failed.get(question).map(|(_, at)| *at)
     }
 
     /// Whether the last attempt at a question failed, or had at any time since `from`.
@@ -162,8 +185,7 @@ fn subjects(call: &Call, word: &str, question: String) -> Vec<String> {
 /// Which of host, app and installation work by this answer, whatever else it says.
 fn refuted(call: &Call, word: Option<&str>) -> Vec<String> {
     let host = (word != Some("unreachable")).then(|| HOST.to_owned());
-    let is_silent = matches!(word, Some("unreachable" | "timed_out" | "unavailable" | "rate_limited"));
-    let accepted = !is_silent && word != Some("app_rejected");
+    let accepted = is_accepted(word);
     let of_app = call.app.filter(|_| accepted).map(app);
     let of_installation = match call.ask {
         Ask::Mint { installation: id, .. } if accepted => Some(installation(id)),
@@ -171,6 +193,12 @@ fn refuted(call: &Call, word: Option<&str>) -> Vec<String> {
     };
     let of_installation = of_installation.filter(|_| !matches!(word, Some("suspended" | "not_found")));
     [host, of_app, of_installation].into_iter().flatten().collect()
+}
+
+/// Whether GitHub answers so whom it neither limits nor refuses.
+fn is_accepted(word: Option<&str>) -> bool {
+    let not = ["unreachable", "timed_out", "unavailable", "rate_limited", "app_rejected"];
+    word.is_none_or(|word| !not.contains(&word))
 }
 
 fn app(app: usize) -> String {

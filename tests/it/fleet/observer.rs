@@ -99,8 +99,8 @@ impl Heard {
     pub fn of(error: &Error) -> Self {
         let (word, wait) = match error {
             Error::Github(failure) => (word(failure), failure.retry_after),
-            // A token of an installation that was gone meanwhile.
-            Error::UnknownInstallation(_) | Error::Overtaken => ("not_found", None),
+            Error::UnknownInstallation(_) => ("not_found", None),
+            Error::Overtaken => ("overtaken", None),
             Error::NoneLivesLongEnough { because, .. } => {
                 let Self { word, wait, .. } = Self::of(because);
                 (word, wait)
@@ -369,6 +369,8 @@ impl State {
         let is_ours = match heard.word {
             "budget_spent" => is_spent,
             "caller_limited" => is_spent || self.waits_of(asking.client) >= MAX_WAITING_OF_CLIENT,
+            // A token of an installation that was suspended or gone meanwhile.
+            "overtaken" => self.evidence.was_lost(&wish.place, asking.began),
             "overloaded" => self.traffic.were_busy(asking.began) || self.asking.len() > MAX_WAITING,
             _ => false,
         };
@@ -380,8 +382,11 @@ impl State {
             );
             self.report.broken(now, app, Rule::TrueReason, what);
         }
+        // However a call failed: until then the next would be in vain.
+        let limit = self.evidence.limited_until(wish.place.app).saturating_sub(now);
         let longest =
-            found.map_or(Duration::ZERO, |met| met.until.saturating_sub(now)).max(MAX_MEMORY) + GRAIN;
+            found.map_or(Duration::ZERO, |met| met.until.saturating_sub(now)).max(limit).max(MAX_MEMORY)
+                + GRAIN;
         if let Some(wait) = heard.wait.filter(|wait| *wait > longest) {
             let what = format!("{} for {}: told to wait {wait:?}: {}", heard.word, wish.question, heard.text);
             self.report.broken(now, app, Rule::TrueWait, what);
@@ -395,8 +400,7 @@ impl State {
             && asking.began >= until
             && met.at <= at
             && !is_tried
-            // Of a name and its installation one may be missing longer than the other.
-            && (word != "not_found" || wish.place.name.is_none())
+            && !self.evidence.is_of_name(word, &wish.place)
         {
             let what =
                 format!("{word} for {} was to end at {until:?}, and was not met since {at:?}", wish.question);

@@ -15,21 +15,21 @@ use super::time::Time;
 use super::world::{Way, Wish, World, installation};
 
 /// What one request came to: when it was made, how long it took, and what was heard.
-type Outcome = (Time, Duration, Result<Vended, Heard>);
+pub type Outcome = (Time, Duration, Result<Vended, Heard>);
 
-async fn ask(world: &World, client: u64, wish: &Wish) -> Outcome {
+pub async fn ask(world: &World, client: u64, wish: &Wish) -> Outcome {
     let began = world.now();
     let outcome = world.vend(client, wish).await;
     (began, world.now() - began, outcome)
 }
 
 /// Asks for `wish` every so often until `until`, whatever comes, each time without waiting for the last.
-async fn poll(world: Arc<World>, client: u64, wish: Wish, every: Duration, until: Time) -> Vec<Outcome> {
+pub async fn poll(world: Arc<World>, client: u64, wish: Wish, every: Duration, until: Time) -> Vec<Outcome> {
     ask_in_turn(world, client, every, until, move |_| wish.clone()).await
 }
 
 /// The same with another wish each time.
-async fn ask_in_turn(
+pub async fn ask_in_turn(
     world: Arc<World>,
     client: u64,
     every: Duration,
@@ -49,11 +49,11 @@ async fn ask_in_turn(
 }
 
 /// A new key of the first app each time.
-fn newcomer(number: u64) -> Wish {
+pub fn newcomer(number: u64) -> Wish {
     Wish::new(installation(0, 30 + number % 30), Way::Id, Some(&format!("new_{number}")))
 }
 
-fn served(outcomes: &[Outcome], within: Duration) -> usize {
+pub fn served(outcomes: &[Outcome], within: Duration) -> usize {
     outcomes.iter().filter(|(_, took, outcome)| outcome.is_ok() && *took <= within).count()
 }
 
@@ -65,8 +65,8 @@ fn look_ups_of(world: &World, name: &str) -> usize {
     world.calls(Time::ZERO, |call| matches!(&call.ask, Ask::LookUp { path, .. } if path.contains(name)))
 }
 
-fn finish(world: &World, name: &str) {
-    let outcome = world.observer.outcome(&format!("cargo test --test it -- fleet::scenarios::{name}"));
+pub fn finish(world: &World, name: &str) {
+    let outcome = world.observer.outcome(&format!("cargo test --test it -- fleet::{name}"));
     outcome.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
@@ -88,10 +88,10 @@ fn broken_installations_leave_healthy_keys_served() {
         assert_eq!(served(&cold, seconds(1)), 120);
         // Its first token had to be waited for.
         assert_eq!(served(&warm.await.unwrap(), Duration::ZERO), 119);
-        // After pauses of 1, 2, 4 … 60 s, at least half as long, and three times each.
+        // After pauses of 1, 2, 4 … 60 s, at least half as long, and the first time with two retries.
         for id in broken {
             let calls = mints_of(&world, id);
-            assert!((9..=27).contains(&calls), "{calls} calls for installation {id}");
+            assert!((9..=12).contains(&calls), "{calls} calls for installation {id}");
         }
         finish(&world, "broken_installations_leave_healthy_keys_served");
     });
@@ -194,6 +194,8 @@ fn limit_stops_a_cold_burst_at_once() {
         let (reached, _) = failed.clone().min_by_key(|(took, _)| *took).unwrap();
         assert!(reached > millis(400) && reached < seconds(2), "{reached:?}");
         assert!(failed.clone().all(|(_, heard)| heard.word == "rate_limited"));
+        // All asked at the same moment: those that waited hear of it when the first does.
+        assert!(failed.clone().all(|(took, _)| took < reached + millis(300)));
         assert_eq!(
             world.calls(reached, |call| call.at < reached + seconds(29)),
             0,
@@ -356,13 +358,13 @@ fn renewals_follow_expiry_after_an_outage() {
     });
 }
 
-fn seconds(seconds: u64) -> Duration {
+pub fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn millis(millis: u64) -> Duration {
+pub fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-const FOREVER: u64 = 1 << 40;
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const FOREVER: u64 = 1 << 40;

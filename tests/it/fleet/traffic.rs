@@ -245,7 +245,7 @@ const POINTS: u32 = 870;
 const SPENT: Duration = Duration::from_secs(10);
 const MAX_FOREIGN: usize = 10;
 const UNREACHABLE_THRESHOLD: u32 = 5;
-/// Others wait so long for what one finds out.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
+/// Others wait so long for what one finds out: five seconds from when it was first sent, and it may be retried for one.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(4);
 /// The first pause is a second, or half of it by chance.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);

@@ -47,6 +47,9 @@ impl Observer {
             let due: Vec<_> = due.iter().filter(|due| due.app == app).collect();
             let renewed: Vec<_> = due.iter().map(|due| self.renewed(due, from)).collect();
             let from = from.max(self.lock().evidence.limited_until(app));
+            // What hung when the faults ended still fails some seconds later.
+            let failed = |due: &&Due| self.lock().evidence.failed_at(&due.question);
+            let from = due.iter().filter_map(failed).max().map_or(from, |failed| from.max(failed));
             let (first, last) = (renewed.iter().flatten().min(), renewed.iter().flatten().max());
             // Others become due meanwhile.
             let mints = self.lock().traffic.mints(app, from, last.copied().unwrap_or(from));
