@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::BootTime;
@@ -19,9 +21,12 @@ pub(crate) struct SingleFlight<K, T> {
 type UnderWay<K, T> = Arc<Mutex<HashMap<K, Flight<T>>>>;
 
 struct Flight<T> {
-    outcome: watch::Receiver<Option<T>>,
+    outcome: Outcome<T>,
     demand: watch::Sender<State>,
 }
+
+/// It comes to those who wait in the order in which they came. Without it, the task panicked.
+type Outcome<T> = Shared<oneshot::Receiver<T>>;
 
 /// The task panicked: a defect of ours. The next call tries anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +181,7 @@ where
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let (mut outcome, waiter, role) = {
+        let (outcome, waiter, role) = {
             let under_way = self.lock();
             let joined = under_way.get(key).and_then(|flight| {
                 let waiter = Waiter::join(&flight.demand, requester)?;
@@ -191,9 +196,9 @@ where
                 }
             }
         };
-        let outcome = outcome.wait_for(Option::is_some).await.map_err(|_| Crashed);
+        let outcome = outcome.await.map_err(|_| Crashed);
         drop(waiter);
-        (outcome.and_then(|outcome| outcome.clone().ok_or(Crashed)), role)
+        (outcome, role)
     }
 
     /// Starts the call for `key` on the account of `requester`, or makes the one under way as urgent. It is made though nobody
@@ -212,7 +217,7 @@ where
         });
         if !raised {
             let state = State { is_kept: true, ..State::new(requester) };
-            self.begin(under_way, key, watch::Sender::new(state), start);
+            drop(self.begin(under_way, key, watch::Sender::new(state), start));
         }
     }
 
@@ -227,12 +232,13 @@ where
         key: &K,
         demand: watch::Sender<State>,
         start: impl FnOnce(Demand) -> F,
-    ) -> watch::Receiver<Option<T>>
+    ) -> Outcome<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let call = start(Demand::new(&demand));
-        let (done, outcome) = watch::channel(None);
+        let (done, outcome) = oneshot::channel();
+        let outcome = outcome.shared();
         under_way.insert(key.clone(), Flight { outcome: outcome.clone(), demand });
         // Let go first: a runtime that is about to end drops what is spawned at once, and that takes the lock.
         drop(under_way);
@@ -242,7 +248,8 @@ where
             let outcome = call.await;
             // Off the list before the waiters hear of it: whoever asks after that finds the outcome, not the call.
             drop(ended);
-            done.send_replace(Some(outcome));
+            // Nobody may wait.
+            let _ = done.send(outcome);
         });
         outcome
     }
@@ -255,7 +262,7 @@ where
 /// Takes a call off the list when it ends, also by a panic.
 struct Ended<K: Hash + Eq, T> {
     key: K,
-    outcome: watch::Receiver<Option<T>>,
+    outcome: Outcome<T>,
     under_way: UnderWay<K, T>,
 }
 
@@ -263,7 +270,7 @@ impl<K: Hash + Eq, T> Drop for Ended<K, T> {
     fn drop(&mut self) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was abandoned may have a successor already.
-        if under_way.get(&self.key).is_some_and(|flight| flight.outcome.same_channel(&self.outcome)) {
+        if under_way.get(&self.key).is_some_and(|flight| flight.outcome.ptr_eq(&self.outcome)) {
             under_way.remove(&self.key);
         }
     }

@@ -229,7 +229,7 @@ impl Client {
         read: impl Fn(&Answer, BootTime) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let began = self.github_clock.boot();
-        let (mut pauses, mut signatures) = (admission::pauses(), Signatures::default());
+        let (mut pauses, mut signatures) = (admission::pauses(began), Signatures::default());
         let mut last = None;
         loop {
             // Should something have been learnt since the last attempt, that attempt is what came of the call.

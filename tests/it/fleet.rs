@@ -3,8 +3,8 @@
 //!
 //! [`observer`] and [`traffic`] see everything and know what is promised. `FLEET_SEED=123 cargo test --test it --
 //! fleet::` runs one seed again, `FLEET_SEEDS=200` so many of them, and `FLEET_TRACE=10023` prints all that happens to
-//! installation 10023, or whatever else is said in events. A seed makes the same clients and faults each time; what the
-//! daemon leaves to chance, its jitter and in which of two orders tasks wake up, differs: a rare failure may take some runs.
+//! installation 10023, or whatever else is said in events. A seed is the same run each time: jitter is drawn from the clock,
+//! and who waits for one call is served in the order in which they came.
 
 mod clients;
 mod evidence;

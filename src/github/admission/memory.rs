@@ -342,7 +342,8 @@ impl Key {
             _ => (MIN_PAUSE, MAX_PAUSE),
         };
         let doubled = first.saturating_mul(2_u32.saturating_pow(times)).min(longest);
-        doubled.mul_f64(0.5 + jitter(&(self, now)) / 2.0)
+        // No two failures are met in the same nanosecond.
+        doubled.mul_f64(0.5 + jitter(&now) / 2.0)
     }
 
     /// What people should know.

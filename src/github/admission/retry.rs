@@ -39,10 +39,11 @@ impl RetryBudget {
     }
 }
 
-/// The pauses before the second and the third time. They differ from call to call, so that what failed together does not
-/// come again together.
-pub(crate) fn pauses() -> ExponentialBackoff {
-    PAUSES.build()
+/// The pauses before the second and the third time of a call that `began` then. No two calls begin in the same nanosecond,
+/// so that what failed together does not come again together.
+pub(crate) fn pauses(began: BootTime) -> ExponentialBackoff {
+    let nanos = began.since(BootTime::new(Duration::ZERO)).as_nanos();
+    PAUSES.with_jitter_seed(nanos as u64).build()
 }
 
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn two_retries_come_soon() {
-        let pauses: Vec<_> = pauses().collect();
+        let pauses: Vec<_> = pauses(at(7)).collect();
         assert_eq!(pauses.len(), 2);
         assert!((100..200).contains(&pauses[0].as_millis()) && (200..400).contains(&pauses[1].as_millis()));
     }

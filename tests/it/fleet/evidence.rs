@@ -86,8 +86,16 @@ impl Evidence {
         self.met.get(&(app(of), "rate_limited")).map_or(Time::ZERO, |met| met.until)
     }
 
-    /// Where this was met that concerns `place`, not too long ago to be remembered.
-    pub fn of(&self, word: &'static str, place: &Place, question: &str, now: Time) -> Option<Met> {
+    /// Where this was met that concerns `place`, not too long ago to be remembered by `now`, or since a caller
+    /// `began` to ask.
+    pub fn of(
+        &self,
+        word: &'static str,
+        place: &Place,
+        question: &str,
+        began: Time,
+        now: Time,
+    ) -> Option<Met> {
         let questions = [Some(question.to_owned()), place.name.clone()].into_iter().flatten();
         let met = |subject: String| self.met.get(&(subject, word)).copied();
         let of_questions = questions.filter_map(met);
@@ -98,8 +106,9 @@ impl Evidence {
             // A limit lasts as long as was said; the rest until an attempt tells otherwise.
             met(subject).filter(|met| match word {
                 "rate_limited" => met.until >= now,
-                // In one instant of virtual time nothing comes first.
-                _ => refuted.is_none_or(|at| at <= met.at || at == now),
+                // What the caller's own attempt met is told, whatever others were answered meanwhile, and in one
+                // instant of virtual time nothing comes first.
+                _ => met.at >= began || refuted.is_none_or(|at| at <= met.at || at == now),
             })
         });
         of_questions.chain(of_wide).max_by_key(|met| met.at)
