@@ -268,12 +268,10 @@ impl Permit {
         let (mut state, now) = (self.admission.state(), self.admission.now());
         self.is_learnt = true;
         state.stats.sent(&self.call, Some(failure));
-        match failure.kind.scope() {
-            Scope::Host => {
-                state.memory.failed(&self.call.topic, failure, (&self.attempts, now), now);
-                state.flush(now);
-            }
-            _ => state.memory.reached(),
+        state.memory.answered(failure);
+        if failure.kind.scope() == Scope::Host {
+            state.memory.failed(&self.call.topic, failure, (&self.attempts, now), now);
+            state.flush(now);
         }
     }
 
@@ -288,8 +286,10 @@ impl Permit {
                 Ok(value)
             }
             Err(failure) => {
+                // An answer that was learnt before says nothing of what was met since.
                 if !self.is_learnt {
                     state.stats.sent(&self.call, Some(&failure));
+                    state.memory.answered(&failure);
                 }
                 if !self.is_learnt || failure.kind.scope() != Scope::Host {
                     state.memory.failed(&self.call.topic, &failure, (&self.attempts, sent), now);

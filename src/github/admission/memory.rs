@@ -156,10 +156,6 @@ impl Memory {
         (attempts, sent): (&Attempts, BootTime),
         now: BootTime,
     ) {
-        let scope = failure.kind.scope();
-        if scope != Scope::Host && scope != Scope::Nothing {
-            self.reached();
-        }
         let is_refusal = !failure.kind.is_inconclusive();
         if is_refusal || failure.kind == Kind::Forbidden {
             self.accepted(topic, sent);
@@ -174,7 +170,7 @@ impl Memory {
             self.forget(&slow);
             self.insert(slow, Backoff::new(failure, now));
         }
-        match (scope, topic.installation, topic.question) {
+        match (failure.kind.scope(), topic.installation, topic.question) {
             // It is no longer the question that failed.
             (Scope::Installation, _, Some(question)) => drop(self.forget(&Key::Question(question))),
             // One that is suspended or gone would not have been told what is wrong with the question.
@@ -185,8 +181,14 @@ impl Memory {
         }
     }
 
-    /// A connection could be made.
-    pub(crate) fn reached(&mut self) {
+    /// GitHub has just answered, if only with `failure`: then a connection could be made.
+    pub(crate) fn answered(&mut self, failure: &Failure) {
+        if !matches!(failure.kind.scope(), Scope::Host | Scope::Nothing) {
+            self.reached();
+        }
+    }
+
+    fn reached(&mut self) {
         if self.forget(&Key::Host).is_some_and(|host| host.failures >= UNREACHABLE_THRESHOLD) {
             tracing::info!("GitHub reachable again");
         }

@@ -186,7 +186,9 @@ fn subjects(call: &Call, word: &str, question: String) -> Vec<String> {
     match (word, &call.ask) {
         ("unreachable", _) => vec![HOST.to_owned()],
         ("rate_limited" | "app_rejected", _) => vec![of_app],
-        ("suspended" | "not_found", Ask::Mint { installation: id, .. }) => vec![installation(*id), question],
+        ("suspended" | "not_found", Ask::Mint { installation: id, .. } | Ask::Confirm(id)) => {
+            vec![installation(*id), question]
+        }
         _ => vec![question],
     }
 }

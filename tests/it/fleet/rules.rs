@@ -68,6 +68,26 @@ fn any_answer_shows_that_the_host_is_back() {
 }
 
 #[test]
+fn answer_learnt_before_does_not_bring_the_host_back() {
+    simulate(async {
+        let world = World::start(1, HOUR);
+        let failing = installation(0, 1);
+        world.add_fault(Fault::during(Scope::Installation(failing), Effect::Status(500, None), 0, 200));
+        world.add_fault(Fault::during(Scope::Host, Effect::Refused, 200, 10_000));
+        // It is answered, and waits to be sent once more while the others find out that there is no connection.
+        let retried = ask_at_once(&world, [(1, Wish::new(failing, Way::Id, None))].into_iter()).await;
+        world.until(millis(200)).await;
+        let others = ask_at_once(&world, (2..8).map(|number| (number, newcomer(number)))).await;
+        assert_eq!(words(&retried.join_all().await), ["unavailable"]);
+        let before = world.now();
+        assert_eq!(words(&[ask(&world, 8, &newcomer(8)).await]), ["unreachable"]);
+        assert_eq!(world.calls(before, |_| true), 0);
+        drop(others.join_all().await);
+        finish(&world, "rules::answer_learnt_before_does_not_bring_the_host_back");
+    });
+}
+
+#[test]
 fn answer_to_a_call_from_before_does_not_end_a_limit() {
     simulate(async {
         let world = World::start(1, HOUR);
