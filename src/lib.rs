@@ -36,10 +36,11 @@
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
-//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `jitter`, `telemetry` |
-//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight`, `jitter` |
+//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight`, `jitter`, `keyed_hash` |
 //! | `flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | `jitter` | keeps what happened together from happening together again | – |
+//! | `keyed_hash` | stands for long keys | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
 //! | [`settings`] | file, environment and flags, checked | – |
 //! | [`telemetry`] | log, audit, metrics | – |
@@ -83,6 +84,7 @@ pub mod fake_github;
 mod flight;
 pub mod github;
 mod jitter;
+mod keyed_hash;
 pub mod model;
 pub mod server;
 pub mod settings;

@@ -186,8 +186,7 @@ impl Server {
             Endpoint::Webhook => Some(self.webhook()?.admit(&head.headers)?),
             _ => None,
         };
-        let read = body.read(endpoint, &self.memory).await?;
-        let body = read.bytes.clone();
+        let (body, _permit) = body.read(endpoint, &self.memory).await?;
         match endpoint {
             Endpoint::Token => {
                 let vended = self.vend(token::read(query, &head.headers)?, caller).await?;
@@ -195,7 +194,7 @@ impl Server {
             }
             Endpoint::Reject => Ok(reject::answer(self.broker.reject(reject::read(&body)?))),
             Endpoint::Git(operation) => self.git(operation, head, body, caller).await,
-            Endpoint::Github(call) => self.github(call, head, &body, caller).await,
+            Endpoint::Github(call) => self.github(call, head, body, caller).await,
             Endpoint::Revoke => self.revoke(&head.headers, caller).await,
             Endpoint::Webhook => self.webhook()?.hear(&self.broker, &head.headers, &body),
             Endpoint::Healthz => Ok(ops::healthz()),

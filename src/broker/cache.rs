@@ -16,6 +16,7 @@ use super::invalidation::{InvalidationScope, Invalidations, Sequence, Validity};
 use super::schedule::Line;
 use super::slot::{Idle, Moment, Slot, Validated};
 use crate::clock::BootTime;
+use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, TokenKey};
 
 /// The tokens by all that makes them differ, the least recently used of too many thrown out first.
@@ -24,9 +25,19 @@ use crate::model::{AppName, TokenKey};
 /// removes a token and whoever mints one cannot undo each other's work. The index is locked for an instant within it,
 /// and moka is never called meanwhile.
 pub(super) struct TokenCache {
-    slots: sync::Cache<TokenKey, Arc<Slot>>,
+    slots: sync::Cache<u128, Cached>,
+    /// moka knows keys by their hashes: of what it has removed, it may keep hundreds of keys for long, and they are large
+    /// where many repositories are named.
+    hash: KeyedHash,
     index: Arc<Mutex<Index>>,
     invalidations: Arc<Invalidations>,
+}
+
+#[derive(Debug, Clone)]
+struct Cached {
+    slot: Arc<Slot>,
+    /// With its key, in bytes.
+    weight: usize,
 }
 
 /// What becomes of a key's tokens.
@@ -42,21 +53,21 @@ impl TokenCache {
         let index: Arc<Mutex<Index>> = Arc::default();
         let evicted = {
             let index = Arc::clone(&index);
-            move |_: Arc<TokenKey>, slot: Arc<Slot>, cause: RemovalCause| {
+            move |_: Arc<u128>, cached: Cached, cause: RemovalCause| {
                 // Whatever else removes or replaces a slot says so itself.
                 if cause.was_evicted() {
-                    locked(&index).remove(&slot);
+                    locked(&index).remove(&cached.slot);
                 }
             }
         };
-        let weigh = |key: &TokenKey, slot: &Arc<Slot>| weight(key, slot);
+        let weigh = |_: &u128, cached: &Cached| cached.weight;
         let slots = bounded(max_entries, max_bytes, weigh).eviction_listener(evicted).build();
-        Self { slots, index, invalidations }
+        Self { slots, hash: KeyedHash::default(), index, invalidations }
     }
 
     /// What is in hand, in whatever state, but for what has been invalidated.
     pub(super) fn get(&self, key: &TokenKey, at: &Moment) -> Option<Arc<Slot>> {
-        let slot = self.slots.get(key)?;
+        let Cached { slot, .. } = self.slots.get(&self.hash.of(key))?;
         if slot.is_checked(self.invalidations.latest()) {
             return Some(slot);
         }
@@ -77,6 +88,8 @@ impl TokenCache {
             let first = || Slot::new(self.index().next_id(), Arc::clone(&entry), at.now);
             Change::Put(slot.map_or_else(first, |slot| slot.with(Arc::clone(&entry), at)))
         });
+        // moka would put evictions off, up to 512 of them: large tokens would take many times `max_bytes`.
+        self.slots.run_pending_tasks();
         put
     }
 
@@ -203,8 +216,8 @@ impl TokenCache {
     }
 
     /// All that is in hand, in no order: in time proportional to that, so at the end of the daemon only.
-    pub(super) fn all(&self) -> Vec<(Arc<TokenKey>, Arc<Slot>)> {
-        self.slots.iter().collect()
+    pub(super) fn all(&self) -> Vec<Hit> {
+        self.index().all()
     }
 
     /// `slot` after what was invalidated since it was last checked, here and in the cache.
@@ -256,8 +269,8 @@ impl TokenCache {
         change: impl FnOnce(Option<&Slot>) -> Change,
     ) -> Option<Arc<Slot>> {
         let mut left = None;
-        self.slots.entry(key.clone()).and_compute_with(|entry| {
-            let old = entry.map(moka::Entry::into_value);
+        self.slots.entry(self.hash.of(key)).and_compute_with(|entry| {
+            let old = entry.map(|entry| entry.into_value().slot);
             // What is invalidated from here on is found out at the next look.
             let latest = self.invalidations.latest();
             let validated = old.as_deref().map(|slot| self.validated(key, slot, at));
@@ -272,7 +285,7 @@ impl TokenCache {
                     let slot = Arc::new(slot);
                     self.store(key, &slot, latest, at);
                     left = Some(Arc::clone(&slot));
-                    Op::Put(slot)
+                    Op::Put(Cached { weight: weight(key, &slot), slot })
                 }
                 (Change::Keep, _) if is_unchanged => {
                     left = old;
@@ -332,6 +345,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
             Some(value) => Op::Put(value),
             None => Op::Remove,
         });
+        self.0.run_pending_tasks();
     }
 
     /// Puts `value` there if there is nothing. Whether there was not.
@@ -423,6 +437,21 @@ mod tests {
         let scope = InvalidationScope::Installation(InstallationId::new(installation).unwrap());
         cache.invalidations.note(scope.clone(), Effect::Revoke, moment(1).now);
         cache.purge(scope);
+    }
+
+    #[test]
+    fn evicted_keys_are_freed() {
+        let cache = cache(1_000, 64 * 1024);
+        let scopes: Vec<_> = (1..=500)
+            .map(|number: u64| {
+                let names = (0..300).map(|index| format!("repository-{index}").parse().unwrap());
+                let scope = Arc::new(Scope { repositories: Some(names.collect()), ..Scope::default() });
+                put(&cache, &TokenKey { scope: Arc::clone(&scope), ..key(number) }, number);
+                Arc::downgrade(&scope)
+            })
+            .collect();
+        let alive = scopes.iter().filter(|scope| scope.strong_count() > 0).count();
+        assert!((1..=3).contains(&alive), "{alive} of {}", scopes.len());
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Index {
         self.records.len()
     }
 
+    /// Everything, in no order.
+    pub(super) fn all(&self) -> Vec<Hit> {
+        self.records.values().map(|record| (record.key.clone(), Arc::clone(&record.slot))).collect()
+    }
+
     /// The key that has, or had, the token with this hash.
     pub(super) fn find(&self, hash: TokenHash) -> Option<Hit> {
         self.hit(*self.by_hash.get(&hash)?)

@@ -63,7 +63,7 @@ impl Broker {
         let mut new = Vec::new();
         for (key, slot) in self.0.tokens.all() {
             let entries = slot.entries().filter(|entry| asked.insert(entry.hash));
-            new.extend(entries.map(|entry| (Arc::clone(&key), entry.token.secret.clone())));
+            new.extend(entries.map(|entry| (key.clone(), entry.token.secret.clone())));
         }
         let (mut revoked, mut failed) = (0, 0);
         let mut count = |outcome: Option<Result<Result<(), Failure>, _>>| match outcome {

@@ -19,12 +19,6 @@ pub(super) struct RequestBody {
     is_read: bool,
 }
 
-/// A body that has come whole, and its share of the memory.
-pub(super) struct ReadBody<'m> {
-    pub(super) bytes: Bytes,
-    _permit: Option<SemaphorePermit<'m>>,
-}
-
 impl RequestBody {
     pub(super) fn new(incoming: Incoming) -> Self {
         let is_read = incoming.is_end_stream();
@@ -51,14 +45,15 @@ impl RequestBody {
         Ok(())
     }
 
-    /// All of it. One of unknown length may be as large as `endpoint` takes.
+    /// All of it, and its share of the memory, to be kept for as long as anything that was read from it. One of unknown
+    /// length may be as large as `endpoint` takes.
     pub(super) async fn read<'m>(
         &mut self,
         endpoint: Endpoint<'_>,
         memory: &'m RequestMemory,
-    ) -> Result<ReadBody<'m>, Refusal> {
+    ) -> Result<(Bytes, Option<SemaphorePermit<'m>>), Refusal> {
         if self.is_read || !endpoint.takes_body() {
-            return Ok(ReadBody { bytes: Bytes::new(), _permit: None });
+            return Ok((Bytes::new(), None));
         }
         let largest = endpoint.largest_body();
         let length = self.incoming.size_hint().upper();
@@ -66,7 +61,7 @@ impl RequestBody {
         let permit = memory.reserve(endpoint, length).await?;
         let read = tokio::time::timeout(BODY_TIMEOUT, self.collect(length, largest)).await;
         let bytes = read.unwrap_or_else(|_| Err(not_whole()))?;
-        Ok(ReadBody { bytes, _permit: Some(permit) })
+        Ok((bytes, Some(permit)))
     }
 
     /// Into one piece: chunks that are put together at the end would be held twice.

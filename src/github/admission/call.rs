@@ -1,10 +1,11 @@
 //! What a call to GitHub is to admission: what it asks, what else would fail with it, and what it costs.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 
 use super::budget::Cost;
 use super::memory::Topic;
 use super::stats::Operation;
+use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, InstallationId, Priority, Selector, TokenKey};
 
 /// A call that wants to be let through.
@@ -15,10 +16,9 @@ pub(crate) struct Call {
     pub(crate) cost: Cost,
 }
 
-/// Makes calls. Questions are known by 128 bits of hash with a secret of the process, so that long ones weigh no more than
-/// short ones, and nobody can make two that collide.
+/// Makes calls. Questions are known by their hash, so that long ones weigh no more than short ones.
 #[derive(Debug, Default)]
-pub(crate) struct Calls([RandomState; 2]);
+pub(crate) struct Calls(KeyedHash);
 
 impl Calls {
     pub(crate) fn mint(&self, key: &TokenKey) -> Call {
@@ -87,7 +87,6 @@ impl Calls {
     }
 
     fn hash(&self, question: &impl Hash) -> u128 {
-        let [high, low] = self.0.each_ref().map(|state| u128::from(state.hash_one(question)));
-        high << 64 | low
+        self.0.of(question)
     }
 }
