@@ -8,7 +8,7 @@ use ghtokend::github::{Answer, Failure};
 use super::github::{Ask, Call};
 use super::observer::word;
 use super::time::Time;
-use super::world::Place;
+use super::world::{Place, Wish};
 
 /// When a fault was met last, and until when GitHub has said that it will last.
 #[derive(Debug, Clone, Copy)]
@@ -86,17 +86,11 @@ impl Evidence {
         self.met.get(&(app(of), "rate_limited")).map_or(Time::ZERO, |met| met.until)
     }
 
-    /// Where this was met that concerns `place`, not too long ago to be remembered by `now`, or since a caller
+    /// Where this was met that concerns `wish`, not too long ago to be remembered by `now`, or since a caller
     /// `began` to ask.
-    pub fn of(
-        &self,
-        word: &'static str,
-        place: &Place,
-        question: &str,
-        began: Time,
-        now: Time,
-    ) -> Option<Met> {
-        let questions = [Some(question.to_owned()), place.name.clone()].into_iter().flatten();
+    pub fn of(&self, word: &'static str, wish: &Wish, began: Time, now: Time) -> Option<Met> {
+        let Wish { place, question, .. } = wish;
+        let questions = [Some(question.clone()), place.name.clone()].into_iter().flatten();
         let met = |subject: String| self.met.get(&(subject, word)).copied();
         let of_questions = questions.filter_map(met);
         let of_questions = of_questions.filter(|met| met.at + REMEMBERED >= now || met.until >= now);

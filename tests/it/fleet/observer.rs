@@ -364,7 +364,7 @@ impl State {
     fn check_reason(&mut self, asking: &Asking<'_>, heard: &Heard, now: Time) {
         let wish = asking.wish;
         let app = Some(wish.place.app);
-        let found = self.evidence.of(heard.word, &wish.place, &wish.question, asking.began, now);
+        let found = self.evidence.of(heard.word, wish, asking.began, now);
         let is_spent = self.traffic.is_spent(wish.place.app, now);
         let is_ours = match heard.word {
             "budget_spent" => is_spent,
