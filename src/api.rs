@@ -99,8 +99,8 @@ pub struct Limit {
 pub struct Key {
     /// As GitHub's settings page shows it.
     pub fingerprint: String,
-    /// `signs`, `spare`, or `refused` by GitHub.
-    pub standing: String,
+    /// `active` (it signs), `standby`, or `rejected` by GitHub.
+    pub status: String,
 }
 
 /// A cached token, in [`Status`].

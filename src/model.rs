@@ -15,7 +15,7 @@ pub use client::{ClientId, Priority};
 pub use dialect::Dialect;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};
-pub use key::{KeyInUse, Standing};
+pub use key::{KeyInUse, KeyStatus};
 pub use news::News;
 pub use scope::{Level, Permission, Scope};
 pub use secret::{Secret, SecretBytes, cut_before_redaction, redact};

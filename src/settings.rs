@@ -47,8 +47,8 @@ pub struct Settings {
     pub prefetch: Vec<Prefetch>,
     /// How to stop.
     pub shutdown: Shutdown,
-    /// Worker threads; 0, the default, runs all on one thread.
-    pub workers: usize,
+    /// Threads that serve requests; 1 by default.
+    pub worker_threads: usize,
     /// What to write to stderr.
     pub log: Log,
     /// File for the audit lines; `None`, the default, writes them to the log.

@@ -65,7 +65,7 @@ type Found = Vec<Result<Option<Key>, KeyError>>;
 impl Reloader {
     pub(super) fn new(reaches: Reaches, settings: Settings, keys: Keys) -> Self {
         for app in keys.keys() {
-            reaches.metrics.unusable_key_files(app, 0);
+            reaches.metrics.invalid_key_files(app, 0);
         }
         for what in [KEYS, WEBHOOK, CONFIGURATION] {
             reaches.metrics.reload_failed(what, 0);
@@ -193,7 +193,7 @@ impl Reloader {
                 }
             }
         }
-        self.0.reaches.metrics.unusable_key_files(app, unusable);
+        self.0.reaches.metrics.invalid_key_files(app, unusable);
         self.0.reaches.metrics.reload_failed(KEYS, unusable);
     }
 
@@ -273,7 +273,7 @@ mod tests {
             let text = reloader.0.reaches.metrics.scrape(0, None, Format::Prometheus);
             let value = text
                 .lines()
-                .find_map(|line| line.strip_prefix("ghtokend_key_files_unusable{app=\"default\"} "));
+                .find_map(|line| line.strip_prefix("ghtokend_key_files_invalid{app=\"default\"} "));
             value.unwrap().to_owned()
         };
         // Reading a file cannot be made to hang without privileges: another read under the file's name does.

@@ -48,7 +48,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let sources = args.configuration.sources(flags.into_iter().flatten().collect());
     let settings = Settings::load(&sources).map_err(Failure::configuration)?;
     let _log = start_log(&settings)?;
-    let runtime = runtime(settings.workers)?;
+    let runtime = runtime(settings.worker_threads)?;
     let served = runtime.block_on(serve(&settings, &sources));
     // A name server or a volume that hangs shall not keep the process.
     runtime.shutdown_background();
@@ -109,10 +109,11 @@ pub(super) async fn stop(mut signals: Signals) {
     });
 }
 
-pub(super) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    match workers {
-        0 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
+pub(super) fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match worker_threads {
+        // As the thread that starts it, and not as one beside it.
+        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        more => tokio::runtime::Builder::new_multi_thread().worker_threads(more).enable_all().build(),
     }
 }
 

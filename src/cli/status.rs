@@ -55,7 +55,7 @@ fn tables(status: &Status) -> String {
     let keys = status.apps.iter().flat_map(|app| {
         app.keys
             .iter()
-            .map(|key| [app.name.clone(), app.id.clone(), key.fingerprint.clone(), key.standing.clone()])
+            .map(|key| [app.name.clone(), app.id.clone(), key.fingerprint.clone(), key.status.clone()])
     });
     text.push_str(&table(["APP", "ID", "KEY", "STANDING"], keys.collect()));
     for app in &status.apps {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn columns_fit_and_omitted_tokens_are_counted() {
         let status = r#"{"version":"1","ready":false,"web_url":"","clock_offset_seconds":-0.25,
-            "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","standing":"signs"}],
+            "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","status":"active"}],
                      "not_ready":"GitHub has not been reached yet",
                      "limits":[{"reason":"rate_limit","until":"2026-11-26T10:00:00Z"}]}],
             "tokens":[{"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
@@ -135,7 +135,7 @@ mod tests {
 ghtokend 1, not ready; GitHub's clock is -0.2 s from this machine's
 
 APP      ID  KEY       STANDING
-release  12  SHA256:x  signs
+release  12  SHA256:x  active
 app release is not ready: GitHub has not been reached yet
 app release is limited until 2026-11-26T10:00:00Z: rate_limit
 

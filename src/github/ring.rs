@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::jwt::{Issuer, Signed};
 use super::key::Key;
 use crate::clock::{BootTime, GithubClock};
-use crate::model::{AppName, KeyInUse, Standing};
+use crate::model::{AppName, KeyInUse, KeyStatus};
 
 /// Signs app JWTs for one app and keeps the last one.
 pub(crate) struct KeyRing {
@@ -131,12 +131,12 @@ impl KeyRing {
         let now = clock.boot();
         let turn = state.turn(now);
         let shown = |(at, held): (usize, &Held)| {
-            let standing = match held.is_refused(now) {
-                true => Standing::Refused,
-                false if turn == Some(at) => Standing::Signs,
-                false => Standing::Spare,
+            let status = match held.is_refused(now) {
+                true => KeyStatus::Rejected,
+                false if turn == Some(at) => KeyStatus::Active,
+                false => KeyStatus::Standby,
             };
-            KeyInUse { fingerprint: held.fingerprint().to_owned(), standing }
+            KeyInUse { fingerprint: held.fingerprint().to_owned(), status }
         };
         state.held.iter().enumerate().map(shown).collect()
     }

@@ -10,7 +10,7 @@ use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
 use super::{Server, scrape};
 use crate::api;
 use crate::broker::{AppAdmission, Held};
-use crate::model::{AppName, KeyInUse, Standing};
+use crate::model::{AppName, KeyInUse, KeyStatus};
 use crate::telemetry::metrics;
 
 /// The process turns.
@@ -140,12 +140,12 @@ fn cached_token(held: Held) -> api::CachedToken {
 
 /// Fingerprint of the key that signs: where GitHub has refused all, that is the newest.
 fn signing(keys: &[KeyInUse]) -> String {
-    let signs = keys.iter().find(|key| key.standing == Standing::Signs).or(keys.first());
-    signs.map(|key| key.fingerprint.clone()).unwrap_or_default()
+    let active = keys.iter().find(|key| key.status == KeyStatus::Active).or(keys.first());
+    active.map(|key| key.fingerprint.clone()).unwrap_or_default()
 }
 
 fn shown(key: &KeyInUse) -> api::Key {
-    api::Key { fingerprint: key.fingerprint.clone(), standing: key.standing.as_str().to_owned() }
+    api::Key { fingerprint: key.fingerprint.clone(), status: key.status.as_str().to_owned() }
 }
 
 const DEFAULT_STATUS_TOKENS: usize = 100;

@@ -30,7 +30,7 @@ fn file(settings: &Settings) -> File {
     file.key("grace", duration(settings.shutdown.grace));
     file.key("revoke", settings.shutdown.revoke);
     file.section("runtime");
-    file.key("workers", settings.workers);
+    file.key("worker_threads", settings.worker_threads);
     file.section("log");
     file.key("format", text(settings.log.format.as_str()));
     file.key("level", text(settings.log.level.as_str()));

@@ -29,7 +29,7 @@ pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Set
             grace: values.get("shutdown.grace").duration()?,
             revoke: values.get("shutdown.revoke").flag()?,
         },
-        workers: values.get("runtime.workers").number(0..=MOST_WORKERS)? as usize,
+        worker_threads: values.get("runtime.worker_threads").number(1..=MAX_WORKER_THREADS)? as usize,
         log: log(values)?,
         audit_file: values.get("audit.file").path()?,
         webhook_secret_file: values.get("webhook.secret_file").path()?,
@@ -175,4 +175,4 @@ const LEAST_BYTES: u64 = 64 << 10;
 // The rest only keeps slips of the finger out.
 const MOST_CONNECTIONS: u64 = 1_000_000;
 const MOST_MINTS: u64 = 1_000_000;
-const MOST_WORKERS: u64 = 1024;
+const MAX_WORKER_THREADS: u64 = 1024;

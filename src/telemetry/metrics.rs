@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 pub use super::github_metrics::Github;
 use super::log;
-use crate::model::{AppName, KeyInUse, Standing};
+use crate::model::{AppName, KeyInUse, KeyStatus};
 
 /// All metrics of the daemon.
 pub struct Metrics {
@@ -23,11 +23,11 @@ pub struct Metrics {
     refresh_queue_length: Family<App, Gauge>,
     github: Github,
     mint_duration: Family<App, Histogram>,
-    responses: Family<Response, Counter>,
+    requests: Family<Response, Counter>,
     connections: Family<Listener, Gauge>,
     keys: Family<Key, Gauge>,
-    unusable_key_files: Family<App, Gauge>,
-    reload_failures: Family<Reload, Counter>,
+    invalid_key_files: Family<App, Gauge>,
+    reload_errors: Family<Reload, Counter>,
     dropped_log_lines: Counter,
     cached_tokens: Gauge,
     clock_offset: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -92,12 +92,12 @@ struct Mint {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Key {
     app: String,
-    standing: &'static str,
+    status: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reload {
-    what: &'static str,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,11 +125,11 @@ impl Default for Metrics {
             refresh_queue_length: Family::default(),
             github: Github::default(),
             mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
-            responses: Family::default(),
+            requests: Family::default(),
             connections: Family::default(),
             keys: Family::default(),
-            unusable_key_files: Family::default(),
-            reload_failures: Family::default(),
+            invalid_key_files: Family::default(),
+            reload_errors: Family::default(),
             dropped_log_lines: Counter::default(),
             cached_tokens: Gauge::default(),
             clock_offset: Gauge::default(),
@@ -150,16 +150,20 @@ impl Default for Metrics {
         metrics.github.register(&mut registry);
         let help = "Time from asking GitHub for a token to its answer";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
-        registry.register("http_responses", "Answers of the local endpoint", metrics.responses.clone());
+        registry.register(
+            "http_requests",
+            "Requests to the local endpoint, by status",
+            metrics.requests.clone(),
+        );
         let help = "Open connections to each listener";
         registry.register("connections", help, metrics.connections.clone());
-        let help = "Private keys by how they stand: signs, spare, or refused by GitHub";
+        let help = "Private keys by status: active (signs), standby, or rejected by GitHub";
         registry.register("keys", help, metrics.keys.clone());
         let help =
             "Key files that hold no usable key at the moment; what was read from them before stays in use";
-        registry.register("key_files_unusable", help, metrics.unusable_key_files.clone());
+        registry.register("key_files_invalid", help, metrics.invalid_key_files.clone());
         let help = "Attempts to take over changed key files, a webhook secret or a configuration that failed";
-        registry.register("reload_failures", help, metrics.reload_failures.clone());
+        registry.register("reload_errors", help, metrics.reload_errors.clone());
         let help = "Lines of the log that nobody got to read, because its reader was too slow or has gone";
         registry.register("log_lines_dropped", help, metrics.dropped_log_lines.clone());
         registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
@@ -209,7 +213,7 @@ impl Metrics {
 
     /// The local endpoint answered so.
     pub fn response(&self, endpoint: &'static str, status: u16) {
-        self.responses.get_or_create(&Response { endpoint, status }).inc();
+        self.requests.get_or_create(&Response { endpoint, status }).inc();
     }
 
     /// Where the number of open connections to `listener` is kept.
@@ -217,24 +221,24 @@ impl Metrics {
         Connections(self.connections.get_or_create(&Listener { listener }).clone())
     }
 
-    /// The keys of `app` stand so.
+    /// The keys of `app`, and their status.
     pub fn keys(&self, app: &AppName, keys: &[KeyInUse]) {
-        for standing in Standing::ALL {
-            let count = keys.iter().filter(|key| key.standing == standing).count();
-            let gauge = Key { app: app.to_string(), standing: standing.as_str() };
+        for status in KeyStatus::ALL {
+            let count = keys.iter().filter(|key| key.status == status).count();
+            let gauge = Key { app: app.to_string(), status: status.as_str() };
             self.keys.get_or_create(&gauge).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// So many key files of `app` hold no usable key.
-    pub fn unusable_key_files(&self, app: &AppName, count: usize) {
-        let gauge = self.unusable_key_files.get_or_create(&App { app: app.to_string() });
+    pub fn invalid_key_files(&self, app: &AppName, count: usize) {
+        let gauge = self.invalid_key_files.get_or_create(&App { app: app.to_string() });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// `keys` or the `configuration` could not be taken over as they are now, so many times.
     pub fn reload_failed(&self, what: &'static str, times: usize) {
-        self.reload_failures.get_or_create(&Reload { what }).inc_by(times as u64);
+        self.reload_errors.get_or_create(&Reload { kind: what }).inc_by(times as u64);
     }
 
     /// The text of a scrape.

@@ -261,7 +261,7 @@ async fn status_shows_what_is_in_hand_and_no_token() {
     let shown = show(&[]).await;
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[2], ["APP", "ID", "KEY", "STANDING"]);
-    assert_eq!((lines[3][0], lines[3][3]), ("default", "signs"));
+    assert_eq!((lines[3][0], lines[3][3]), ("default", "active"));
     assert_eq!(lines[6][..6], ["default", "1", "acme", "-", "*", "fresh"], "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&["--json"]).await).unwrap();
     assert_eq!((&json["tokens"][0]["state"], &json["ready"]), (&"fresh".into(), &true.into()));

@@ -262,7 +262,7 @@ async fn metrics_count_what_happened() {
         "ghtokend_mints_total{app=\"default\",outcome=\"ok\",priority=\"foreground\"} 1",
         "ghtokend_mint_duration_seconds_count{app=\"default\"} 1",
         "ghtokend_cached_tokens 1",
-        "ghtokend_http_responses_total{endpoint=\"token\",status=\"200\"} 2",
+        "ghtokend_http_requests_total{endpoint=\"token\",status=\"200\"} 2",
     ] {
         assert!(text.text().lines().any(|found| found == line), "{line} is not in\n{}", text.text());
     }

@@ -143,7 +143,7 @@ async fn a_configuration_with_a_mistake_changes_nothing_and_is_one_line() {
         assert_eq!(configured.as_host("tokens.internal").await, 403, "{says}");
         assert_eq!(configured.fingerprints().await, before, "{says}");
         let metrics = configured.get("/metrics").await.text();
-        let counter = format!("\nghtokend_reload_failures_total{{what=\"configuration\"}} {number}\n");
+        let counter = format!("\nghtokend_reload_errors_total{{kind=\"configuration\"}} {number}\n");
         assert!(metrics.contains(&counter), "{metrics}");
     }
     fs::remove_file(configured.dir.path().join("ghtokend.toml")).unwrap();

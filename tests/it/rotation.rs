@@ -83,21 +83,20 @@ impl Rotation {
         assert!(self.world.github.remove_key("demo", fingerprint));
     }
 
-    /// Fingerprint and standing of every key, as `/status` shows them.
+    /// Fingerprint and status of every key, as `/status` shows them.
     async fn keys(&self) -> Vec<(String, String)> {
         let status = self.world.get("/status").await.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let keys = status["apps"][0]["keys"].as_array().unwrap();
-        let keys: Vec<_> =
-            keys.iter().map(|key| (text(&key["fingerprint"]), text(&key["standing"]))).collect();
-        let signs = keys.iter().find(|(_, standing)| standing == "signs").unwrap_or(&keys[0]);
-        assert_eq!(status["apps"][0]["key_fingerprint"], json!(signs.0));
+        let keys: Vec<_> = keys.iter().map(|key| (text(&key["fingerprint"]), text(&key["status"]))).collect();
+        let active = keys.iter().find(|(_, status)| status == "active").unwrap_or(&keys[0]);
+        assert_eq!(status["apps"][0]["key_fingerprint"], json!(active.0));
         keys
     }
 
     async fn stand(&self, expected: &[(&str, &str)]) {
         let keys = self.keys().await;
-        let keys: Vec<_> = keys.iter().map(|(key, standing)| (key.as_str(), standing.as_str())).collect();
+        let keys: Vec<_> = keys.iter().map(|(key, status)| (key.as_str(), status.as_str())).collect();
         assert_eq!(keys, expected);
     }
 
@@ -133,10 +132,10 @@ fn fingerprint(pem: &str) -> String {
 async fn the_newest_key_signs_and_all_are_shown() {
     let rotation = Rotation::with(&[("new.pem", RSA), ("old.pem", FOREIGN), ("same.pem", RSA)]).await;
     assert_eq!(rotation.mint().await, [MINTED]);
-    rotation.stand(&[(&fingerprint(RSA), "signs"), (&fingerprint(FOREIGN), "spare")]).await;
-    for (standing, count) in [("signs", "1"), ("spare", "1"), ("refused", "0")] {
-        let gauge = format!("ghtokend_keys{{app=\"default\",standing=\"{standing}\"}}");
-        assert_eq!(rotation.metric(&gauge).await, count, "{standing}");
+    rotation.stand(&[(&fingerprint(RSA), "active"), (&fingerprint(FOREIGN), "standby")]).await;
+    for (status, count) in [("active", "1"), ("standby", "1"), ("rejected", "0")] {
+        let gauge = format!("ghtokend_keys{{app=\"default\",status=\"{status}\"}}");
+        assert_eq!(rotation.metric(&gauge).await, count, "{status}");
     }
 }
 
@@ -161,7 +160,7 @@ async fn a_key_that_kubernetes_swaps_is_in_use_after_the_next_look() {
     project(rotation.dir.path(), "..2026_02", &pem);
     fs::remove_dir_all(rotation.path("..2026_01")).unwrap();
     assert_eq!(rotation.asked(rotation.world.reloader.tick()).await, ["GET /app 200"]);
-    rotation.stand(&[(&new, "signs")]).await;
+    rotation.stand(&[(&new, "active")]).await;
     assert_eq!(rotation.asked(rotation.world.reloader.tick()).await, [""; 0], "once, not at every look");
     let asked = rotation.asked(async {
         assert_eq!(rotation.world.token("/token").await, in_hand, "tokens in hand are kept");
@@ -203,18 +202,18 @@ async fn a_broken_key_file_leaves_the_key_that_works_in_use() {
     for (failures, (name, break_it)) in (1..).zip(broken) {
         break_it();
         assert_eq!(rotation.asked(rotation.world.reloader.tick()).await, [""; 0], "{name}");
-        rotation.stand(&[(&fingerprint(RSA), "signs")]).await;
+        rotation.stand(&[(&fingerprint(RSA), "active")]).await;
         assert_eq!(rotation.mint().await, [MINTED], "{name}");
         assert_eq!(rotation.world.get("/readyz").await.status, 200, "{name}");
-        assert_eq!(rotation.metric("ghtokend_key_files_unusable{app=\"default\"}").await, "1", "{name}");
-        let counter = rotation.metric("ghtokend_reload_failures_total{what=\"keys\"}").await;
+        assert_eq!(rotation.metric("ghtokend_key_files_invalid{app=\"default\"}").await, "1", "{name}");
+        let counter = rotation.metric("ghtokend_reload_errors_total{kind=\"keys\"}").await;
         assert_eq!(counter, failures.to_string(), "{name}");
     }
     fs::remove_dir(&path).unwrap();
     rotation.write("app.pem", &pem);
     rotation.world.reloader.tick().await;
-    rotation.stand(&[(&new, "signs")]).await;
-    assert_eq!(rotation.metric("ghtokend_key_files_unusable{app=\"default\"}").await, "0");
+    rotation.stand(&[(&new, "active")]).await;
+    assert_eq!(rotation.metric("ghtokend_key_files_invalid{app=\"default\"}").await, "0");
 }
 
 /// The log, as far as this test's thread writes it. One subscriber hears all tests: several would quarrel about which
@@ -282,14 +281,14 @@ async fn a_file_that_brings_a_key_of_another_app_costs_no_token() {
     rotation.write("app.pem", FOREIGN);
     let asked = rotation.asked(rotation.world.reloader.tick()).await;
     assert_eq!(asked, ["GET /app 401", "GET /app 200"], "tried out before anybody waits for it");
-    rotation.stand(&[(&fingerprint(FOREIGN), "refused"), (&fingerprint(RSA), "signs")]).await;
+    rotation.stand(&[(&fingerprint(FOREIGN), "rejected"), (&fingerprint(RSA), "active")]).await;
     rotation.world.advance(Duration::from_secs(500));
     assert_eq!(rotation.asked(rotation.world.token("/token")).await, [MINTED]);
 
     let (pem, new) = rotation.new_key();
     rotation.write("app.pem", pem);
     assert_eq!(rotation.asked(rotation.world.reloader.tick()).await, ["GET /app 200"]);
-    rotation.stand(&[(&new, "signs")]).await;
+    rotation.stand(&[(&new, "active")]).await;
 }
 
 #[tokio::test]
@@ -298,7 +297,7 @@ async fn the_last_key_that_worked_outlives_a_github_that_is_down() {
     rotation.world.github.fault(Fault::new(Effect::ResetBefore));
     rotation.write("app.pem", FOREIGN);
     rotation.world.reloader.tick().await;
-    rotation.stand(&[(&fingerprint(FOREIGN), "signs"), (&fingerprint(RSA), "spare")]).await;
+    rotation.stand(&[(&fingerprint(FOREIGN), "active"), (&fingerprint(RSA), "standby")]).await;
     rotation.world.github.clear_faults();
     assert_eq!(rotation.mint().await, [REFUSED, MINTED]);
 }
@@ -308,8 +307,8 @@ async fn a_refused_key_gives_way_to_the_one_before_it_and_is_tried_again_later()
     let log = Log::listen();
     let rotation = Rotation::with(&[("new.pem", FOREIGN), ("old.pem", RSA)]).await;
     // The probe at the start has met the refusal.
-    rotation.stand(&[(&fingerprint(FOREIGN), "refused"), (&fingerprint(RSA), "signs")]).await;
-    assert_eq!(rotation.metric("ghtokend_keys{app=\"default\",standing=\"refused\"}").await, "1");
+    rotation.stand(&[(&fingerprint(FOREIGN), "rejected"), (&fingerprint(RSA), "active")]).await;
+    assert_eq!(rotation.metric("ghtokend_keys{app=\"default\",status=\"rejected\"}").await, "1");
     let (refused, works) =
         (log.lines("GitHub refuses a private key"), log.lines("GitHub accepts this private key"));
     assert!(refused.len() == 1 && refused[0].contains(&fingerprint(FOREIGN)), "{refused:?}");
@@ -337,7 +336,7 @@ async fn the_newest_key_signs_again_once_github_accepts_it() {
     // With none left that it does not refuse, the newest is asked with, once, and a second later.
     rotation.world.advance(Duration::from_secs(1));
     assert_eq!(rotation.asked(rotation.world.token("/token")).await, [MINTED]);
-    rotation.stand(&[(&fingerprint(RSA), "signs"), (&fingerprint(FOREIGN), "refused")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "active"), (&fingerprint(FOREIGN), "rejected")]).await;
 }
 
 #[tokio::test]
@@ -346,10 +345,10 @@ async fn a_key_that_is_deleted_at_github_gives_way_at_once() {
     let (pem, older) = rotation.new_key();
     rotation.write("old.pem", pem);
     rotation.world.reloader.tick().await;
-    rotation.stand(&[(&fingerprint(RSA), "signs"), (&older, "spare")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "active"), (&older, "standby")]).await;
     rotation.delete_at_github(&fingerprint(RSA));
     assert_eq!(rotation.asked(rotation.world.token("/token")).await, [REFUSED, MINTED]);
-    rotation.stand(&[(&fingerprint(RSA), "refused"), (&older, "signs")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "rejected"), (&older, "active")]).await;
 }
 
 #[tokio::test]
@@ -370,7 +369,7 @@ async fn with_every_key_refused_a_request_asks_once() {
         rotation.world.advance(MINUTE);
         assert_eq!(rotation.asked(rotation.world.get("/token")).await, [REFUSED]);
     }
-    rotation.stand(&[(&fingerprint(RSA), "refused"), (&fingerprint(FOREIGN), "refused")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "rejected"), (&fingerprint(FOREIGN), "rejected")]).await;
 }
 
 #[tokio::test]
@@ -398,14 +397,14 @@ async fn times_and_ids_that_github_refuses_are_not_blamed_on_the_key() {
     // A day back and forth: the JWT in hand is no good, and neither is one signed by the clock as it was.
     rotation.world.github.skew(86_400);
     assert_eq!(rotation.asked(rotation.world.token("/token")).await, [REFUSED, MINTED]);
-    rotation.stand(&[(&fingerprint(RSA), "signs"), (&fingerprint(FOREIGN), "spare")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "active"), (&fingerprint(FOREIGN), "standby")]).await;
 
     let body = json!({"message": "Integration not found"}).to_string();
     let effect = Effect::Status { status: 401, body, headers: Default::default() };
     rotation.world.github.fault(Fault::new(effect).on("POST", MINT_1).times(2));
     rotation.world.advance(HOUR);
     assert_eq!(rotation.asked(rotation.world.get("/token")).await, [REFUSED]);
-    rotation.stand(&[(&fingerprint(RSA), "signs"), (&fingerprint(FOREIGN), "spare")]).await;
+    rotation.stand(&[(&fingerprint(RSA), "active"), (&fingerprint(FOREIGN), "standby")]).await;
 }
 
 #[tokio::test]
@@ -418,7 +417,7 @@ async fn a_nonce_is_sent_once_and_with_the_key_that_worked_last() {
     let rotation = Rotation::in_dir(dir, paths, preview).await;
     // The newest would have its turn again by now.
     rotation.world.advance(HOUR);
-    rotation.stand(&[(&fingerprint(FOREIGN), "signs"), (&fingerprint(RSA), "spare")]).await;
+    rotation.stand(&[(&fingerprint(FOREIGN), "active"), (&fingerprint(RSA), "standby")]).await;
     let identity = "/integration/identity/user";
     let nonce = json!({"nonce": rotation.world.github.create_nonce(1, "octocat")}).to_string();
     let asked = rotation.asked(post(&rotation.world, identity, &nonce));
@@ -426,10 +425,10 @@ async fn a_nonce_is_sent_once_and_with_the_key_that_worked_last() {
 
     let _another = rotation.new_key();
     rotation.delete_at_github(&fingerprint(RSA));
-    for standing in [["signs", "refused"], ["refused", "refused"]] {
+    for status in [["active", "rejected"], ["rejected", "rejected"]] {
         let asked = rotation.asked(post(&rotation.world, identity, "{\"nonce\":\"abc\"}"));
         assert_eq!(asked.await, [format!("POST {identity} 401")]);
-        rotation.stand(&[(&fingerprint(FOREIGN), standing[0]), (&fingerprint(RSA), standing[1])]).await;
+        rotation.stand(&[(&fingerprint(FOREIGN), status[0]), (&fingerprint(RSA), status[1])]).await;
         rotation.world.advance(MINUTE);
     }
 }

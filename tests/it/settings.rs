@@ -237,7 +237,7 @@ grace = "10s"
 revoke = false
 
 [runtime]
-workers = 0
+worker_threads = 1
 
 [log]
 format = "auto"

@@ -697,7 +697,7 @@ async fn a_secret_can_be_replaced_while_deliveries_come_in() {
         assert_eq!((with(SECRET).await, with("the new one").await), (202, 202));
     }
     let metrics = world.get("/metrics").await.text();
-    assert!(metrics.contains("ghtokend_reload_failures_total{what=\"webhook\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("ghtokend_reload_errors_total{kind=\"webhook\"} 2\n"), "{metrics}");
     std::fs::write(file.path(), "the new one").unwrap();
     world.reload().await;
     assert_eq!((with(SECRET).await, with("the new one").await), (403, 202));
