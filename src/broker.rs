@@ -30,9 +30,10 @@ mod status;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -161,7 +162,7 @@ impl Broker {
     pub async fn vend(&self, request: &TokenRequest, client: ClientId) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
         if let Age::LivesFor(life) = request.age {
-            let longest = self.renewals().longest_min_ttl();
+            let longest = self.0.renewals.lock().longest_min_ttl();
             if life > longest {
                 return Err(Error::life_too_long(longest));
             }
@@ -351,7 +352,7 @@ impl Broker {
             // Whoever waited for a mint gets what it brought. What is short of life is old soon, and no other is younger.
             Age::JustMinted if entry.rejected => Err(Error::Overtaken),
             Age::LivesFor(life) if remaining < life => {
-                Err(Error::life_too_long(self.renewals().longest_min_ttl().min(remaining)))
+                Err(Error::life_too_long(self.0.renewals.lock().longest_min_ttl().min(remaining)))
             }
             _ => Ok(Vended { key, entry, state, origin: Origin::Minted }),
         }

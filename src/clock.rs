@@ -1,10 +1,11 @@
 //! The clocks: one that only goes forward, the machine's wall clock, and GitHub's as an offset from it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 /// A moment since the machine was started. It goes on while the machine sleeps and never jumps, so it is what
 /// lifetimes are measured by.
@@ -137,7 +138,7 @@ impl GithubClock {
             }
             _ => date,
         };
-        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, time));
+        *self.observed.lock() = Some((at, time));
     }
 
     fn observed_now(&self) -> Option<Timestamp> {
@@ -145,7 +146,7 @@ impl GithubClock {
     }
 
     fn observed_at(&self, at: BootTime) -> Option<Timestamp> {
-        let (boot, date) = (*self.observed.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (boot, date) = (*self.observed.lock())?;
         date.checked_add(at.since(boot)).ok()?.checked_sub(boot.since(at)).ok()
     }
 }

@@ -71,7 +71,7 @@ pub use webhook::{Delivered, Delivery, Hook};
 pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
 
 use keys::KeyRing;
-use shared::{Shared, locked, prefix, refusal};
+use shared::{Shared, prefix, refusal};
 
 /// A running emulator. Dropping it stops it and cuts its connections.
 pub struct FakeGithub {
@@ -134,27 +134,27 @@ impl FakeGithub {
 
     /// Every request so far; only the last 100 000, if there were more.
     pub fn journal(&self) -> Vec<JournalEntry> {
-        locked(&self.shared.journal).entries().iter().cloned().collect()
+        self.shared.journal.lock().entries().iter().cloned().collect()
     }
 
     /// Sums so far.
     pub fn counters(&self) -> Counters {
-        locked(&self.shared.journal).counters().clone()
+        self.shared.journal.lock().counters().clone()
     }
 
     /// How many requests had this method and exactly this path, as sent and not counting the query.
     pub fn count(&self, method: &str, path: &str) -> usize {
-        locked(&self.shared.journal).count(method, path)
+        self.shared.journal.lock().count(method, path)
     }
 
     /// Arms a fault.
     pub fn fault(&self, fault: Fault) {
-        locked(&self.shared.faults).arm(fault);
+        self.shared.faults.lock().arm(fault);
     }
 
     /// Disarms all faults.
     pub fn clear_faults(&self) {
-        locked(&self.shared.faults).clear();
+        self.shared.faults.lock().clear();
     }
 
     /// Moves GitHub's clock forward.
@@ -170,7 +170,7 @@ impl FakeGithub {
 
     /// From now on the replicas are behind by as much, also for tokens made before.
     pub fn set_replication(&self, replication: Replication) {
-        *locked(&self.shared.replication) = replication;
+        *self.shared.replication.lock() = replication;
     }
 
     /// Holds back answers to requests with `method` and a path that begins with `path`. They are carried out.
@@ -180,12 +180,12 @@ impl FakeGithub {
 
     /// Suspends an installation. Whether there is such a one.
     pub fn suspend(&self, installation: u64) -> bool {
-        locked(&self.shared.store).suspend(installation, self.shared.clock.shown_second())
+        self.shared.store.lock().suspend(installation, self.shared.clock.shown_second())
     }
 
     /// Ends a suspension. Whether there is such an installation.
     pub fn unsuspend(&self, installation: u64) -> bool {
-        locked(&self.shared.store).unsuspend(installation)
+        self.shared.store.lock().unsuspend(installation)
     }
 
     /// Adds an installation.
@@ -194,54 +194,54 @@ impl FakeGithub {
     ///
     /// If its id is taken, or its app, account or repositories do not exist.
     pub fn add_installation(&self, installation: Installation) -> io::Result<()> {
-        locked(&self.shared.store).add_installation(installation).map_err(refusal)
+        self.shared.store.lock().add_installation(installation).map_err(refusal)
     }
 
     /// Deletes an installation and with it its tokens. Whether there was such a one.
     pub fn delete_installation(&self, installation: u64) -> bool {
-        locked(&self.shared.store).delete_installation(installation)
+        self.shared.store.lock().delete_installation(installation)
     }
 
     /// Sets what was granted to an installation, for tokens to come. Whether there is such a one.
     pub fn set_permissions(&self, installation: u64, permissions: Permissions) -> bool {
-        locked(&self.shared.store).set_permissions(installation, permissions)
+        self.shared.store.lock().set_permissions(installation, permissions)
     }
 
     /// Gives an installation a repository of its account, a new private one if it does not exist. Whether there is
     /// such an installation.
     pub fn add_repository(&self, installation: u64, name: &str) -> bool {
-        locked(&self.shared.store).add_repository(installation, name)
+        self.shared.store.lock().add_repository(installation, name)
     }
 
     /// Takes a repository from an installation; where it has all of its account's, the repository is deleted.
     /// Whether it had it.
     pub fn remove_repository(&self, installation: u64, name: &str) -> bool {
-        locked(&self.shared.store).remove_repository(installation, name)
+        self.shared.store.lock().remove_repository(installation, name)
     }
 
     /// Renames a repository; its old name redirects. Whether there is such a one.
     pub fn rename_repository(&self, owner: &str, old: &str, new: &str) -> bool {
-        locked(&self.shared.store).rename_repository(owner, old, new)
+        self.shared.store.lock().rename_repository(owner, old, new)
     }
 
     /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such a one.
     pub fn rename_account(&self, old: &str, new: &str) -> bool {
-        locked(&self.shared.store).rename_account(old, new)
+        self.shared.store.lock().rename_account(old, new)
     }
 
     /// Revokes a token. Whether there was such a one.
     pub fn revoke_token(&self, token: &str) -> bool {
-        locked(&self.shared.store).kill_token(token)
+        self.shared.store.lock().kill_token(token)
     }
 
     /// Adds a private key to an app. None if there is no such app, or it has 25 already.
     pub fn add_key(&self, app: &str) -> Option<AppKey> {
-        locked(&self.shared.store).keys.add(app)
+        self.shared.store.lock().keys.add(app)
     }
 
     /// Removes a private key from an app. Whether there was such a one.
     pub fn remove_key(&self, app: &str, fingerprint: &str) -> bool {
-        locked(&self.shared.store).keys.remove(app, fingerprint)
+        self.shared.store.lock().keys.remove(app, fingerprint)
     }
 
     /// Makes a nonce, as when the user with the login `user` came from `installation` by the browser: the redirect

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -182,7 +183,7 @@ where
         F: Future<Output = T> + Send + 'static,
     {
         let (outcome, waiter, role) = {
-            let under_way = self.lock();
+            let under_way = self.under_way.lock();
             let joined = under_way.get(key).and_then(|flight| {
                 let waiter = Waiter::join(&flight.demand, requester)?;
                 Some((flight.outcome.clone(), Some(waiter), Role::Joined))
@@ -207,7 +208,7 @@ where
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let under_way = self.lock();
+        let under_way = self.under_way.lock();
         let raised = under_way.get(key).is_some_and(|flight| {
             flight.demand.send_if_modified(|state| {
                 state.raise(requester);
@@ -223,7 +224,7 @@ where
 
     /// Whether a call for `key` is under way.
     pub(crate) fn is_under_way(&self, key: &K) -> bool {
-        self.lock().contains_key(key)
+        self.under_way.lock().contains_key(key)
     }
 
     fn begin<F>(
@@ -253,10 +254,6 @@ where
         });
         outcome
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Flight<T>>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Takes a call off the list when it ends, also by a panic.
@@ -268,7 +265,7 @@ struct Ended<K: Hash + Eq, T> {
 
 impl<K: Hash + Eq, T> Drop for Ended<K, T> {
     fn drop(&mut self) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         // One that was abandoned may have a successor already.
         if under_way.get(&self.key).is_some_and(|flight| flight.outcome.ptr_eq(&self.outcome)) {
             under_way.remove(&self.key);

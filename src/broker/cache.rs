@@ -2,12 +2,13 @@
 //! token is still good is [`super::freshness`]'s and [`super::invalidation`]'s to say.
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync;
+use parking_lot::Mutex;
 
 use super::TokenHash;
 use super::entry::{Entry, weight};
@@ -56,7 +57,7 @@ impl TokenCache {
             move |_: Arc<u128>, cached: Cached, cause: RemovalCause| {
                 // Whatever else removes or replaces a slot says so itself.
                 if cause.was_evicted() {
-                    locked(&index).remove(&cached.slot);
+                    index.lock().remove(&cached.slot);
                 }
             }
         };
@@ -85,7 +86,7 @@ impl TokenCache {
             };
             let entry = Arc::new(Entry { rejected, ..minted });
             put = Some(Arc::clone(&entry));
-            let first = || Slot::new(self.index().next_id(), Arc::clone(&entry), at.now);
+            let first = || Slot::new(self.index.lock().next_id(), Arc::clone(&entry), at.now);
             Change::Put(slot.map_or_else(first, |slot| slot.with(Arc::clone(&entry), at)))
         });
         // moka would put evictions off, up to 512 of them: large tokens would take many times `max_bytes`.
@@ -127,19 +128,19 @@ impl TokenCache {
     /// How many keys there are.
     pub(super) fn len(&self) -> u64 {
         self.slots.run_pending_tasks();
-        self.index().len() as u64
+        self.index.lock().len() as u64
     }
 
     /// The key that has the token with this hash.
     pub(super) fn find(&self, hash: TokenHash, at: &Moment) -> Option<Hit> {
-        let (key, slot) = self.index().find(hash)?;
+        let (key, slot) = self.index.lock().find(hash)?;
         let slot = self.view(&key, slot, at)?;
         slot.has(hash).then_some((key, slot))
     }
 
     /// Whether a token of `app` can be handed out.
     pub(super) fn has_usable(&self, app: &AppName, at: &Moment) -> bool {
-        let latest = self.index().latest_ending(app, MAX_VIEWS);
+        let latest = self.index.lock().latest_ending(app, MAX_VIEWS);
         latest.into_iter().any(|(key, slot)| self.view(&key, slot, at).is_some_and(|slot| slot.is_alive(at)))
     }
 
@@ -148,7 +149,7 @@ impl TokenCache {
         let (mut found, mut seen) = (Vec::new(), 0);
         loop {
             let (hits, total) = {
-                let index = self.index();
+                let index = self.index.lock();
                 (index.soonest_ending(seen, limit), index.len())
             };
             let is_last = hits.len() < limit;
@@ -169,12 +170,12 @@ impl TokenCache {
 
     /// The tokens of `scope` are worthless: [`TokenCache::remove_purged`] removes them.
     pub(super) fn purge(&self, scope: InvalidationScope) {
-        self.index().purge(scope);
+        self.index.lock().purge(scope);
     }
 
     /// Removes some of the tokens that are worthless: nobody may ask for them, and they fill the cache.
     pub(super) fn remove_purged(&self, at: &Moment) {
-        let purged = self.index().next_purged(MAX_PURGED);
+        let purged = self.index.lock().next_purged(MAX_PURGED);
         for (key, slot) in purged {
             if !slot.is_checked(self.invalidations.latest()) {
                 self.check(&key, slot, at);
@@ -184,14 +185,14 @@ impl TokenCache {
 
     /// Takes those out of the schedule whose moment has come, as they are now.
     pub(super) fn take_due(&self, at: &Moment) -> Vec<Hit> {
-        let due = self.index().take_due(at.now, MAX_DUE);
+        let due = self.index.lock().take_due(at.now, MAX_DUE);
         due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
     }
 
     /// The first in a line for a refresh, as it is now.
     pub(super) fn first_ready(&self, line: &(AppName, Line), at: &Moment) -> Option<Hit> {
         loop {
-            let first = self.index().first_ready(line)?;
+            let first = self.index.lock().first_ready(line)?;
             if let Some(hit) = self.checked(first, at) {
                 return Some(hit);
             }
@@ -200,24 +201,24 @@ impl TokenCache {
 
     /// How many wait in a line for a refresh.
     pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
-        self.index().ready_count(line)
+        self.index.lock().ready_count(line)
     }
 
     /// Puts a key in line for a refresh.
     pub(super) fn make_ready(&self, slot: &Arc<Slot>) {
         slot.set_idle(Idle::Scheduled);
-        self.index().make_ready(slot);
+        self.index.lock().make_ready(slot);
     }
 
     /// Has a key looked at when it is `when`, and not before.
     pub(super) fn schedule(&self, slot: &Arc<Slot>, when: BootTime, idle: Idle) {
         slot.set_idle(idle);
-        self.index().schedule(slot, when);
+        self.index.lock().schedule(slot, when);
     }
 
     /// All that is in hand, in no order: in time proportional to that, so at the end of the daemon only.
     pub(super) fn all(&self) -> Vec<Hit> {
-        self.index().all()
+        self.index.lock().all()
     }
 
     /// `slot` after what was invalidated since it was last checked, here and in the cache.
@@ -239,7 +240,7 @@ impl TokenCache {
         }
         let now = self.check(&key, Arc::clone(&slot), at);
         if now.is_none() {
-            self.index().remove(&slot);
+            self.index.lock().remove(&slot);
         }
         now.filter(|now| Arc::ptr_eq(now, &slot)).map(|now| (key, now))
     }
@@ -293,7 +294,7 @@ impl TokenCache {
                 }
                 (Change::Keep | Change::Remove, _) => {
                     if let Some(slot) = old {
-                        self.index().remove(&slot);
+                        self.index.lock().remove(&slot);
                     }
                     Op::Remove
                 }
@@ -305,16 +306,8 @@ impl TokenCache {
     fn store(&self, key: &TokenKey, slot: &Arc<Slot>, latest: Sequence, at: &Moment) {
         slot.set_checked(latest);
         slot.set_idle(Idle::Scheduled);
-        self.index().put(key, slot, slot.end(&at.windows), slot.next_event(at));
+        self.index.lock().put(key, slot, slot.end(&at.windows), slot.next_event(at));
     }
-
-    fn index(&self) -> MutexGuard<'_, Index> {
-        locked(&self.index)
-    }
-}
-
-fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A map of bounded size that forgets the least recently used.

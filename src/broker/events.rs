@@ -27,7 +27,7 @@ impl Broker {
         self.invalidate_tokens(event);
         self.invalidate_lookups(event);
         if matches!(event, News::Back(_)) {
-            self.renewals().prefetch_at_once();
+            self.0.renewals.lock().prefetch_at_once();
         }
         EventOutcome::Applied
     }

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::clock::BootTime;
 use crate::model::{AppName, InstallationId, TokenKey, UserId};
@@ -85,7 +86,7 @@ impl Invalidations {
 
     /// Everything of `scope` that has begun by now is subject to `effect`.
     pub(super) fn note(&self, scope: InvalidationScope, effect: Effect, now: BootTime) {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         let number = self.advance();
         log.note((scope, effect), number, now);
         if effect == Effect::ForgetLookups {
@@ -96,14 +97,14 @@ impl Invalidations {
 
     /// A look-up that has begun by now may bring what is no longer so. The cached ones are dropped by whoever says so.
     pub(super) fn note_lookup_change(&self) {
-        let _log = self.log();
+        let _log = self.log.lock();
         let number = self.advance();
         self.latest_lookup.store(number.0, Ordering::SeqCst);
     }
 
     /// What a token for `key` is worth whose mint began at `began`.
     pub(super) fn validity(&self, key: &TokenKey, began: Sequence) -> Validity {
-        let log = self.log();
+        let log = self.log.lock();
         let scopes = || scopes_of(key);
         if log.is_hit(scopes(), Effect::Revoke, began) {
             Validity::Revoked
@@ -118,7 +119,7 @@ impl Invalidations {
     pub(super) fn lookup_holds(&self, installation: InstallationId, began: Sequence) -> bool {
         self.no_lookup_changed_since(began) || {
             let scope = InvalidationScope::Installation(installation);
-            !self.log().is_hit([scope].into_iter(), Effect::ForgetLookups, began)
+            !self.log.lock().is_hit([scope].into_iter(), Effect::ForgetLookups, began)
         }
     }
 
@@ -134,10 +135,6 @@ impl Invalidations {
 
     fn advance(&self) -> Sequence {
         Sequence(self.latest.fetch_add(1, Ordering::SeqCst) + 1)
-    }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -285,7 +282,7 @@ mod tests {
         log.note(InvalidationScope::Installation(installation(1)), Effect::MarkStale, at(0));
         let after = log.latest();
         overflow(&log, 100, Effect::Revoke, at(3600));
-        assert_eq!(log.log().numbers.len(), MAX_SCOPES);
+        assert_eq!(log.log.lock().numbers.len(), MAX_SCOPES);
         assert_eq!(log.validity(&key(1, None, false), before), Validity::Stale);
         assert_eq!(log.validity(&key(2, None, false), before), Validity::Stale, "it costs a mint");
         assert_eq!(log.validity(&key(2, None, false), after), Validity::Valid);
@@ -306,7 +303,7 @@ mod tests {
         for _ in 0..10 {
             log.note(InvalidationScope::Installation(installation(1)), Effect::Revoke, at(0));
         }
-        let log = log.log();
+        let log = log.log.lock();
         assert_eq!((log.numbers.len(), log.order.len()), (1, 1));
     }
 

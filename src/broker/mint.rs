@@ -130,7 +130,7 @@ impl Broker {
         (minted, began): (Minted, Sequence),
     ) -> Option<Arc<Entry>> {
         self.0.readiness.accepted(&key.app);
-        self.renewals().note_lifetime(minted.lifetime);
+        self.0.renewals.lock().note_lifetime(minted.lifetime);
         let life = Life::of(&minted);
         let bodies = (self.0.render)(key.installation, account.as_deref(), &minted.token).compact();
         let token = compact(minted.token);

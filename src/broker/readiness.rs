@@ -1,8 +1,9 @@
 //! Whether GitHub accepts us.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::github::{Github, Kind};
 use crate::model::AppName;
@@ -33,21 +34,21 @@ impl Readiness {
 
     /// GitHub has accepted the app.
     pub(super) fn accepted(&self, app: &AppName) {
-        if let Some(standing) = self.standings().get_mut(app) {
+        if let Some(standing) = self.0.lock().get_mut(app) {
             (standing.once_accepted, standing.objection) = (true, None);
         }
     }
 
     /// GitHub has refused the app itself.
     pub(super) fn refused(&self, app: &AppName, why: &str) {
-        if let Some(standing) = self.standings().get_mut(app) {
+        if let Some(standing) = self.0.lock().get_mut(app) {
             standing.objection = Some(why.to_owned());
         }
     }
 
     /// Why apps cannot be vended for: one that was never accepted, or that is refused now and `has_tokens` no more.
     pub(super) fn missing(&self, has_tokens: impl Fn(&AppName) -> bool) -> Vec<(AppName, String)> {
-        let standings = self.standings();
+        let standings = self.0.lock();
         let objected = standings.iter().filter_map(|(app, standing)| {
             let objection = standing.objection.clone()?;
             (!standing.once_accepted || !has_tokens(app)).then(|| (app.clone(), objection))
@@ -57,7 +58,7 @@ impl Readiness {
 
     /// Whether GitHub is to be asked from now on: somebody objects, and nobody is asking.
     pub(super) fn begins_probing(&self, app: &AppName) -> bool {
-        let mut standings = self.standings();
+        let mut standings = self.0.lock();
         let Some(standing) = standings.get_mut(app) else { return false };
         standing.objection.is_some() && !std::mem::replace(&mut standing.probing, true)
     }
@@ -94,18 +95,14 @@ impl Readiness {
     }
 
     fn has_ended_probing(&self, app: &AppName) -> bool {
-        let mut standings = self.standings();
+        let mut standings = self.0.lock();
         let Some(standing) = standings.get_mut(app) else { return true };
         standing.probing = standing.objection.is_some();
         !standing.probing
     }
 
     fn is_once_accepted(&self, app: &AppName) -> bool {
-        self.standings().get(app).is_some_and(|standing| standing.once_accepted)
-    }
-
-    fn standings(&self) -> MutexGuard<'_, BTreeMap<AppName, Standing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().get(app).is_some_and(|standing| standing.once_accepted)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tokens that end before their time: rejected by callers, given back, or revoked at the end of the daemon.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -15,7 +15,7 @@ impl Broker {
         let at = self.moment();
         let Some((key, slot)) = self.0.tokens.find(hash, &at) else { return Rejection::Unknown };
         let Some(entry) = slot.handed_out(hash, &at) else { return Rejection::Unknown };
-        let mut rejections = self.0.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rejections = self.0.rejections.lock();
         if entry.rejected {
             return Rejection::Kept(rejections.wait(&key, at.now));
         }

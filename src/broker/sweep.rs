@@ -4,7 +4,7 @@
 //! [`super::renewal`]; how fast GitHub is asked, admission decides.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -133,7 +133,7 @@ impl Broker {
         let at = self.moment();
         self.0.tokens.remove_purged(&at);
         self.look_at_due(&at);
-        let mut renewals = self.renewals();
+        let mut renewals = self.0.renewals.lock();
         let mut started = Vec::new();
         for app in &self.0.apps {
             let mut waiting = 0;
@@ -222,7 +222,7 @@ impl Broker {
         if !may_start {
             return;
         }
-        let permit = self.renewals().permit(&(key.app.clone(), slot.line()));
+        let permit = self.0.renewals.lock().permit(&(key.app.clone(), slot.line()));
         if permit.is_some() {
             self.schedule_rise(slot, at);
             let account = found.account.clone().or_else(|| entry.account.clone());
@@ -238,7 +238,7 @@ impl Broker {
             let not_before = BootTime::new(Duration::ZERO);
             Some(Prefetch { app, request, progress: Progress::Wanted, failures: 0, not_before })
         });
-        self.renewals().prefetch = wanted.collect();
+        self.0.renewals.lock().prefetch = wanted.collect();
     }
 
     fn spawn_prefetch(&self, index: usize, request: Arc<TokenRequest>, permit: OwnedSemaphorePermit) {
@@ -247,7 +247,7 @@ impl Broker {
             let outcome = broker.prefetched(&request).await;
             drop(permit);
             let now = broker.0.clock.boot();
-            let prefetch = &mut broker.renewals().prefetch[index];
+            let prefetch = &mut broker.0.renewals.lock().prefetch[index];
             prefetch.progress = match outcome {
                 Ok(()) => Progress::Done,
                 Err(error) => {
@@ -271,10 +271,6 @@ impl Broker {
             return Ok(());
         }
         self.mint(&key, found.account.clone(), PREFETCH).await.map(|_| ())
-    }
-
-    pub(super) fn renewals(&self) -> MutexGuard<'_, Renewals> {
-        self.0.renewals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

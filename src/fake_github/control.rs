@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::explain;
 use super::fault::Fault;
 use super::payload::Payload;
 use super::replication::Replication;
@@ -19,7 +20,6 @@ use super::routes::parameters;
 use super::server::Service;
 use super::webhook::Hook;
 use super::world::{Installation, Permissions, check_levels};
-use super::{explain, locked};
 
 /// What the control endpoint, which is at `url`, does with a request.
 pub(super) fn control(shared: Arc<Shared>, url: String) -> Service {
@@ -118,36 +118,36 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
     let name = parameters.first().copied().unwrap_or_default();
     match (request.method.as_str(), template) {
         ("GET", "/apps") => Ok(json!(shared.apps())),
-        ("GET", "/journal") => Ok(json!(locked(&shared.journal).entries())),
-        ("GET", "/counters") => Ok(json!(locked(&shared.journal).counters())),
+        ("GET", "/journal") => Ok(json!(shared.journal.lock().entries())),
+        ("GET", "/counters") => Ok(json!(shared.journal.lock().counters())),
         ("POST", "/reset") => {
             shared.reset();
             done()
         }
         ("POST", "/apps/{app}/keys") => {
-            let key = locked(&shared.store).keys.add(name);
+            let key = shared.store.lock().keys.add(name);
             key.map(|key| json!(key)).ok_or_else(|| missing("no such app, or it has 25 keys already"))
         }
         ("DELETE", "/apps/{app}/keys") => {
             let Key { fingerprint } = body(request)?;
-            found(locked(&shared.store).keys.remove(name, &fingerprint), "no such key of such an app")
+            found(shared.store.lock().keys.remove(name, &fingerprint), "no such key of such an app")
         }
         ("POST", "/repositories/{owner}/{repo}/rename") => {
             let Rename { to } = body(request)?;
             let repo = parameters.get(1).copied().unwrap_or_default();
-            found(locked(&shared.store).rename_repository(name, repo, &to), "no such repository")
+            found(shared.store.lock().rename_repository(name, repo, &to), "no such repository")
         }
         ("POST", "/accounts/{name}/rename") => {
             let Rename { to } = body(request)?;
-            found(locked(&shared.store).rename_account(name, &to), "no such account")
+            found(shared.store.lock().rename_account(name, &to), "no such account")
         }
         ("POST", "/tokens/revoke") => {
             let Token { token } = body(request)?;
-            found(locked(&shared.store).kill_token(&token), "no such token")
+            found(shared.store.lock().kill_token(&token), "no such token")
         }
         ("POST", "/installations") => {
             let installation: Installation = body(request)?;
-            locked(&shared.store).add_installation(installation).map_err(invalid)?;
+            shared.store.lock().add_installation(installation).map_err(invalid)?;
             done()
         }
         (_, template) if template.starts_with("/installations/") => {
@@ -167,23 +167,23 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
 fn installation(shared: &Shared, request: &Request, template: &str, id: u64) -> Answer {
     let known = match (request.method.as_str(), template) {
         ("POST", "/installations/{id}/suspend") => {
-            locked(&shared.store).suspend(id, shared.clock.shown_second())
+            shared.store.lock().suspend(id, shared.clock.shown_second())
         }
-        ("POST", "/installations/{id}/unsuspend") => locked(&shared.store).unsuspend(id),
+        ("POST", "/installations/{id}/unsuspend") => shared.store.lock().unsuspend(id),
         ("PUT", "/installations/{id}/permissions") => {
             let permissions: Permissions = body(request)?;
             check_levels(&permissions).map_err(invalid)?;
-            locked(&shared.store).set_permissions(id, permissions)
+            shared.store.lock().set_permissions(id, permissions)
         }
         ("POST", "/installations/{id}/repositories") => {
             let Name { name } = body(request)?;
-            locked(&shared.store).add_repository(id, &name)
+            shared.store.lock().add_repository(id, &name)
         }
         ("DELETE", "/installations/{id}/repositories") => {
             let Name { name } = body(request)?;
-            locked(&shared.store).remove_repository(id, &name)
+            shared.store.lock().remove_repository(id, &name)
         }
-        _ => locked(&shared.store).delete_installation(id),
+        _ => shared.store.lock().delete_installation(id),
     };
     found(known, "no such installation, or it has no such repository")
 }
@@ -230,15 +230,15 @@ fn webhooks(shared: &Shared, request: &Request, template: &str, id: &str) -> Ans
 /// Calls about the emulator itself: faults, the clock, replicas, holds.
 fn machinery(shared: &Shared, request: &Request, template: &str, name: &str) -> Answer {
     match (request.method.as_str(), template) {
-        ("GET", "/faults") => Ok(json!(locked(&shared.faults).armed())),
+        ("GET", "/faults") => Ok(json!(shared.faults.lock().armed())),
         ("POST", "/faults") => {
             let fault: Fault = body(request)?;
             fault.check().map_err(invalid)?;
-            locked(&shared.faults).arm(fault);
+            shared.faults.lock().arm(fault);
             done()
         }
         ("DELETE", "/faults") => {
-            locked(&shared.faults).clear();
+            shared.faults.lock().clear();
             done()
         }
         ("POST", "/clock") => {
@@ -255,10 +255,10 @@ fn machinery(shared: &Shared, request: &Request, template: &str, name: &str) -> 
             Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) }))
         }
         ("GET", "/clock") => Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) })),
-        ("GET", "/replication") => Ok(json!(*locked(&shared.replication))),
+        ("GET", "/replication") => Ok(json!(*shared.replication.lock())),
         ("POST", "/replication") => {
             let replication: Replication = body(request)?;
-            *locked(&shared.replication) = replication;
+            *shared.replication.lock() = replication;
             done()
         }
         ("GET", "/holds") => {

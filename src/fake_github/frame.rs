@@ -8,7 +8,6 @@ use super::clock::http_date;
 use super::fault::Effect;
 use super::jwt;
 use super::limits::{Caller, Standing, primary_limit};
-use super::locked;
 use super::options::{Mode, Options, RateLimits, SuspendedWording};
 use super::preview::gate::{self, Dialect};
 use super::random::HEX;
@@ -61,7 +60,7 @@ impl<'a> Frame<'a> {
             }
         });
         if answer.status == 401 && self.request.credential() != Credential::None {
-            locked(&self.shared.limits).refused_login(self.shared.clock.now());
+            self.shared.limits.lock().refused_login(self.shared.clock.now());
         }
         answer
     }
@@ -95,8 +94,8 @@ impl<'a> Frame<'a> {
         }
         let (route, parameters) =
             self.route.clone().ok_or_else(|| Problem::new(404, "Not Found", Docs::Root))?;
-        let in_flight = locked(&shared.journal).in_flight();
-        let objection = locked(&shared.limits).objection(shared, &request.method, route.template, in_flight);
+        let in_flight = shared.journal.lock().in_flight();
+        let objection = shared.limits.lock().objection(shared, &request.method, route.template, in_flight);
         if let Some(objection) = objection {
             return Ok(objection);
         }
@@ -108,7 +107,7 @@ impl<'a> Frame<'a> {
         }
         let (dialect, version) = (self.dialect, self.version);
         let call = Call { shared, request, parameters, dialect, version, effects };
-        let mut store = locked(&shared.store);
+        let mut store = shared.store.lock();
         match route.handler {
             Handler::Jwt(handle) => {
                 let app = authenticated_app(&call, &store)?;
@@ -144,13 +143,13 @@ impl<'a> Frame<'a> {
     fn stand(&self, caller: Caller) -> Option<Standing> {
         // GitHub Enterprise Server limits nobody unless its administrator says so.
         (self.shared.options.mode != Mode::Ghes)
-            .then(|| locked(&self.shared.limits).standing(caller, self.shared))
+            .then(|| self.shared.limits.lock().standing(caller, self.shared))
     }
 
     /// Charges the request. The answer if that was one too many.
     fn charge(&mut self, caller: Caller) -> Option<Answer> {
         self.stand(caller)?;
-        let standing = locked(&self.shared.limits).charge(caller, self.shared);
+        let standing = self.shared.limits.lock().charge(caller, self.shared);
         self.standing = Some(standing);
         let enforced = self.shared.options.rate_limits == RateLimits::Enforced;
         (enforced && standing.used > standing.limit).then(|| primary_limit(403, caller, standing))
@@ -220,7 +219,7 @@ fn authenticated_app(call: &Call<'_>, store: &Store) -> Result<String, Problem> 
     // A JWT counts only by the scheme `Bearer`.
     let Credential::Bearer(jwt) = call.request.credential() else { return Err(Problem::undecodable_jwt()) };
     let accepted = jwt::check(store, &call.shared.options, call.shared.clock.shown_second(), &jwt)?;
-    locked(&call.shared.journal).accepted_jwt(&jwt, accepted.age);
+    call.shared.journal.lock().accepted_jwt(&jwt, accepted.age);
     Ok(accepted.app)
 }
 
@@ -239,7 +238,7 @@ fn authenticated_token(call: &Call<'_>, store: &Store) -> Result<Token, Problem>
     }
     let now = call.shared.clock.now();
     let token = store.live_token(secret, now).ok_or_else(Problem::bad_credentials)?;
-    if let Some(problem) = locked(&call.shared.replication).objection(token, now) {
+    if let Some(problem) = call.shared.replication.lock().objection(token, now) {
         return Err(problem);
     }
     match store.installation(token.installation).and_then(|installation| {

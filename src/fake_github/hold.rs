@@ -1,10 +1,10 @@
 //! Answers held back until a test lets them go.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::locked;
 use super::request::Request;
 
 /// Holds back the answers to matching requests: they are carried out and their answers wait. Dropping it lets
@@ -39,7 +39,7 @@ pub(super) struct Holds(Arc<Mutex<Gates>>);
 impl Holds {
     /// Holds from now on what matches.
     pub(super) fn hold(&self, method: Option<&str>, path: Option<&str>) -> Hold {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         gates.last_id += 1;
         let gate = Arc::new(Gate {
             id: gates.last_id,
@@ -56,13 +56,13 @@ impl Holds {
     pub(super) fn hold_by_id(&self, method: Option<&str>, path: Option<&str>) -> u64 {
         let hold = self.hold(method, path);
         let id = hold.gate.id;
-        locked(&self.0).kept.push(hold);
+        self.0.lock().kept.push(hold);
         id
     }
 
     /// Whether there was such a hold.
     pub(super) fn release(&self, id: u64) -> bool {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         let Some(at) = gates.closed.iter().position(|gate| gate.id == id) else { return false };
         gates.closed.remove(at).released.send_replace(true);
         let kept = gates.kept.iter().position(|hold| hold.gate.id == id).map(|at| gates.kept.remove(at));
@@ -73,7 +73,7 @@ impl Holds {
     }
 
     pub(super) fn release_all(&self) {
-        let ids: Vec<u64> = locked(&self.0).closed.iter().map(|gate| gate.id).collect();
+        let ids: Vec<u64> = self.0.lock().closed.iter().map(|gate| gate.id).collect();
         for id in ids {
             self.release(id);
         }
@@ -81,12 +81,12 @@ impl Holds {
 
     /// Ids, and how many requests each has held.
     pub(super) fn list(&self) -> Vec<(u64, usize)> {
-        locked(&self.0).closed.iter().map(|gate| (gate.id, *gate.reached.borrow())).collect()
+        self.0.lock().closed.iter().map(|gate| (gate.id, *gate.reached.borrow())).collect()
     }
 
     /// Waits while a hold matches `request`.
     pub(super) async fn pass(&self, request: &Request) {
-        let gate = locked(&self.0).closed.iter().find(|gate| gate.matches(request)).cloned();
+        let gate = self.0.lock().closed.iter().find(|gate| gate.matches(request)).cloned();
         if let Some(gate) = gate {
             gate.reached.send_modify(|reached| *reached += 1);
             let _ = gate.released.subscribe().wait_for(|released| *released).await;

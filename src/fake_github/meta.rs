@@ -5,7 +5,6 @@ use serde_json::json;
 use super::answer::{Answer, Docs, Outcome, Problem};
 use super::call::Call;
 use super::limits::Caller;
-use super::locked;
 use super::options::{Mode, NEWEST_VERSION};
 use super::store::{Store, Token};
 
@@ -34,7 +33,7 @@ pub(super) fn rate_limit(call: &Call<'_>, _store: &Store, token: Option<&Token>)
         return Err(Problem::new(404, "Rate limiting is not enabled.", Docs::Operation));
     }
     let caller = token.map_or(Caller::Anonymous, |token| Caller::Installation(token.installation));
-    let standing = locked(&call.shared.limits).standing(caller, call.shared);
+    let standing = call.shared.limits.lock().standing(caller, call.shared);
     let core = json!({
         "limit": standing.limit, "used": standing.used, "remaining": standing.remaining(), "reset": standing.reset,
     });

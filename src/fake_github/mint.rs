@@ -9,7 +9,6 @@ use super::call::Call;
 use super::clock::{Millis, SECOND, iso};
 use super::fault::{Effect, WiderRepositories};
 use super::installations::own;
-use super::locked;
 use super::store::{Stateless, Store, Token};
 use super::world::{App, Installation, Permissions, Selection, rank};
 use super::{render, token};
@@ -48,7 +47,7 @@ pub(super) fn usable(installation: &Installation) -> Result<&Installation, Probl
 
 /// Makes `token` work, and counts it under `scope`.
 pub(super) fn issue(call: &Call<'_>, store: &mut Store, secret: String, token: Token, scope: &str) {
-    locked(&call.shared.journal).minted(token.installation, scope);
+    call.shared.journal.lock().minted(token.installation, scope);
     store.keep_token(secret, token, call.shared.clock.now());
 }
 

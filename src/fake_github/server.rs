@@ -22,7 +22,6 @@ use super::answer::Answer;
 use super::fault::Effect;
 use super::frame::{Finished, Frame};
 use super::limits::{Caller, Standing, login_lockout, primary_limit, secondary_limit};
-use super::locked;
 use super::payload::{Cut, Payload};
 use super::request::Request;
 use super::shared::{prefix, refusal};
@@ -88,7 +87,7 @@ async fn connection(stream: TcpStream, service: Service) {
 async fn serve(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Response<Payload>, Cut> {
     let request = Request::read(request, prefix(shared.options.mode)).await;
     let visit = Visit::begin(&shared, &request);
-    let effects = locked(&shared.faults).meet(&request, &shared.random);
+    let effects = shared.faults.lock().meet(&request, &shared.random);
     let finished = respond(&shared, &request, &effects).await?;
     shared.holds.pass(&request).await;
     for effect in &effects {
@@ -106,7 +105,7 @@ async fn serve(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result
 async fn respond(shared: &Shared, request: &Request, effects: &[Effect]) -> Result<Finished, Cut> {
     let mut frame = Frame::new(shared, request);
     if let Some((method, template)) = frame.route() {
-        locked(&shared.journal).routed(method, template);
+        shared.journal.lock().routed(method, template);
     }
     let answer = match effects.iter().find(|effect| effect.replaces_the_answer()) {
         Some(Effect::ResetBefore) => return Err(Cut),
@@ -151,7 +150,7 @@ fn installation_of(shared: &Shared, request: &Request) -> Option<u64> {
     if let Some(id) = named.and_then(|rest| rest.split('/').next()) {
         return id.parse().ok();
     }
-    let store = locked(&shared.store);
+    let store = shared.store.lock();
     let token = store.live_token(request.credential().secret()?, shared.clock.now())?;
     Some(token.installation)
 }
@@ -199,7 +198,7 @@ struct Visit<'a> {
 
 impl<'a> Visit<'a> {
     fn begin(shared: &'a Shared, request: &'a Request) -> Self {
-        let number = locked(&shared.journal).arrived(request, shared.clock.shown_second());
+        let number = shared.journal.lock().arrived(request, shared.clock.shown_second());
         Self { shared, request, number }
     }
 
@@ -210,12 +209,12 @@ impl<'a> Visit<'a> {
             status,
             "the emulator answers"
         );
-        locked(&self.shared.journal).answered(self.number, status);
+        self.shared.journal.lock().answered(self.number, status);
     }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        locked(&self.shared.journal).left(self.request);
+        self.shared.journal.lock().left(self.request);
     }
 }

@@ -1,10 +1,11 @@
 //! What the listeners, the Rust interface and the control endpoint all work on.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::clock::Clock;
@@ -91,7 +92,7 @@ impl Shared {
     }
 
     pub(super) fn apps(&self) -> Vec<AppInfo> {
-        let store = locked(&self.store);
+        let store = self.store.lock();
         let info = |app: &super::world::App| {
             let keys = store.keys.of(&app.name).to_vec();
             let own = store.world.installations.iter().filter(|installation| installation.app == app.name);
@@ -116,17 +117,17 @@ impl Shared {
     /// A new nonce for `user` of `installation`.
     pub(super) fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
         let lifetime = self.options.preview.nonce_lifetime;
-        locked(&self.store).add_nonce(installation, user, lifetime, self.clock.now())
+        self.store.lock().add_nonce(installation, user, lifetime, self.clock.now())
     }
 
     /// Sends webhooks to `hook` from now on.
     pub(super) fn set_webhook(&self, hook: Hook) {
-        self.webhooks.set(hook, &locked(&self.store).world.apps);
+        self.webhooks.set(hook, &self.store.lock().world.apps);
     }
 
     /// `event` about `installation`, signed and not sent.
     pub(super) fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
-        let store = locked(&self.store);
+        let store = self.store.lock();
         let app = store.app(&store.installation(installation)?.app)?.id;
         let payload = store.payload(event, action, installation)?;
         self.webhooks.signed(app, event, payload.to_string().into())
@@ -134,7 +135,7 @@ impl Shared {
 
     /// `body` as the first app is told it, signed and not sent.
     pub(super) fn signed(&self, event: &str, body: Bytes) -> Option<Delivery> {
-        let app = locked(&self.store).world.apps.first()?.id;
+        let app = self.store.lock().world.apps.first()?.id;
         self.webhooks.signed(app, event, body)
     }
 
@@ -149,13 +150,13 @@ impl Shared {
     /// Back to the start: world, keys, clock, faults, limits, journal, webhook. Holds are released, tokens are dead.
     pub(super) fn reset(&self) {
         self.webhooks.reset(self.options.webhook.clone());
-        *locked(&self.store) =
+        *self.store.lock() =
             Store::new(&self.options, self.keys.clone(), self.urls.clone(), self.webhooks.clone());
-        *locked(&self.limits) = Limits::default();
-        locked(&self.faults).clear();
-        locked(&self.journal).reset();
+        *self.limits.lock() = Limits::default();
+        self.faults.lock().clear();
+        self.journal.lock().reset();
         self.clock.reset();
-        *locked(&self.replication) = self.options.replication;
+        *self.replication.lock() = self.options.replication;
         self.preview_retired.store(self.options.preview.retired, Ordering::SeqCst);
         self.holds.release_all();
     }
@@ -173,11 +174,6 @@ pub(super) fn prefix(mode: Mode) -> &'static str {
         Mode::Ghes => "/api/v3",
         Mode::Dotcom | Mode::Ghe => "",
     }
-}
-
-/// The lock of `mutex`. What panicked while holding it was one request; the emulator goes on.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error about something that was asked for.

@@ -32,8 +32,10 @@ mod queue;
 mod retry;
 mod stats;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use call::{Call, Calls};
 use fair_queue::Class;
@@ -176,12 +178,8 @@ impl Admission {
         self.0.clock.boot()
     }
 
-    fn retries(&self) -> MutexGuard<'_, RetryBudget> {
-        self.0.retries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 
@@ -241,7 +239,7 @@ impl Permit {
         state.confirm(&self.call, &self.attempts, now)?;
         self.sent.get_or_insert(now);
         self.is_learnt = false;
-        self.admission.retries().deposit();
+        self.admission.0.retries.lock().deposit();
         Ok(())
     }
 
@@ -256,7 +254,7 @@ impl Permit {
         if self.claim.class == Class::Suspect || !self.may_repeat() {
             return false;
         }
-        let may_retry = self.admission.retries().withdraw(now);
+        let may_retry = self.admission.0.retries.lock().withdraw(now);
         if !may_retry {
             self.admission.state().refund(&self.call);
         }

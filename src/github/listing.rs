@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::failure::Failure;
@@ -155,21 +156,21 @@ impl List {
     }
 
     fn remembrance(&self) -> Remembrance {
-        *self.remembrance.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.remembrance.lock()
     }
 
     fn note_failure(&self, now: BootTime) {
-        self.remembrance.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(now);
+        self.remembrance.lock().failed = Some(now);
     }
 }
 
 impl Lists {
     fn get(&self, app: &AppName) -> Option<Arc<List>> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+        self.lists.lock().get(app).cloned()
     }
 
     fn put(&self, app: &AppName, list: Option<Arc<List>>) {
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.lists.lock();
         match list {
             Some(list) => lists.insert(app.clone(), list),
             None => lists.remove(app),
@@ -178,7 +179,7 @@ impl Lists {
 
     fn clear(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lists.lock().clear();
     }
 
     fn forgotten(&self) -> u64 {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::failure::{Failure, Kind};
@@ -50,7 +51,7 @@ where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
         let now = self.clock.boot();
-        if let Some((at, value)) = lock(&self.kept).answers.get(key)
+        if let Some((at, value)) = self.kept.lock().answers.get(key)
             && now.since(*at) < self.ttl
         {
             return Ok(value.clone());
@@ -58,10 +59,10 @@ where
         let keep = |demand| {
             let (reading, kept, key) = (read(demand), Arc::clone(&self.kept), key.clone());
             let (clock, ttl, weigh) = (Arc::clone(&self.clock), self.ttl, self.weigh);
-            let forgotten = lock(&kept).forgotten;
+            let forgotten = kept.lock().forgotten;
             async move {
                 let value = reading.await?;
-                let (mut kept, now) = (lock(&kept), clock.boot());
+                let (mut kept, now) = (kept.lock(), clock.boot());
                 kept.answers.retain(|_, (at, _)| now.since(*at) < ttl);
                 let bytes =
                     weigh(&value) + kept.answers.values().map(|(_, value)| weigh(value)).sum::<usize>();
@@ -80,14 +81,10 @@ where
 
     /// Forgets all: something has changed.
     pub(crate) fn clear(&self) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         kept.answers.clear();
         kept.forgotten += 1;
     }
-}
-
-fn lock<K, V>(kept: &Mutex<Kept<K, V>>) -> MutexGuard<'_, Kept<K, V>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A read that panicked.

@@ -4,8 +4,9 @@
 //! again. When the keys are replaced, the one that GitHub accepted last stays as a last resort until it has accepted a
 //! new one: a file that holds the key of another app by mistake costs no token.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::jwt::{Issuer, Signed};
 use super::key::Key;
@@ -50,7 +51,7 @@ impl KeyRing {
     /// A JWT that GitHub accepts for some minutes more, by the newest key that it does not refuse; if it refuses all,
     /// by the newest. `None` if there is no key that can sign, which the tests at load exclude.
     pub(crate) fn sign(&self, clock: &GithubClock) -> Option<Signed> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let turn = state.turn(clock.boot())?;
         state.sign(turn, &self.issuer, clock)
     }
@@ -58,7 +59,7 @@ impl KeyRing {
     /// The same for a call that cannot be repeated: it is no occasion to try a key out, so the one that GitHub accepted
     /// last goes first.
     pub(crate) fn sign_safely(&self, clock: &GithubClock) -> Option<Signed> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let now = clock.boot();
         let proven = |held: &Held| Some(held.fingerprint()) == state.accepted.as_deref();
         let proven = state.held.iter().position(|held| proven(held) && !held.is_refused(now));
@@ -69,7 +70,7 @@ impl KeyRing {
     /// GitHub does not know the key of `signed`. Whether there is another one to try.
     pub(crate) fn refused(&self, signed: &Signed, clock: &GithubClock) -> bool {
         let now = clock.boot();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut is_news = false;
         if let Some(held) = state.find(signed) {
             is_news = !held.is_refused(now);
@@ -91,7 +92,7 @@ impl KeyRing {
 
     /// GitHub has accepted the key of `signed`.
     pub(crate) fn accepted(&self, signed: &Signed) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some(held) = state.find(signed) else { return };
         held.refused_until = None;
         if !held.retired {
@@ -107,7 +108,7 @@ impl KeyRing {
 
     /// Puts `new`, newest first, in the place of the keys so far. Whether that changes anything.
     pub(crate) fn replace(&self, new: Vec<Key>, clock: &GithubClock) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let new = distinct(new);
         let configured = state.held.iter().filter(|held| !held.retired);
         if configured.map(Held::fingerprint).eq(new.iter().map(Held::fingerprint)) {
@@ -127,7 +128,7 @@ impl KeyRing {
 
     /// Every key and how it stands.
     pub(crate) fn list(&self, clock: &GithubClock) -> Vec<KeyInUse> {
-        let state = self.lock();
+        let state = self.state.lock();
         let now = clock.boot();
         let turn = state.turn(now);
         let shown = |(at, held): (usize, &Held)| {
@@ -143,11 +144,7 @@ impl KeyRing {
 
     /// How many app JWTs were signed.
     pub(crate) fn signatures(&self) -> u64 {
-        self.lock().signatures
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().signatures
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, USER_AGENT};
+use parking_lot::Mutex;
 
 use crate::clock::BootTime;
 use crate::model::ClientId;
@@ -31,7 +31,7 @@ impl Clients {
     }
 
     fn of_late(&self, number: u64, now: BootTime) -> ClientId {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if let Some(last) = seen.get_mut(&number) {
             *last = now;
             return ClientId::new(number);

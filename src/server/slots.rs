@@ -1,9 +1,10 @@
 //! The places of a listener, shared by its accept loop and its connections: [`ConnectionTable`] decides, this waits and
 //! wakes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::connections::{ConnectionId, ConnectionTable, MIN_NEW_AGE};
@@ -50,7 +51,7 @@ impl Slots {
 
     fn open_or_evict(&self, evicted: &Arc<Notify>) -> Option<ConnectionId> {
         let now = SystemClock.boot();
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let opened = table.open(Arc::clone(evicted), now);
         self.open.set(table.len());
         if opened.is_none()
@@ -60,10 +61,6 @@ impl Slots {
         }
         opened
     }
-
-    fn table(&self) -> MutexGuard<'_, ConnectionTable<Arc<Notify>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Slot {
@@ -71,7 +68,7 @@ impl Slot {
     pub(super) fn begin_request(&self) {
         self.is_answered.store(false, Ordering::Relaxed);
         self.is_active.store(true, Ordering::Relaxed);
-        self.slots.table().set_active(self.id);
+        self.slots.table.lock().set_active(self.id);
         self.slots.changed.notify_one();
     }
 
@@ -86,7 +83,7 @@ impl Slot {
             return false;
         }
         self.is_active.store(false, Ordering::Relaxed);
-        self.slots.table().set_idle(self.id);
+        self.slots.table.lock().set_idle(self.id);
         self.slots.changed.notify_one();
         true
     }
@@ -112,7 +109,7 @@ impl Slot {
             self.evicted.notified().await;
             // Lets the runtime look at the sockets once more: a request that has come by now is served.
             tokio::task::yield_now().await;
-            if self.slots.table().is_evicted(self.id) {
+            if self.slots.table.lock().is_evicted(self.id) {
                 return;
             }
         }
@@ -121,7 +118,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut table = self.slots.table();
+        let mut table = self.slots.table.lock();
         table.close(self.id);
         self.slots.open.set(table.len());
         self.slots.changed.notify_one();

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 /// Lines that are not written yet. What finds no room is dropped, and counted.
 ///
@@ -37,7 +38,8 @@ impl Backlog {
 
     /// Waits until everything is written, but not for a reader who does not read.
     pub(super) fn flush(&self) {
-        let _ = self.changed.wait_timeout_while(self.lock(), LONGEST_FLUSH, |waiting| waiting.bytes > 0);
+        let is_waiting = |waiting: &mut Waiting| waiting.bytes > 0;
+        self.changed.wait_while_for(&mut self.waiting.lock(), is_waiting, LONGEST_FLUSH);
     }
 
     /// Writes line after line to `output`, for ever. `caught_up` hears how many were dropped, once there is somebody who
@@ -59,7 +61,7 @@ impl Backlog {
     }
 
     fn add(&self, line: &[u8]) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.bytes + line.len() > CAPACITY {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -70,25 +72,21 @@ impl Backlog {
     }
 
     fn next(&self) -> Vec<u8> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         loop {
             if let Some(line) = waiting.lines.pop_front() {
                 return line;
             }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut waiting);
         }
     }
 
     /// Whether that was the last line.
     fn done(&self, line: &[u8]) -> bool {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.bytes -= line.len();
         self.changed.notify_all();
         waiting.bytes == 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
