@@ -191,7 +191,7 @@ impl App {
             // A token that comes after its callers have gone is to die with the others.
             true => tokio::time::timeout(shutdown.grace, broker.revoke_all()).await,
             // Else such a mint is not worth waiting for longer than its callers would be.
-            false => tokio::time::timeout(LAST_MINTS, broker.drained()).await,
+            false => tokio::time::timeout(MINT_DRAIN_TIMEOUT, broker.drained()).await,
         };
     }
 }
@@ -243,7 +243,7 @@ fn server_rules(settings: &Settings) -> Result<server::Rules, Error> {
         head_timeout: HEAD_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
         connection_age: CONNECTION_AGE,
-        request_timeout: settings.github.request_timeout * MOST_CALLS,
+        request_timeout: settings.github.request_timeout * MAX_CALLS,
         webhook: settings.webhook_secret_file.as_deref().map(webhook::Secrets::read).transpose()?,
     })
 }
@@ -255,9 +255,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Of `cache.max_bytes`, an eighth is for failures that are remembered.
 const REMEMBERED_SHARE: u64 = 8;
-const LAST_MINTS: Duration = Duration::from_secs(1);
+const MINT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Long for a client that keeps its connection, short for one that only occupies it.
 const CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// What one request for a token may ask of GitHub, one after the other: a look-up, a mint, whether a 404 is meant, and
 /// both once more if the look-up was out of date.
-const MOST_CALLS: u32 = 5;
+const MAX_CALLS: u32 = 5;

@@ -54,12 +54,12 @@ fn max_connections(limit: usize, listeners: usize) -> MaxConnections {
 }
 
 fn room_for_calls(limit: usize) -> usize {
-    (limit / 8).clamp(1, MOST_CALLS)
+    (limit / 8).clamp(1, MAX_CALLS)
 }
 
 /// GitHub's own limit is a hundred:
 /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits>.
-const MOST_CALLS: usize = 64;
+const MAX_CALLS: usize = 64;
 /// A kubelet and a Prometheus or two.
 const MAX_OPS_CONNECTIONS: usize = 64;
 /// Listeners, the connection that each of them has accepted and has no place for yet, and files.

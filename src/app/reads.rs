@@ -34,7 +34,7 @@ impl Reads {
         };
         let begun: Vec<_> = reads.into_iter().map(begin).collect();
         let mut found = Vec::with_capacity(begun.len());
-        let mut deadline = pin!(tokio::time::sleep(LONGEST_READ));
+        let mut deadline = pin!(tokio::time::sleep(READ_TIMEOUT));
         for read in begun {
             let Some((name, mut read)) = read else {
                 found.push(None);
@@ -58,7 +58,7 @@ impl Reads {
 }
 
 /// Long for a few kilobytes, short for somebody who has sent a SIGHUP.
-const LONGEST_READ: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

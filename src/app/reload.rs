@@ -77,7 +77,7 @@ impl Reloader {
     /// Looks at the key files every now and then.
     pub(super) async fn run(&self) -> Infallible {
         loop {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(FILE_POLL_INTERVAL).await;
             self.tick().await;
         }
     }
@@ -200,7 +200,7 @@ impl Reloader {
     /// Says what is wrong with `origin`, unless that has been said within the last minute.
     fn complain(&self, complaints: &mut BTreeMap<String, BootTime>, origin: &str, say: impl FnOnce()) {
         let now = self.0.reaches.clock.boot();
-        let said = complaints.get(origin).is_some_and(|said| now.since(*said) < BETWEEN_COMPLAINTS);
+        let said = complaints.get(origin).is_some_and(|said| now.since(*said) < WARNING_INTERVAL);
         if !said {
             complaints.insert(origin.to_owned(), now);
             say();
@@ -245,8 +245,8 @@ const CONFIGURATION: &str = "configuration";
 /// What is complained of if it is the webhook's.
 const SECRET_FILE: &str = "webhook.secret_file";
 /// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(20);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use super::Broker;
 use super::invalidation::{Effect, InvalidationScope};
-use crate::model::News;
+use crate::model::WebhookEvent;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,38 +19,43 @@ impl Broker {
     ///
     /// Tokens that GitHub no longer serves are dropped. Those that it still serves, but would grant otherwise, make the
     /// next caller wait for a new one, and go on as stale if none can be minted.
-    pub fn handle_event(&self, delivery: &str, event: &News) -> EventOutcome {
+    pub fn handle_event(&self, delivery: &str, event: &WebhookEvent) -> EventOutcome {
         if !self.0.deliveries.put_new(delivery.to_owned(), ()) {
             return EventOutcome::Duplicate;
         }
         tracing::info!(delivery, %event, "webhook event applied");
         self.invalidate_tokens(event);
         self.invalidate_lookups(event);
-        if matches!(event, News::Back(_)) {
+        if matches!(event, WebhookEvent::InstallationRestored(_)) {
             self.0.renewals.lock().prefetch_at_once();
         }
         EventOutcome::Applied
     }
 
-    fn invalidate_tokens(&self, event: &News) {
+    fn invalidate_tokens(&self, event: &WebhookEvent) {
         match event {
-            News::Gone(id) => self.revoke_cached(InvalidationScope::Installation(*id)),
-            News::UserLeft(id) => self.revoke_cached(InvalidationScope::User(*id)),
-            News::Regranted(id) => self.mark_stale(InvalidationScope::Installation(*id)),
-            News::Widened(id) => self.mark_stale(InvalidationScope::Unnarrowed(*id)),
-            News::Back(_) | News::Renamed(_) | News::Moved(..) => {}
+            WebhookEvent::InstallationRemoved(id) => self.revoke_cached(InvalidationScope::Installation(*id)),
+            WebhookEvent::UserAuthorizationRevoked(id) => self.revoke_cached(InvalidationScope::User(*id)),
+            WebhookEvent::PermissionsChanged(id) => self.mark_stale(InvalidationScope::Installation(*id)),
+            WebhookEvent::RepositoriesAdded(id) => self.mark_stale(InvalidationScope::Unnarrowed(*id)),
+            WebhookEvent::InstallationRestored(_)
+            | WebhookEvent::AccountRenamed(_)
+            | WebhookEvent::RepositoryMoved(..) => {}
         }
     }
 
-    fn invalidate_lookups(&self, event: &News) {
+    fn invalidate_lookups(&self, event: &WebhookEvent) {
         match event {
-            News::Gone(id) | News::Back(id) | News::Regranted(id) | News::Widened(id) => {
+            WebhookEvent::InstallationRemoved(id)
+            | WebhookEvent::InstallationRestored(id)
+            | WebhookEvent::PermissionsChanged(id)
+            | WebhookEvent::RepositoriesAdded(id) => {
                 self.0.directory.forget_installation(*id);
                 self.0.github.forget_refusals();
             }
-            News::Renamed(id) => self.0.directory.forget_installation(*id),
-            News::Moved(owner, name) => self.0.directory.forget_repository(owner, name),
-            News::UserLeft(_) => {}
+            WebhookEvent::AccountRenamed(id) => self.0.directory.forget_installation(*id),
+            WebhookEvent::RepositoryMoved(owner, name) => self.0.directory.forget_repository(owner, name),
+            WebhookEvent::UserAuthorizationRevoked(_) => {}
         }
     }
 

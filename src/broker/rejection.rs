@@ -50,7 +50,7 @@ impl RejectLimiter {
             return Rejection::Kept(left(*at));
         }
         match self.0.front() {
-            Some((_, oldest)) if self.0.len() >= MOST_IN_A_PERIOD => Rejection::Kept(left(*oldest)),
+            Some((_, oldest)) if self.0.len() >= MAX_PER_PERIOD => Rejection::Kept(left(*oldest)),
             _ => {
                 self.0.push_back((key.clone(), now));
                 Rejection::Evicted
@@ -60,7 +60,7 @@ impl RejectLimiter {
 }
 
 const PERIOD: Duration = Duration::from_secs(60);
-const MOST_IN_A_PERIOD: usize = 10;
+const MAX_PER_PERIOD: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ pub(super) fn step(slot: &Slot, idle_after: Duration, at: &Moment) -> Step {
         return Step::DropSuperseded;
     }
     // What has no successor, or one that settles, is looked at when that changes, and never at once again.
-    let soon = |when: BootTime| when.max(at.now.plus(SHORTEST_WAIT));
+    let soon = |when: BootTime| when.max(at.now.plus(MIN_WAIT));
     if slot.settling(at).is_some() {
         return Step::Wait(soon(slot.next_event(at)));
     }
@@ -69,7 +69,7 @@ pub(super) fn pause_after(failures: u32) -> Duration {
 }
 
 /// A look costs little, but there is none that brings nothing.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const MIN_WAIT: Duration = Duration::from_millis(1);
 const SPREAD: f64 = 0.2;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);

@@ -27,7 +27,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut lines = Vec::new();
-    std::io::stdin().take(MOST_LINES).read_to_end(&mut lines)?;
+    std::io::stdin().take(MAX_LINES).read_to_end(&mut lines)?;
     let target = args.wanted.target(&format!("/git-credential/{}", args.operation));
     let client = args.endpoint.client()?;
     let answer = block_on(async { Ok(client.post(&target, "text/plain", lines.into()).await?) })?;
@@ -39,4 +39,4 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 /// Bytes. The daemon takes no more.
-const MOST_LINES: u64 = 64 * 1024 + 1;
+const MAX_LINES: u64 = 64 * 1024 + 1;

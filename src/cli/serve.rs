@@ -93,7 +93,7 @@ async fn reload(reloader: &Reloader, sources: &Sources, mut hangups: Hangups) ->
         hangups.next().await;
         tracing::info!("SIGHUP: reloading");
         reloader.reload(sources).await;
-        tokio::time::sleep(BETWEEN_RELOADS).await;
+        tokio::time::sleep(RELOAD_INTERVAL).await;
     }
 }
 
@@ -136,4 +136,4 @@ pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {
     Ok(log::start(format, tracing_level(level), audit_file)?)
 }
 
-const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);

@@ -40,7 +40,7 @@ fn token_in(text: &str) -> Option<(usize, usize)> {
         let length = bytes[start..].iter().take_while(|byte| is_token_byte(byte)).count();
         let run = &bytes[start..start + length];
         let prefixed = matches!(run, [b'g', b'h', b'a'..=b'z', b'_', ..] | [b'v', b'1', b'.', ..]);
-        if prefixed && length > SHORTEST_TOKEN {
+        if prefixed && length > MIN_TOKEN_LENGTH {
             return Some((start, start + length));
         }
         start += length.max(1);
@@ -49,7 +49,7 @@ fn token_in(text: &str) -> Option<(usize, usize)> {
 }
 
 /// Shorter runs are names, such as a repository called `ghs_tools`.
-const SHORTEST_TOKEN: usize = 20;
+const MIN_TOKEN_LENGTH: usize = 20;
 
 #[cfg(test)]
 mod tests {

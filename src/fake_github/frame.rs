@@ -7,7 +7,7 @@ use super::call::Call;
 use super::clock::http_date;
 use super::fault::Effect;
 use super::jwt;
-use super::limits::{Caller, Standing, primary_limit};
+use super::limits::{Caller, Quota, primary_limit};
 use super::options::{Mode, Options, RateLimits, SuspendedWording};
 use super::preview::gate::{self, Dialect};
 use super::random::HEX;
@@ -24,7 +24,7 @@ pub(super) struct Frame<'a> {
     dialect: Dialect,
     version: &'a str,
     /// Where the caller stands with the rate limit, on the routes that have one.
-    standing: Option<Standing>,
+    quota: Option<Quota>,
 }
 
 /// An answer with all its headers.
@@ -42,7 +42,7 @@ impl<'a> Frame<'a> {
         let route = route.filter(|(route, _)| !(retired && route.spoken == Spoken::ByPreview));
         let dialect = gate::dialect(route.as_ref().map(|(route, _)| route.spoken), request, retired);
         let version = shared.options.versions.first().map(String::as_str).unwrap_or_default();
-        Self { shared, request, route, dialect, version, standing: None }
+        Self { shared, request, route, dialect, version, quota: None }
     }
 
     /// The operation asked for, in words for counters.
@@ -74,7 +74,7 @@ impl<'a> Frame<'a> {
         if matches!(answer.status, 200 | 201) {
             headers.push(("ETag", etag));
         }
-        headers.extend(self.standing.iter().flat_map(Standing::headers));
+        headers.extend(self.quota.iter().flat_map(Quota::headers));
         headers.retain(|(name, _)| !answer.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
         let headers =
             headers.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(answer.headers).collect();
@@ -115,7 +115,7 @@ impl<'a> Frame<'a> {
                 handle(&call, &mut store, &app)
             }
             Handler::Token(handle) => {
-                self.standing = self.stand(Caller::Anonymous);
+                self.quota = self.stand(Caller::Anonymous);
                 let token = authenticated_token(&call, &store)?;
                 match self.charge(Caller::Installation(token.installation)) {
                     Some(limited) => Ok(limited),
@@ -123,7 +123,7 @@ impl<'a> Frame<'a> {
                 }
             }
             Handler::Anyone(handle) => {
-                self.standing = self.stand(Caller::Anonymous);
+                self.quota = self.stand(Caller::Anonymous);
                 let token = anyone(&call, &store)?;
                 let caller = token
                     .as_ref()
@@ -131,7 +131,7 @@ impl<'a> Frame<'a> {
                 // Asking where one stands costs nothing.
                 let free = route.template == "/rate_limit";
                 if free {
-                    self.standing = self.stand(caller);
+                    self.quota = self.stand(caller);
                 } else if let Some(limited) = self.charge(caller) {
                     return Ok(limited);
                 }
@@ -140,19 +140,18 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn stand(&self, caller: Caller) -> Option<Standing> {
+    fn stand(&self, caller: Caller) -> Option<Quota> {
         // GitHub Enterprise Server limits nobody unless its administrator says so.
-        (self.shared.options.mode != Mode::Ghes)
-            .then(|| self.shared.limits.lock().standing(caller, self.shared))
+        (self.shared.options.mode != Mode::Ghes).then(|| self.shared.limits.lock().quota(caller, self.shared))
     }
 
     /// Charges the request. The answer if that was one too many.
     fn charge(&mut self, caller: Caller) -> Option<Answer> {
         self.stand(caller)?;
-        let standing = self.shared.limits.lock().charge(caller, self.shared);
-        self.standing = Some(standing);
+        let quota = self.shared.limits.lock().charge(caller, self.shared);
+        self.quota = Some(quota);
         let enforced = self.shared.options.rate_limits == RateLimits::Enforced;
-        (enforced && standing.used > standing.limit).then(|| primary_limit(403, caller, standing))
+        (enforced && quota.used > quota.limit).then(|| primary_limit(403, caller, quota))
     }
 
     fn usual_headers(&self, content: &Content) -> Vec<(&'static str, String)> {

@@ -71,7 +71,7 @@ impl Journal {
             self.mints_in_flight += 1;
             self.counters.mints_in_flight_max = self.counters.mints_in_flight_max.max(self.mints_in_flight);
         }
-        if self.entries.len() >= MOST_ENTRIES {
+        if self.entries.len() >= MAX_ENTRIES {
             self.entries.pop_front();
             self.forgotten += 1;
         }
@@ -151,7 +151,7 @@ impl Journal {
 }
 
 /// The oldest entries make way, so that an emulator can run for weeks. The counters count on.
-const MOST_ENTRIES: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 fn is_mint(request: &Request) -> bool {
     request.method == "POST" && request.path.as_deref().is_some_and(|path| path.ends_with("/access_tokens"))

@@ -59,7 +59,7 @@ impl<'a> Parts<'a> {
 }
 
 /// How far ahead `exp` may be, in seconds, the last one included.
-const LONGEST_LIFE: i64 = 600;
+const MAX_LIFETIME: i64 = 600;
 
 fn json_part(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
@@ -89,7 +89,7 @@ fn check_expiry(options: &Options, claims: &Map<String, Value>, second: i64) -> 
             "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the \
              assertion expires",
         )),
-        Some(exp) if exp.as_f64().is_some_and(|exp| exp > (second + LONGEST_LIFE) as f64) => {
+        Some(exp) if exp.as_f64().is_some_and(|exp| exp > (second + MAX_LIFETIME) as f64) => {
             Err(refused("'Expiration time' claim ('exp') is too far in the future"))
         }
         Some(_) => Ok(()),

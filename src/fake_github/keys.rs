@@ -94,7 +94,7 @@ impl KeyRing {
 
     /// Adds a key. None if there is no such app, or it has as many as GitHub allows.
     pub(super) fn add(&mut self, app: &str) -> Option<AppKey> {
-        if self.by_app.get(app).is_none_or(|keys| keys.len() >= MOST_KEYS) {
+        if self.by_app.get(app).is_none_or(|keys| keys.len() >= MAX_KEYS) {
             return None;
         }
         let key = self.fresh().ok()?;
@@ -116,7 +116,7 @@ impl KeyRing {
 }
 
 /// GitHub's limit, since 2024.
-const MOST_KEYS: usize = 25;
+const MAX_KEYS: usize = 25;
 const BUNDLED: &str = include_str!("keys.pem");
 const PEM_LINES: pem::EncodeConfig = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
 

@@ -18,7 +18,7 @@ pub(super) enum Caller {
 
 /// Where a caller stands with the primary limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct Quota {
     pub(super) limit: u64,
     pub(super) used: u64,
     /// When the window ends, in seconds since 1970 by the clock GitHub shows.
@@ -34,7 +34,7 @@ pub(super) struct Limits {
     refused_logins: Window,
 }
 
-impl Standing {
+impl Quota {
     pub(super) fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
@@ -52,13 +52,13 @@ impl Standing {
 
 impl Limits {
     /// Charges one request to `caller`.
-    pub(super) fn charge(&mut self, caller: Caller, shared: &Shared) -> Standing {
+    pub(super) fn charge(&mut self, caller: Caller, shared: &Shared) -> Quota {
         self.primary.entry(caller).or_default().add(1, HOUR, shared.clock.now());
-        self.standing(caller, shared)
+        self.quota(caller, shared)
     }
 
     /// Where `caller` stands, free of charge.
-    pub(super) fn standing(&mut self, caller: Caller, shared: &Shared) -> Standing {
+    pub(super) fn quota(&mut self, caller: Caller, shared: &Shared) -> Quota {
         let now = shared.clock.now();
         let window = self.primary.entry(caller).or_default();
         window.add(0, HOUR, now);
@@ -66,11 +66,7 @@ impl Limits {
             Caller::Anonymous => ANONYMOUS_LIMIT,
             Caller::Installation(_) => shared.options.installation_rate_limit,
         };
-        Standing {
-            limit,
-            used: window.used,
-            reset: shared.clock.shown_second() + (window.ends - now) / SECOND,
-        }
+        Quota { limit, used: window.used, reset: shared.clock.shown_second() + (window.ends - now) / SECOND }
     }
 
     /// What is said instead of an answer, because of the secondary limits or refused logins, if they are enforced.
@@ -102,7 +98,7 @@ impl Limits {
 }
 
 /// The answer over the primary limit.
-pub(super) fn primary_limit(status: u16, caller: Caller, standing: Standing) -> Answer {
+pub(super) fn primary_limit(status: u16, caller: Caller, quota: Quota) -> Answer {
     let whom = match caller {
         Caller::Anonymous => "127.0.0.1".to_owned(),
         Caller::Installation(id) => format!("installation ID {id}"),
@@ -115,7 +111,7 @@ pub(super) fn primary_limit(status: u16, caller: Caller, standing: Standing) -> 
             "status": status.to_string(),
         }),
     );
-    standing.headers().into_iter().fold(answer, |answer, (name, value)| answer.with_header(name, value))
+    quota.headers().into_iter().fold(answer, |answer, (name, value)| answer.with_header(name, value))
 }
 
 /// The answer over a secondary limit. GitHub gives no `status` in it.

@@ -33,9 +33,9 @@ pub(super) fn rate_limit(call: &Call<'_>, _store: &Store, token: Option<&Token>)
         return Err(Problem::new(404, "Rate limiting is not enabled.", Docs::Operation));
     }
     let caller = token.map_or(Caller::Anonymous, |token| Caller::Installation(token.installation));
-    let standing = call.shared.limits.lock().standing(caller, call.shared);
+    let quota = call.shared.limits.lock().quota(caller, call.shared);
     let core = json!({
-        "limit": standing.limit, "used": standing.used, "remaining": standing.remaining(), "reset": standing.reset,
+        "limit": quota.limit, "used": quota.used, "remaining": quota.remaining(), "reset": quota.reset,
     });
     let mut body = json!({ "resources": { "core": core } });
     if call.version < NEWEST_VERSION {

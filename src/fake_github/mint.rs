@@ -116,7 +116,7 @@ impl Ask {
             ids: list(&body, "repository_ids", "integer", Value::as_u64)?,
             permissions: permissions(&body)?,
         };
-        if ask.names.len() + ask.ids.len() > MOST_REPOSITORIES {
+        if ask.names.len() + ask.ids.len() > MAX_REPOSITORIES {
             return Err(refused(&call.shared.options.wording.too_many_repositories));
         }
         Ok(ask)
@@ -165,7 +165,7 @@ impl Grant {
 }
 
 /// As many repositories as a request may list.
-const MOST_REPOSITORIES: usize = 500;
+const MAX_REPOSITORIES: usize = 500;
 /// How long a token lives, in seconds.
 const LIFETIME: i64 = 3600;
 

@@ -43,7 +43,7 @@ impl Request {
             path: head.uri.path().strip_prefix(prefix).map(str::to_owned),
             query: query.into_owned().collect(),
             headers: head.headers,
-            body: Limited::new(body, LARGEST_BODY).collect().await.ok().map(|body| body.to_bytes()),
+            body: Limited::new(body, MAX_BODY_BYTES).collect().await.ok().map(|body| body.to_bytes()),
         }
     }
 
@@ -97,7 +97,7 @@ impl Credential {
 }
 
 /// The largest request body read. Nothing GitHub takes on these routes comes near.
-const LARGEST_BODY: usize = 1024 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The password, or the user name where the token stands in its place.
 fn basic_secret(encoded: &str) -> Option<String> {

@@ -21,7 +21,7 @@ use super::Shared;
 use super::answer::Answer;
 use super::fault::Effect;
 use super::frame::{Finished, Frame};
-use super::limits::{Caller, Standing, login_lockout, primary_limit, secondary_limit};
+use super::limits::{Caller, Quota, login_lockout, primary_limit, secondary_limit};
 use super::payload::{Cut, Payload};
 use super::request::Request;
 use super::shared::{prefix, refusal};
@@ -126,13 +126,13 @@ fn replacement(shared: &Shared, request: &Request, effect: &Effect) -> Answer {
             let limit = shared.options.installation_rate_limit;
             let reset = shared.clock.shown_second().saturating_add(*reset_seconds);
             let caller = Caller::Installation(installation_of(shared, request).unwrap_or(1));
-            primary_limit(*status, caller, Standing { limit, used: limit, reset })
+            primary_limit(*status, caller, Quota { limit, used: limit, reset })
         }
         Effect::SecondaryLimit { status, retry_after } => {
             let limit = shared.options.installation_rate_limit;
-            let standing = Standing { limit, used: 1, reset: shared.clock.shown_second() + 3600 };
+            let quota = Quota { limit, used: 1, reset: shared.clock.shown_second() + 3600 };
             let retry_after = retry_after.map(|seconds| ("Retry-After", seconds.to_string()));
-            let headers = standing.headers().into_iter().chain(retry_after);
+            let headers = quota.headers().into_iter().chain(retry_after);
             headers.fold(secondary_limit(*status), |answer, (name, value)| answer.with_header(name, value))
         }
         Effect::Html { status } => Answer::text(*status, "text/html; charset=utf-8", UNICORN),

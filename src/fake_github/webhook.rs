@@ -241,7 +241,7 @@ impl State {
             return;
         }
         self.queue.pop_front();
-        if self.done.len() == MOST_DELIVERIES {
+        if self.done.len() == MAX_DELIVERIES {
             self.done.pop_front();
         }
         let delivery = order.delivery.clone();
@@ -270,14 +270,14 @@ impl Order {
         let answer = sender.send_request(request.body(Full::new(self.delivery.body.clone()))?).await?;
         let status = answer.status().as_u16();
         // Reading it lets the receiver finish; what it says does not matter.
-        let _ = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;
+        let _ = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
         Ok(status)
     }
 }
 
 /// The oldest make way, so that an emulator can run for weeks.
-const MOST_DELIVERIES: usize = 1000;
-const LARGEST_ANSWER: usize = 64 * 1024;
+const MAX_DELIVERIES: usize = 1000;
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// The body of the event that says a hook is there.
 fn ping(app: &App, url: &Url) -> Value {

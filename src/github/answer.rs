@@ -134,7 +134,7 @@ impl Answer {
         };
         // No wait at all is no answer to whom GitHub has just sent away.
         let named = named.or_else(reset).filter(|wait| !wait.is_zero());
-        named.map(|wait| wait.min(LONGEST_WAIT))
+        named.map(|wait| wait.min(MAX_WAIT))
     }
 
     /// The page after this one, if `Link` names one on the same origin as `base`.
@@ -186,7 +186,7 @@ fn plain(text: &str) -> String {
 }
 
 /// No caller is sent away for longer, whatever GitHub says.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 const MAX_QUOTE_CHARS: usize = 300;
 const MAX_REDACTED: usize = 16 * 1024;
 

@@ -241,9 +241,9 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, File), KeyProblem> {
         return Err(KeyProblem::NotAFile);
     }
     // Room for all at once: a buffer that grows would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST_FILE + 1));
-    file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut bytes).map_err(KeyProblem::Unreadable)?;
-    if bytes.len() > LARGEST_FILE {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(KeyProblem::Unreadable)?;
+    if bytes.len() > MAX_FILE_BYTES {
         return Err(KeyProblem::TooLarge);
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| KeyProblem::NotText)?;
@@ -347,7 +347,7 @@ fn rejected(error: aws_lc_rs::error::KeyRejected) -> KeyProblem {
 }
 
 /// GitHub's keys have 1.7 KB; one of 16,384 bits has 13 KB.
-const LARGEST_FILE: usize = 64 << 10;
+const MAX_FILE_BYTES: usize = 64 << 10;
 const SELF_TEST: &[u8] = b"ghtokend";
 const BYTE_ORDER_MARK: char = '\u{feff}';
 const BEGIN: &str = "-----BEGIN ";

@@ -13,7 +13,7 @@ use crate::model::Secret;
 pub(crate) fn secret(answer: &Answer, token: String) -> Result<Secret, Failure> {
     let secret = Secret::from(token);
     let text = secret.expose();
-    if (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if (1..=MAX_TOKEN_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(secret);
     }
     Err(Failure::bad_answer(answer, "its token is empty, over 8 KiB, or not plain ASCII"))
@@ -27,7 +27,7 @@ pub(crate) fn expiry(answer: &Answer, expires_at: &str) -> Result<Timestamp, Fai
 /// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
 pub(crate) fn lifetime(answer: &Answer, expires: Timestamp, now: Timestamp) -> Result<Duration, Failure> {
     let lifetime = expires.duration_since(now);
-    if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&lifetime) {
+    if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
         let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
         return Err(Failure::bad_answer(answer, &what));
     }
@@ -35,9 +35,9 @@ pub(crate) fn lifetime(answer: &Answer, expires: Timestamp, now: Timestamp) -> R
 }
 
 /// GitHub's stateless tokens are some 520 bytes long; nothing says that they stay so.
-const LONGEST_TOKEN: usize = 8 * 1024;
-const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(2);
-const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
+const MAX_TOKEN_LENGTH: usize = 8 * 1024;
+const MIN_LIFETIME: SignedDuration = SignedDuration::from_secs(2);
+const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
 mod tests {

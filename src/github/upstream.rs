@@ -174,7 +174,7 @@ impl Upstream {
     ) -> Result<Vec<Installation>, Failure> {
         match self.dialect {
             Dialect::Apps => {
-                let first = apps::installations(self.client.base(), LONGEST_PAGE);
+                let first = apps::installations(self.client.base(), MAX_PAGE);
                 let call = self.client.calls().list(app);
                 self.client.pages(&call, first, &mut demand, (apps::read_installations, enough)).await
             }
@@ -407,7 +407,7 @@ fn not_installed(failure: Failure) -> Failure {
 const NOT_INSTALLED_TTL: Duration = Duration::from_secs(30);
 /// A map of some ten permissions.
 const PERMISSIONS_OVERHEAD: usize = 1024;
-const LONGEST_PAGE: Page = Page { number: 1, size: 100 };
+const MAX_PAGE: Page = Page { number: 1, size: 100 };
 /// How an app is described changes when its owner edits it.
 const APP_TTL: Duration = Duration::from_secs(60);
 const PAGE_TTL: Duration = Duration::from_secs(5);

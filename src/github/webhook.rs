@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use crate::model::{InstallationId, News, Secret, UserId};
+use crate::model::{InstallationId, Secret, UserId, WebhookEvent};
 
 /// The secrets that GitHub may sign with: each is enough.
 #[derive(Debug, Clone)]
@@ -52,13 +52,13 @@ impl Secrets {
             lines.filter(|line| !line.is_empty()).map(|line| line.to_owned().into()).collect();
         match secrets.len() {
             0 => Err(failed(SecretsProblem::Empty)),
-            1..=MOST_SECRETS => Ok(Self(secrets)),
+            1..=MAX_SECRETS => Ok(Self(secrets)),
             _ => Err(failed(SecretsProblem::NoSecret)),
         }
     }
 
     /// Whether `signature`, the value of `X-Hub-Signature-256`, was made of `body` with one of them.
-    pub fn vouch_for(&self, body: &[u8], signature: &[u8]) -> bool {
+    pub fn verify_signature(&self, body: &[u8], signature: &[u8]) -> bool {
         let made_with = |secret: &Secret| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
             let digits = hmac::sign(&key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -90,28 +90,38 @@ fn text_of(path: &Path) -> Result<Zeroizing<String>, SecretsProblem> {
         return Err(SecretsProblem::NoSecret);
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST_FILE { Err(SecretsProblem::NoSecret) } else { Ok(text) }
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES { Err(SecretsProblem::NoSecret) } else { Ok(text) }
 }
 
 /// What a delivery of `event` with this body says of tokens; `None` if nothing. It is an error, which names what is
 /// missing, if it should say something and does not.
-pub fn read(event: &str, body: &[u8]) -> Result<Option<News>, &'static str> {
+pub fn read(event: &str, body: &[u8]) -> Result<Option<WebhookEvent>, &'static str> {
     let payload: Payload =
         serde_json::from_slice(&unwrapped(body)).map_err(|_| "the body is not a JSON object of GitHub's")?;
     let action = payload.action.as_deref().unwrap_or_default();
-    let news = match (event, action) {
-        (INSTALLATION | INSTALLATION_2016, "deleted" | "suspend") => News::Gone(payload.installation()?),
-        (INSTALLATION | INSTALLATION_2016, "created" | "unsuspend") => News::Back(payload.installation()?),
-        (INSTALLATION, "new_permissions_accepted") => News::Regranted(payload.installation()?),
-        (REPOSITORIES | REPOSITORIES_2016, "added") => News::Widened(payload.installation()?),
-        (REPOSITORIES | REPOSITORIES_2016, "removed") => News::Regranted(payload.installation()?),
-        ("installation_target", "renamed") => News::Renamed(payload.installation()?),
+    let event = match (event, action) {
+        (INSTALLATION | INSTALLATION_2016, "deleted" | "suspend") => {
+            WebhookEvent::InstallationRemoved(payload.installation()?)
+        }
+        (INSTALLATION | INSTALLATION_2016, "created" | "unsuspend") => {
+            WebhookEvent::InstallationRestored(payload.installation()?)
+        }
+        (INSTALLATION, "new_permissions_accepted") => {
+            WebhookEvent::PermissionsChanged(payload.installation()?)
+        }
+        (REPOSITORIES | REPOSITORIES_2016, "added") => {
+            WebhookEvent::RepositoriesAdded(payload.installation()?)
+        }
+        (REPOSITORIES | REPOSITORIES_2016, "removed") => {
+            WebhookEvent::PermissionsChanged(payload.installation()?)
+        }
+        ("installation_target", "renamed") => WebhookEvent::AccountRenamed(payload.installation()?),
         ("repository", "renamed" | "transferred" | "deleted") => payload.moved()?,
-        ("github_app_authorization", "revoked") => News::UserLeft(payload.user()?),
+        ("github_app_authorization", "revoked") => WebhookEvent::UserAuthorizationRevoked(payload.user()?),
         _ => return Ok(None),
     };
-    Ok(Some(news))
+    Ok(Some(event))
 }
 
 /// The JSON of a delivery: a webhook may be set up to send it as a form.
@@ -188,7 +198,7 @@ impl Payload {
     }
 
     /// The repository that is no longer where it was. After a transfer it is the new owner who is told.
-    fn moved(&self) -> Result<News, &'static str> {
+    fn moved(&self) -> Result<WebhookEvent, &'static str> {
         let repository = self.repository.as_ref().ok_or("repository is missing")?;
         let changes = self.changes.as_ref();
         let renamed = changes.and_then(|changes| changes.repository.as_ref()?.name.as_ref());
@@ -199,7 +209,7 @@ impl Payload {
         let name = renamed.map_or(&repository.name, |name| &name.from).parse();
         let owner = left.or(repository.owner.as_ref()).ok_or("repository.owner is missing")?.login.parse();
         match (owner, name) {
-            (Ok(owner), Ok(name)) => Ok(News::Moved(owner, name)),
+            (Ok(owner), Ok(name)) => Ok(WebhookEvent::RepositoryMoved(owner, name)),
             _ => Err("the repository's name is none"),
         }
     }
@@ -211,8 +221,8 @@ const REPOSITORIES: &str = "installation_repositories";
 /// <https://developer.github.com/changes/2017-05-22-github-apps-production-ship/>.
 const INSTALLATION_2016: &str = "integration_installation";
 const REPOSITORIES_2016: &str = "integration_installation_repositories";
-const LARGEST_FILE: u64 = 4096;
-const MOST_SECRETS: usize = 2;
+const MAX_FILE_BYTES: u64 = 4096;
+const MAX_SECRETS: usize = 2;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
@@ -227,12 +237,12 @@ mod tests {
     fn the_signature_that_github_documents_is_the_only_one_accepted() {
         const SIGNATURE: &[u8] = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let (body, secret) = (&b"Hello, World!"[..], "It's a Secret to Everybody");
-        assert!(secrets(&[secret]).vouch_for(body, SIGNATURE));
-        assert!(secrets(&["the new one", secret]).vouch_for(body, SIGNATURE), "any of them is enough");
-        assert!(!secrets(&["It's a secret to everybody"]).vouch_for(body, SIGNATURE));
-        assert!(!secrets(&[secret]).vouch_for(b"Hello, World", SIGNATURE));
-        assert!(!secrets(&[secret]).vouch_for(body, &SIGNATURE[..SIGNATURE.len() - 1]));
-        assert!(!secrets(&[secret]).vouch_for(body, b""));
-        assert!(!secrets(&[]).vouch_for(body, SIGNATURE));
+        assert!(secrets(&[secret]).verify_signature(body, SIGNATURE));
+        assert!(secrets(&["the new one", secret]).verify_signature(body, SIGNATURE), "any of them is enough");
+        assert!(!secrets(&["It's a secret to everybody"]).verify_signature(body, SIGNATURE));
+        assert!(!secrets(&[secret]).verify_signature(b"Hello, World", SIGNATURE));
+        assert!(!secrets(&[secret]).verify_signature(body, &SIGNATURE[..SIGNATURE.len() - 1]));
+        assert!(!secrets(&[secret]).verify_signature(body, b""));
+        assert!(!secrets(&[]).verify_signature(body, SIGNATURE));
     }
 }

@@ -16,7 +16,7 @@ pub struct Invalid {
 impl Invalid {
     /// An error for `value`, cut to a length that fits on a line.
     pub(crate) fn new(value: &str, kind: &'static str, allowed: &'static str) -> Self {
-        let value = match value.char_indices().nth(LONGEST_QUOTE) {
+        let value = match value.char_indices().nth(MAX_QUOTE_CHARS) {
             Some((end, _)) => format!("{}…", &value[..end]),
             None => value.to_owned(),
         };
@@ -111,14 +111,14 @@ name!(
     Login,
     "a GitHub login",
     "1 to 100 letters, digits, '-' or '_' are",
-    |text| within(text, LONGEST_LOGIN, |byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    |text| within(text, MAX_LOGIN_LENGTH, |byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 );
 name!(
     /// The bare name of a repository, without its owner. GitHub ignores its case, so it is kept in lower case.
     RepositoryName,
     "a repository name",
     "1 to 100 letters, digits, '.', '-' or '_' are",
-    |text| within(text, LONGEST_REPOSITORY, |byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    |text| within(text, MAX_REPOSITORY_LENGTH, |byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
         && text != "."
         && text != ".."
 );
@@ -127,7 +127,7 @@ name!(
     AppName,
     "an app's name",
     "lower-case letters, digits and '_' are",
-    |text| within(text, LONGEST_APP, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    |text| within(text, MAX_APP_LENGTH, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 );
 
 impl Default for AppName {
@@ -142,11 +142,11 @@ fn within(text: &str, longest: usize, accepts: fn(u8) -> bool) -> bool {
 }
 
 /// GitHub's own logins end at 39; servers that take theirs from a directory are more generous.
-const LONGEST_LOGIN: usize = 100;
+const MAX_LOGIN_LENGTH: usize = 100;
 /// GitHub's own limit on a repository's name.
-const LONGEST_REPOSITORY: usize = 100;
-const LONGEST_APP: usize = 64;
-const LONGEST_QUOTE: usize = 60;
+const MAX_REPOSITORY_LENGTH: usize = 100;
+const MAX_APP_LENGTH: usize = 64;
+const MAX_QUOTE_CHARS: usize = 60;
 
 #[cfg(test)]
 mod tests {

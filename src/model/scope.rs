@@ -113,7 +113,7 @@ impl FromStr for Permission {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let text = text.to_ascii_lowercase();
         let accepts = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if text.is_empty() || text.len() > LONGEST_PERMISSION || !text.bytes().all(accepts) {
+        if text.is_empty() || text.len() > MAX_PERMISSION_LENGTH || !text.bytes().all(accepts) {
             return Err(Invalid::new(
                 &text,
                 "a permission",
@@ -169,7 +169,7 @@ impl fmt::Display for Level {
 }
 
 const ALWAYS_GRANTED: &str = "metadata";
-const LONGEST_PERMISSION: usize = 100;
+const MAX_PERMISSION_LENGTH: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -45,7 +45,7 @@ pub(super) async fn serve(
         let left = acceptor.tasks.len();
         tracing::warn!(left, "shutdown.grace has passed: requests in hand are cut off");
         acceptor.server.cut.cancel();
-        let _ = tokio::time::timeout(LAST_ANSWERS, acceptor.tasks.wait()).await;
+        let _ = tokio::time::timeout(ABORT_GRACE, acceptor.tasks.wait()).await;
     }
 }
 
@@ -109,7 +109,7 @@ impl Acceptor {
         if let Ok(permit) = Arc::clone(&self.complaint).try_acquire_owned() {
             tracing::warn!(%error, "no connection can be accepted at the moment: trying on");
             tokio::spawn(async move {
-                tokio::time::sleep(BETWEEN_COMPLAINTS).await;
+                tokio::time::sleep(WARNING_INTERVAL).await;
                 drop(permit);
             });
         }
@@ -142,7 +142,7 @@ impl Acceptor {
                 // The stream has its own.
                 .header_read_timeout(None)
                 .max_buf_size(MAX_HEAD_BUFFER)
-                .max_headers(MOST_HEADERS)
+                .max_headers(MAX_HEADERS)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let aged = tokio::time::sleep(server.rules.connection_age);
@@ -153,7 +153,7 @@ impl Acceptor {
                 _ = connection.as_mut() => {}
                 () = stop.cancelled() => finish(connection).await,
                 () = slot.evicted() => {}
-                () = aged => drop(tokio::time::timeout(LONGEST_GOODBYE, finish(connection)).await),
+                () = aged => drop(tokio::time::timeout(CONNECTION_DRAIN_TIMEOUT, finish(connection)).await),
             }
         });
     }
@@ -198,13 +198,13 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// Above our own limit, so that the refusal is ours and has a body.
-const MOST_HEADERS: usize = 256;
+const MAX_HEADERS: usize = 256;
 /// For those who are cut off to hear of it.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// Out of file descriptors: some are likely to be closed by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
-const LONGEST_GOODBYE: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,7 @@ pub(super) enum Transport {
 pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let head = uri.to_string().len()
         + headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    if head > LARGEST_HEAD || headers.len() > MOST_HEADERS {
+    if head > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
         let message =
             "the request's head is over 16 KiB or 100 headers: send fewer headers and a shorter query";
         return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message));
@@ -155,8 +155,8 @@ fn without_port(host: &str) -> Option<&str> {
 }
 
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-const LARGEST_HEAD: usize = 16 * 1024;
-const MOST_HEADERS: usize = 100;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 100;
 
 #[cfg(test)]
 mod tests {

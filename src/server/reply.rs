@@ -57,13 +57,13 @@ impl Refusal {
 
     pub(super) fn overloaded() -> Self {
         let message = "too many bodies are on their way at the same time: send this one again later";
-        Self::later(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message.to_owned(), UNNAMED_WAIT)
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message.to_owned(), DEFAULT_WAIT)
     }
 
     pub(super) fn out_of_time() -> Self {
         let message =
             "GitHub was asked several times over and it took too long: what is under way goes on, try again";
-        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message.to_owned(), UNNAMED_WAIT)
+        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message.to_owned(), DEFAULT_WAIT)
     }
 
     fn later(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {
@@ -86,17 +86,17 @@ impl From<broker::Error> for Refusal {
                 Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
             }
             Error::Overtaken => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, UNNAMED_WAIT)
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, DEFAULT_WAIT)
             }
             Error::ShuttingDown => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, UNNAMED_WAIT)
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, DEFAULT_WAIT)
             }
             Error::Github(failure) => {
                 let (code, is_retryable) = (failure.kind.code(), failure.kind.is_retryable());
                 let status = OF_GITHUB.iter().find(|(_, of)| *of == code).map(|(status, _)| *status);
                 let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let refusal = match is_retryable {
-                    true => Self::later(status, code, message, failure.retry_after.unwrap_or(UNNAMED_WAIT)),
+                    true => Self::later(status, code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
                     false => Self::new(status, code, message),
                 };
                 Self { is_local: failure.origin == Origin::Local, ..refusal }
@@ -203,4 +203,4 @@ const NOSNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 const DOCUMENTATION: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#errors");
 /// For failures that name no time of their own.
-const UNNAMED_WAIT: Duration = Duration::from_secs(5);
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);

@@ -96,7 +96,7 @@ impl Parameters {
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let Some(known) = KNOWN.into_iter().find(|known| *known == name) else {
                 let known = KNOWN.join(", ");
-                let name: String = name.chars().take(LONGEST_QUOTE).collect();
+                let name: String = name.chars().take(MAX_QUOTE_CHARS).collect();
                 return Err(Refusal::invalid(format!("parameter {name:?} is not known: there are {known}")));
             };
             if value.is_empty() {
@@ -173,7 +173,7 @@ impl Parameters {
             false => value.parse().ok().and_then(|parsed: SignedDuration| Duration::try_from(parsed).ok()),
         };
         parsed.map(Some).ok_or_else(|| {
-            let value: String = value.chars().take(LONGEST_QUOTE).collect();
+            let value: String = value.chars().take(MAX_QUOTE_CHARS).collect();
             Refusal::invalid(format!(
                 "parameter min_ttl: {value:?} is neither a number of seconds nor a duration such as \"30m\""
             ))
@@ -182,9 +182,9 @@ impl Parameters {
 
     fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, Refusal> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        if value.split(',').count() > MOST_REPOSITORIES {
+        if value.split(',').count() > MAX_REPOSITORIES {
             return Err(Refusal::invalid(format!(
-                "parameter {name} has over {MOST_REPOSITORIES} items, GitHub's limit"
+                "parameter {name} has over {MAX_REPOSITORIES} items, GitHub's limit"
             )));
         }
         value.split(',').map(|item| parse_item(name, item)).collect::<Result<_, _>>().map(Some)
@@ -271,8 +271,8 @@ const KNOWN: [&str; 11] = [
 ];
 const SELECTORS: [&str; 4] = ["installation", "owner", "repo", "enterprise"];
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
-pub(super) const MOST_REPOSITORIES: usize = 500;
-const LONGEST_QUOTE: usize = 60;
+pub(super) const MAX_REPOSITORIES: usize = 500;
+const MAX_QUOTE_CHARS: usize = 60;
 const STATE: HeaderName = HeaderName::from_static("ghtokend-token-state");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("ghtokend-token-expires-at");
 

@@ -42,7 +42,7 @@ impl Webhook {
     /// Has the broker hear what a delivery says, if GitHub sent it.
     pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, Refusal> {
         let signature = headers.get(SIGNATURE).map(|value| value.as_bytes()).unwrap_or_default();
-        if !self.secrets.borrow().vouch_for(body, signature) {
+        if !self.secrets.borrow().verify_signature(body, signature) {
             return Err(Refusal::forbidden(
                 "X-Hub-Signature-256 was not made of this body with the secret in webhook.secret_file: compare it with \
                  the app's webhook settings, and pass the body on byte for byte",
@@ -50,10 +50,10 @@ impl Webhook {
         }
         let event = header(headers, EVENT)?;
         let delivery = header(headers, DELIVERY)?;
-        let news = webhook::read(event, body).map_err(|problem| {
+        let event = webhook::read(event, body).map_err(|problem| {
             Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
         })?;
-        let outcome = match news.map(|news| broker.handle_event(delivery, &news)) {
+        let outcome = match event.map(|event| broker.handle_event(delivery, &event)) {
             Some(EventOutcome::Applied) => "applied",
             Some(EventOutcome::Duplicate) => "duplicate",
             None => "ignored",
@@ -72,7 +72,7 @@ pub(super) fn switched_off() -> Refusal {
 /// The value of a header that every delivery has.
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
-    value.filter(|value| (1..=LONGEST_VALUE).contains(&value.len())).ok_or_else(|| {
+    value.filter(|value| (1..=MAX_VALUE_LENGTH).contains(&value.len())).ok_or_else(|| {
         Refusal::invalid(format!(
             "{name} is missing or no header of GitHub's: pass its headers on with its deliveries"
         ))
@@ -83,6 +83,6 @@ const SIGNATURE: &str = "x-hub-signature-256";
 const EVENT: &str = "x-github-event";
 const DELIVERY: &str = "x-github-delivery";
 /// A delivery's id has 36 characters.
-const LONGEST_VALUE: usize = 128;
+const MAX_VALUE_LENGTH: usize = 128;
 /// At a time: half of the places of the listener for health.
 const MAX_DELIVERIES: usize = 32;

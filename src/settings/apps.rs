@@ -139,7 +139,9 @@ fn app_id(item: Item<'_>) -> Result<Option<String>, Error> {
     let number_above_zero = || !id.bytes().all(|byte| byte == b'0');
     match id.as_str() {
         "" => Ok(None),
-        text if text.len() <= LONGEST_ID && text.bytes().all(within) && number_above_zero() => Ok(Some(id)),
+        text if text.len() <= MAX_ID_LENGTH && text.bytes().all(within) && number_above_zero() => {
+            Ok(Some(id))
+        }
         text => Err(item.error(format!("{} is not an app id (12345) or a client id (Iv23li…)", quote(text)))),
     }
 }
@@ -191,4 +193,4 @@ fn origin_of_app<'a>(values: &'a Values, name: &str) -> &'a str {
 const INLINE_KEY: &str = "GITHUB_APP_PRIVATE_KEY";
 const PEM_BEGIN: &str = "-----BEGIN";
 /// A client id has 20 characters; a client secret, which must not pass for one, has 40.
-const LONGEST_ID: usize = 32;
+const MAX_ID_LENGTH: usize = 32;

@@ -22,7 +22,7 @@ pub(super) fn quote(value: &str) -> String {
 /// Whether a text is a key, which no setting is: PEM, base64 of PEM, or bare base64 of DER.
 pub(super) fn looks_like_key(value: &str) -> bool {
     let value = value.trim_start();
-    let der = value.starts_with(BASE64_OF_DER) && value.len() > LONGEST_QUOTE;
+    let der = value.starts_with(BASE64_OF_DER) && value.len() > MAX_QUOTE_CHARS;
     value.contains("-----BEGIN") || value.starts_with(BASE64_OF_PEM) || der
 }
 
@@ -30,11 +30,11 @@ pub(super) fn looks_like_key(value: &str) -> bool {
 pub(super) fn may_be_secret(value: &str) -> bool {
     let token = TOKEN_PREFIXES.iter().any(|prefix| value.starts_with(prefix));
     let in_url = value.contains(['@', '?']);
-    token || in_url || looks_like_key(value) || value.contains('\n') || value.len() > LONGEST_QUOTE
+    token || in_url || looks_like_key(value) || value.contains('\n') || value.len() > MAX_QUOTE_CHARS
 }
 
 const BASE64_OF_PEM: &str = "LS0tLS1CRUdJTi";
 const BASE64_OF_DER: &str = "MII";
 const TOKEN_PREFIXES: [&str; 7] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "v1."];
 /// Fits on a line, and is less than a line of PEM.
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTE_CHARS: usize = 60;

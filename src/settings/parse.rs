@@ -47,7 +47,7 @@ fn listen(values: &Values) -> Result<Listen, Error> {
         allowed_hosts: get("allowed_hosts").list()?.into_iter().map(host).collect::<Result<_, _>>()?,
         require_client_header: get("require_client_header").flag()?,
         hop_limit_1: get("hop_limit_1").flag()?,
-        max_connections: get("max_connections").number(1..=MOST_CONNECTIONS)? as usize,
+        max_connections: get("max_connections").number(1..=MAX_CONNECTIONS)? as usize,
     };
     match listen.tcp {
         Some(address) if !address.ip().is_loopback() => {
@@ -65,12 +65,10 @@ fn listen(values: &Values) -> Result<Listen, Error> {
         _ => {}
     }
     if let Some(path) = &listen.unix
-        && path.as_os_str().len() > LONGEST_SOCKET_PATH
+        && path.as_os_str().len() > MAX_SOCKET_PATH
     {
         let length = path.as_os_str().len();
-        return Err(
-            unix.error(format!("has {length} bytes: a socket's path has at most {LONGEST_SOCKET_PATH}"))
-        );
+        return Err(unix.error(format!("has {length} bytes: a socket's path has at most {MAX_SOCKET_PATH}")));
     }
     Ok(listen)
 }
@@ -116,7 +114,7 @@ fn github(values: &Values) -> Result<Github, Error> {
         proxy: proxy(get("proxy"))?,
         connect_timeout: get("connect_timeout").timeout()?,
         request_timeout: get("request_timeout").timeout()?,
-        mints_per_minute: get("mints_per_minute").number(0..=MOST_MINTS)? as u32,
+        mints_per_minute: get("mints_per_minute").number(0..=MAX_MINTS)? as u32,
     })
 }
 
@@ -142,7 +140,7 @@ fn cache(values: &Values) -> Result<Cache, Error> {
         }
     }
     let max_bytes = get("max_bytes").bytes()?;
-    if max_bytes < LEAST_BYTES {
+    if max_bytes < MIN_BYTES {
         return Err(get("max_bytes").error(format!("{} is less than 64KiB", get("max_bytes").shown())));
     }
     Ok(Cache {
@@ -169,10 +167,10 @@ fn log(values: &Values) -> Result<Log, Error> {
 }
 
 /// `sun_path` of Linux has 108 bytes, one of them a NUL.
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 /// A token has up to 8 KiB, and a cache for less than a few of them is a mistake.
-const LEAST_BYTES: u64 = 64 << 10;
+const MIN_BYTES: u64 = 64 << 10;
 // The rest only keeps slips of the finger out.
-const MOST_CONNECTIONS: u64 = 1_000_000;
-const MOST_MINTS: u64 = 1_000_000;
+const MAX_CONNECTIONS: u64 = 1_000_000;
+const MAX_MINTS: u64 = 1_000_000;
 const MAX_WORKER_THREADS: u64 = 1024;

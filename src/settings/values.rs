@@ -129,7 +129,7 @@ impl<'a> Item<'a> {
             _ => None,
         };
         let duration = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
-        duration.filter(|duration| *duration <= LONGEST_DURATION).ok_or_else(|| {
+        duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(|| {
             let shape = "a duration such as \"500ms\", \"30s\" or \"1h30m\", at most 24h";
             self.error(format!("{} is not {shape}", self.shown()))
         })
@@ -263,5 +263,5 @@ fn digits(text: &str) -> Option<u64> {
 static NOTHING: std::sync::LazyLock<Value> = std::sync::LazyLock::new(Value::default);
 /// The most that a number in TOML can be.
 pub(super) const MOST: u64 = i64::MAX as u64;
-const LONGEST_DURATION: Duration = Duration::from_hours(24);
+const MAX_DURATION: Duration = Duration::from_hours(24);
 const UNITS: [(&str, u64); 5] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];

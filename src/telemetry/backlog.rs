@@ -39,7 +39,7 @@ impl Backlog {
     /// Waits until everything is written, but not for a reader who does not read.
     pub(super) fn flush(&self) {
         let is_waiting = |waiting: &mut Waiting| waiting.bytes > 0;
-        self.changed.wait_while_for(&mut self.waiting.lock(), is_waiting, LONGEST_FLUSH);
+        self.changed.wait_while_for(&mut self.waiting.lock(), is_waiting, FLUSH_TIMEOUT);
     }
 
     /// Writes line after line to `output`, for ever. `caught_up` hears how many were dropped, once there is somebody who
@@ -105,4 +105,4 @@ impl Write for &Backlog {
 /// A few thousand lines.
 const CAPACITY: usize = 1 << 20;
 /// At the end of the process.
-const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,8 +12,8 @@ use ghtokend::broker::{self, Age, Broker, EventOutcome, Origin, Rejection, Token
 use ghtokend::clock::{BootTime, Clock, ManualClock};
 use ghtokend::github::{Failure, Kind, Reply};
 use ghtokend::model::{
-    AppName, ClientId, Grant, Installation, InstallationId, InstallationToken, Minted, News, RepositoryName,
-    Scope, Secret, Selector, TokenKey, UserId,
+    AppName, ClientId, Grant, Installation, InstallationId, InstallationToken, Minted, RepositoryName, Scope,
+    Secret, Selector, TokenKey, UserId, WebhookEvent,
 };
 use ghtokend::telemetry::metrics::Metrics;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ enum Step {
         key: u64,
     },
     /// GitHub tells that an installation is gone, or is granted something else.
-    Tell(News),
+    Tell(WebhookEvent),
     /// From now on GitHub answers in this way, about one key or all.
     Github(Option<u64>, Answer),
     /// From now on GitHub keeps its answers back, about one key or all, or lets them go.
@@ -84,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (-90_000..90_000_i64).prop_map(Step::Jump),
         3 => Just(Step::Sweep),
         1 => (1..=KEYS).prop_map(|key| Step::Reject { key }),
-        1 => (1..=KEYS, 0..4_u8).prop_map(|(key, kind)| Step::Tell(news(key, kind))),
+        1 => (1..=KEYS, 0..4_u8).prop_map(|(key, kind)| Step::Tell(event(key, kind))),
         3 => (proptest::option::of(1..=KEYS), answer).prop_map(|(key, answer)| Step::Github(key, answer)),
         1 => proptest::option::of(1..=KEYS).prop_map(Step::Hold),
         2 => Just(Step::Release),
@@ -92,23 +92,23 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The tokens of key `n` are those of installation and user `n`, and those of the last key are narrowed.
-fn news(key: u64, kind: u8) -> News {
+fn event(key: u64, kind: u8) -> WebhookEvent {
     let id = InstallationId::new(key).unwrap();
     match kind {
-        0 => News::Gone(id),
-        1 => News::Regranted(id),
-        2 => News::Widened(id),
-        _ => News::UserLeft(UserId::new(key).unwrap()),
+        0 => WebhookEvent::InstallationRemoved(id),
+        1 => WebhookEvent::PermissionsChanged(id),
+        2 => WebhookEvent::RepositoriesAdded(id),
+        _ => WebhookEvent::UserAuthorizationRevoked(UserId::new(key).unwrap()),
     }
 }
 
 /// Which key loses its tokens by this, or has them marked stale, and whether they are worthless.
-fn invalidated(news: &News) -> Option<(u64, bool)> {
-    match news {
-        News::Gone(id) => Some((id.get(), true)),
-        News::Regranted(id) => Some((id.get(), false)),
-        News::Widened(id) => (id.get() != KEYS).then_some((id.get(), false)),
-        News::UserLeft(id) => Some((id.get(), true)),
+fn invalidated(event: &WebhookEvent) -> Option<(u64, bool)> {
+    match event {
+        WebhookEvent::InstallationRemoved(id) => Some((id.get(), true)),
+        WebhookEvent::PermissionsChanged(id) => Some((id.get(), false)),
+        WebhookEvent::RepositoriesAdded(id) => (id.get() != KEYS).then_some((id.get(), false)),
+        WebhookEvent::UserAuthorizationRevoked(id) => Some((id.get(), true)),
         _ => unreachable!("no other is told"),
     }
 }
@@ -327,7 +327,7 @@ impl Machine {
             Step::Jump(seconds) => self.clock.set_wall_back(seconds * 1000),
             Step::Sweep => drop(self.broker.tick()),
             Step::Reject { key } => self.reject(key),
-            Step::Tell(news) => self.tell(news),
+            Step::Tell(event) => self.tell(event),
             Step::Github(key, answer) => {
                 let mut answers = self.model.answers.lock().unwrap();
                 answers.extend(keys(key).map(|key| (key, answer)));
@@ -372,11 +372,11 @@ impl Machine {
         }
     }
 
-    fn tell(&mut self, news: News) {
+    fn tell(&mut self, event: WebhookEvent) {
         self.deliveries += 1;
-        assert_eq!(self.broker.handle_event(&self.deliveries.to_string(), &news), EventOutcome::Applied);
+        assert_eq!(self.broker.handle_event(&self.deliveries.to_string(), &event), EventOutcome::Applied);
         let mut known = self.model.known.lock().unwrap();
-        let Some((key, gone)) = invalidated(&news) else { return };
+        let Some((key, gone)) = invalidated(&event) else { return };
         let begun = known.begun;
         known.told.insert((key, gone), begun);
         for token in known.tokens.values_mut().filter(|token| token.key == key) {

@@ -42,6 +42,22 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("fake_github", &["reqwest", "moka", "config"]),
 ];
 
+/// How names began before the field's terms took their place: limits are `MAX_` and `MIN_`, periods `_INTERVAL` and
+/// `_TIMEOUT`, and webhooks bring a `WebhookEvent`.
+const RETIRED_WORDS: &[&str] = &[
+    "LONGEST_",
+    "MOST_",
+    "LARGEST_",
+    "SHORTEST_",
+    "LEAST_",
+    "BETWEEN_",
+    "USUAL_",
+    "UNNAMED_",
+    "WebhookEvent",
+    "Standing",
+    "vouch_for",
+];
+
 /// The files that may look at a secret's value, and what for.
 const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/app.rs", "a key's text goes to its parser, a proxy's URL to the HTTP client"),
@@ -60,7 +76,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/settings/", "variables and files are read"),
 ];
 
-const LONGEST_FILE: usize = 500;
+const MAX_FILE_LINES: usize = 500;
 
 struct Source {
     /// From the crate's root, such as `src/broker/cache.rs`.
@@ -195,9 +211,21 @@ fn secrets_are_exposed_in_known_places_only() {
 }
 
 #[test]
+fn retired_words_do_not_return() {
+    for source in sources() {
+        for line in source.lines() {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let mut names = line.split(|c| !is_part(c)).filter(|name| !name.is_empty());
+            let retired = names.find(|name| RETIRED_WORDS.iter().any(|word| name.starts_with(word)));
+            assert_eq!(retired, None, "{}: {line}", source.path);
+        }
+    }
+}
+
+#[test]
 fn no_file_grows_over_500_lines_before_its_tests() {
     for source in sources() {
         let length = source.code.lines().count();
-        assert!(length <= LONGEST_FILE, "{} has {length} lines: it is two files", source.path);
+        assert!(length <= MAX_FILE_LINES, "{} has {length} lines: it is two files", source.path);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::reply::{Refusal, Reply, json_object};
-use super::super::token::{MOST_REPOSITORIES, described};
+use super::super::token::{MAX_REPOSITORIES, described};
 use super::json;
 use super::object::Object;
 use crate::broker::{self, Age, TokenRequest, Vended};
@@ -125,8 +125,8 @@ fn items<T: FromStr<Err: Display> + Ord>(
     if list.is_empty() {
         return Err(invalid(&format!("{name} is an empty list: name some, or leave it out for everything")));
     }
-    if list.len() > MOST_REPOSITORIES {
-        return Err(invalid(&format!("{name} has over {MOST_REPOSITORIES} items, GitHub's limit")));
+    if list.len() > MAX_REPOSITORIES {
+        return Err(invalid(&format!("{name} has over {MAX_REPOSITORIES} items, GitHub's limit")));
     }
     list.iter().map(|text| item(name, text)).collect::<Result<_, _>>().map(Some)
 }
