@@ -53,7 +53,7 @@ const RETIRED_WORDS: &[&str] = &[
     "BETWEEN_",
     "USUAL_",
     "UNNAMED_",
-    "WebhookEvent",
+    "News",
     "Standing",
     "vouch_for",
 ];
