@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reload::{Reaches, Reloader};
+use reload::{ReloadTargets, Reloader};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::github::key::{Key, KeyError};
-use crate::github::{BuildError, Github, Reach, Upstream, webhook};
+use crate::github::{BuildError, Github, Upstream, UpstreamConfig, webhook};
 use crate::model::AppName;
 use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
 use crate::server::{self, Guard, ServedApp, Server};
@@ -97,7 +97,7 @@ fn try_out(keys: &Keys) -> Result<(), KeyError> {
 /// The GitHub of `settings`.
 pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Result<Upstream, Error> {
     let github = &settings.github;
-    let reach = Reach {
+    let reach = UpstreamConfig {
         api_url: github.api_url.clone(),
         dialect: github.dialect,
         api_version: github.api_version.clone(),
@@ -141,13 +141,13 @@ impl App {
         let apps = apps.collect();
         let metrics = Arc::new(Metrics::default());
         let github: Arc<dyn Github> = Arc::clone(&upstream) as _;
-        let rules = broker_rules(settings);
+        let rules = broker_config(settings);
         let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
-        let rules = server_rules(settings)?;
+        let rules = server_config(settings)?;
         let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, rules);
         let (guard, webhook_secrets) = (server.guard(), server.webhook_secrets());
-        let reach = Reaches { upstream, guard, webhook_secrets, metrics, clock };
-        let reloader = Reloader::new(reach, settings.clone(), keys.clone());
+        let targets = ReloadTargets { upstream, guard, webhook_secrets, metrics, clock };
+        let reloader = Reloader::new(targets, settings.clone(), keys.clone());
         Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone(), sweep: Sweep::EverySecond })
     }
 
@@ -196,9 +196,9 @@ impl App {
     }
 }
 
-fn broker_rules(settings: &Settings) -> broker::Rules {
+fn broker_config(settings: &Settings) -> broker::BrokerConfig {
     let cache = &settings.cache;
-    broker::Rules {
+    broker::BrokerConfig {
         apps: settings.apps.iter().map(|(name, app)| (name.clone(), app.installation)).collect(),
         default_app: settings.default_app.clone(),
         windows: Windows {
@@ -225,15 +225,15 @@ fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
         selector: prefetch.selector.clone(),
         scope: Arc::new(prefetch.scope.clone()),
         user: prefetch.user,
-        age: broker::Age::Any,
+        age: broker::Requirement::Any,
     }
 }
 
-fn server_rules(settings: &Settings) -> Result<server::Rules, Error> {
+fn server_config(settings: &Settings) -> Result<server::ServerConfig, Error> {
     let listen = &settings.listen;
     let token_listeners = usize::from(listen.tcp.is_some()) + usize::from(listen.unix.is_some());
     let max_connections = open_files::connections(listen.max_connections, token_listeners);
-    Ok(server::Rules {
+    Ok(server::ServerConfig {
         guard: guard(listen),
         hop_limit_1: listen.hop_limit_1,
         max_connections: max_connections.tokens,

@@ -49,9 +49,9 @@ use invalidation::Invalidations;
 use readiness::Readiness;
 use rejection::RejectLimiter;
 pub use rejection::Rejection;
-pub use request::{Age, Held, Origin, Settling, TokenRequest, Vended};
-use slot::Moment;
-use sweep::Renewals;
+pub use request::{CachedTokenInfo, Origin, Requirement, Settling, TokenRequest, Vended};
+use slot::AsOf;
+use sweep::RefreshScheduler;
 
 use crate::clock::Clock;
 use crate::flight::{Demand, Requester, SingleFlight};
@@ -76,7 +76,7 @@ struct Inner {
     windows: Windows,
     settle: Duration,
     idle_after: Duration,
-    renewals: Mutex<Renewals>,
+    renewals: Mutex<RefreshScheduler>,
     rejections: Mutex<RejectLimiter>,
     invalidations: Arc<Invalidations>,
     deliveries: Lru<String, ()>,
@@ -97,7 +97,7 @@ type Minting = Result<Arc<Entry>, Error>;
 pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies;
 
 /// What a broker is told at its making.
-pub struct Rules {
+pub struct BrokerConfig {
     /// The apps, each with the installation for requests that name none.
     pub apps: BTreeMap<AppName, Option<InstallationId>>,
     /// The app for requests that name none.
@@ -121,10 +121,15 @@ pub struct Rules {
 
 impl Broker {
     /// A broker with nothing in hand.
-    pub fn new(github: Arc<dyn Github>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, rules: Rules) -> Self {
+    pub fn new(
+        github: Arc<dyn Github>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        rules: BrokerConfig,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let apps: Vec<_> = rules.apps.keys().cloned().collect();
-        apps.iter().for_each(|app| metrics.expect_app(app));
+        apps.iter().for_each(|app| metrics.init_app_series(app));
         let invalidations: Arc<Invalidations> = Arc::default();
         let lookups = DirectoryConfig { defaults: rules.apps, max_bytes: rules.max_bytes / 8 };
         let broker = Self(Arc::new(Inner {
@@ -141,7 +146,7 @@ impl Broker {
             windows: rules.windows,
             settle: rules.settle,
             idle_after: rules.idle_after,
-            renewals: Mutex::new(Renewals::new(&apps)),
+            renewals: Mutex::new(RefreshScheduler::new(&apps)),
             rejections: Mutex::default(),
             invalidations,
             deliveries: Lru::new(events::MAX_REMEMBERED_DELIVERIES),
@@ -161,10 +166,10 @@ impl Broker {
     /// A token for `request`: the one in hand while it is good, else a new one.
     pub async fn vend(&self, request: &TokenRequest, client: ClientId) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
-        if let Age::LivesFor(life) = request.age {
+        if let Requirement::MinTtl(life) = request.age {
             let longest = self.0.renewals.lock().longest_min_ttl();
             if life > longest {
-                return Err(Error::life_too_long(longest));
+                return Err(Error::min_ttl_too_long(longest));
             }
         }
         let vended = self.vend_for(app, request, client).await;
@@ -183,7 +188,7 @@ impl Broker {
         client: ClientId,
     ) -> Result<Vended, Error> {
         let look_up = Requester::caller(client, Priority::New);
-        self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
+        self.0.github.check_supported(&request.selector, &request.scope, request.user)?;
         let (found, source) = self.0.directory.resolve(app, &request.selector, look_up).await?;
         let vended = self.token(request.key(app, found.id), &found, request.age, client).await;
         match vended {
@@ -191,7 +196,7 @@ impl Broker {
                 if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
             {
                 let now_found = match self.0.directory.resolve_anew(app, &request.selector, look_up).await {
-                    Err(inconclusive) if inconclusive.leaves_open() => return Err(error),
+                    Err(inconclusive) if inconclusive.is_inconclusive() => return Err(error),
                     found => found?,
                 };
                 if now_found.id == found.id {
@@ -232,14 +237,14 @@ impl Broker {
     ) -> Result<Identity, Error> {
         let app = self.app(app)?;
         let identity = self.0.github.identify(app, nonce, client).await;
-        identity.map_err(|failure| noted("asking who a user is", failure).about(app))
+        identity.map_err(|failure| log_failure("asking who a user is", failure).about(app))
     }
 
     /// The app, in GitHub's words.
     pub async fn describe_app(&self, app: Option<&AppName>, client: ClientId) -> Result<App, Error> {
         let app = self.app(app)?;
         let described = self.0.github.describe_app(app, client).await;
-        described.map_err(|failure| noted("describing the app", failure).about(app))
+        described.map_err(|failure| log_failure("describing the app", failure).about(app))
     }
 
     /// A page of the app's installations, in GitHub's words.
@@ -251,7 +256,7 @@ impl Broker {
     ) -> Result<InstallationPage, Error> {
         let app = self.app(app)?;
         let found = self.0.github.installation_page(app, page, client).await;
-        found.map_err(|failure| noted("listing installations", failure).about(app))
+        found.map_err(|failure| log_failure("listing installations", failure).about(app))
     }
 
     /// The installation that `selector` names, in GitHub's words.
@@ -264,7 +269,7 @@ impl Broker {
         let app = self.app(app)?;
         let demand = Demand::of(Requester::caller(client, Priority::New));
         let found = self.0.github.look_up(app, selector, demand).await;
-        found.map_err(|failure| match noted("looking up an installation", failure) {
+        found.map_err(|failure| match log_failure("looking up an installation", failure) {
             Error::Github(failure) => directory::explain(app, selector, failure).about(app),
             error => error,
         })
@@ -310,13 +315,19 @@ impl Broker {
         self.0.tasks.wait().await;
     }
 
-    async fn token(&self, key: TokenKey, found: &Found, age: Age, client: ClientId) -> Result<Vended, Error> {
+    async fn token(
+        &self,
+        key: TokenKey,
+        found: &Found,
+        age: Requirement,
+        client: ClientId,
+    ) -> Result<Vended, Error> {
         let at = self.moment();
         let mut requester = Requester::caller(client, Priority::New);
         if let Some(slot) = self.0.tokens.get(&key, &at) {
             requester.priority = Priority::InUse;
             slot.note_used(at.now);
-            if let Some(entry) = slot.at_once(age, &at) {
+            if let Some(entry) = slot.fresh_enough(age, &at) {
                 if at.now >= entry.renew_at && slot.settling(&at).is_none() {
                     self.refresh_in_background(&key, &slot, found, &at);
                 }
@@ -329,57 +340,57 @@ impl Broker {
         let is_overtaken = match &minting {
             Ok(entry) => {
                 let took_too_long = || entry.life.age(self.moment().now) >= MAX_MINT_AGE;
-                entry.rejected || (age == Age::JustMinted && took_too_long())
+                entry.rejected || (age == Requirement::RecentlyMinted && took_too_long())
             }
-            Err(error) => matches!(error, Error::Overtaken),
+            Err(error) => matches!(error, Error::InvalidatedWhileMinting),
         };
         if is_overtaken {
             minting = self.mint(&key, found.account.clone(), requester).await;
         }
         match minting {
-            Ok(entry) => self.just_minted(key, entry, age),
+            Ok(entry) => self.serve_minted(key, entry, age),
             // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
-            Err(error) => self.in_need(key, error, age),
+            Err(error) => self.fallback(key, error, age),
         }
     }
 
-    fn just_minted(&self, key: TokenKey, entry: Arc<Entry>, age: Age) -> Result<Vended, Error> {
+    fn serve_minted(&self, key: TokenKey, entry: Arc<Entry>, age: Requirement) -> Result<Vended, Error> {
         let at = self.moment();
         let state = at.state(&entry);
         let remaining = entry.life.remaining(at.now);
         match age {
-            _ if state == State::Dead => Err(Error::dead_on_arrival()),
+            _ if state == State::Dead => Err(Error::expired_before_use()),
             // Whoever waited for a mint gets what it brought. What is short of life is old soon, and no other is younger.
-            Age::JustMinted if entry.rejected => Err(Error::Overtaken),
-            Age::LivesFor(life) if remaining < life => {
-                Err(Error::life_too_long(self.0.renewals.lock().longest_min_ttl().min(remaining)))
+            Requirement::RecentlyMinted if entry.rejected => Err(Error::InvalidatedWhileMinting),
+            Requirement::MinTtl(life) if remaining < life => {
+                Err(Error::min_ttl_too_long(self.0.renewals.lock().longest_min_ttl().min(remaining)))
             }
             _ => Ok(Vended { key, entry, state, origin: Origin::Minted }),
         }
     }
 
     /// What is left to hand out, no new token being had because of `error`.
-    fn in_need(&self, key: TokenKey, error: Error, age: Age) -> Result<Vended, Error> {
+    fn fallback(&self, key: TokenKey, error: Error, age: Requirement) -> Result<Vended, Error> {
         let at = self.moment();
         let Some(slot) = self.0.tokens.get(&key, &at) else { return Err(error) };
         // Whoever keeps a token for long gets an older one where only our own budget keeps another from being minted.
-        let kept = || slot.in_need(Age::LivesFor(MIN_KEPT_LIFE), &at).filter(|entry| !entry.rejected);
-        let kept = (age == Age::JustMinted && error.is_budget()).then(kept).flatten();
-        if let Some(entry) = slot.in_need(age, &at).or(kept) {
+        let kept = || slot.fallback(Requirement::MinTtl(MIN_KEPT_LIFE), &at).filter(|entry| !entry.rejected);
+        let kept = (age == Requirement::RecentlyMinted && error.is_budget()).then(kept).flatten();
+        if let Some(entry) = slot.fallback(age, &at).or(kept) {
             let state = at.state(&entry);
             return Ok(Vended { key, entry, state, origin: Origin::Cached });
         }
-        match (age, slot.in_need(Age::Any, &at)) {
-            (Age::LivesFor(_), Some(entry)) => {
+        match (age, slot.fallback(Requirement::Any, &at)) {
+            (Requirement::MinTtl(_), Some(entry)) => {
                 let remaining = entry.life.remaining(at.now);
-                Err(Error::NoneLivesLongEnough { because: Box::new(error), remaining })
+                Err(Error::MinTtlUnavailable { because: Box::new(error), remaining })
             }
             _ => Err(error),
         }
     }
 
-    fn moment(&self) -> Moment {
-        Moment { now: self.0.clock.boot(), windows: self.0.windows, settle: self.0.settle }
+    fn moment(&self) -> AsOf {
+        AsOf { now: self.0.clock.boot(), windows: self.0.windows, settle: self.0.settle }
     }
 }
 
@@ -389,7 +400,7 @@ const MIN_KEPT_LIFE: Duration = Duration::from_secs(50 * 60);
 const MAX_MINT_AGE: Duration = Duration::from_secs(60);
 
 /// A failure that a caller meets, put on record.
-fn noted(operation: &'static str, failure: Failure) -> Error {
+fn log_failure(operation: &'static str, failure: Failure) -> Error {
     if failure.origin == github::Origin::Upstream
         && !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported)
     {

@@ -31,7 +31,7 @@ type Outcome<T> = Shared<oneshot::Receiver<T>>;
 
 /// The task panicked: a defect of ours. The next call tries anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crashed;
+pub(crate) struct TaskPanicked;
 
 /// How somebody came to a call: whoever has joined one has not chosen on whose account it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +178,7 @@ where
         key: &K,
         requester: Requester,
         start: impl FnOnce(Demand) -> F,
-    ) -> (Result<T, Crashed>, Role)
+    ) -> (Result<T, TaskPanicked>, Role)
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -197,7 +197,7 @@ where
                 }
             }
         };
-        let outcome = outcome.await.map_err(|_| Crashed);
+        let outcome = outcome.await.map_err(|_| TaskPanicked);
         drop(waiter);
         (outcome, role)
     }

@@ -4,17 +4,17 @@ mod admission;
 mod answer;
 mod apps;
 mod client;
+mod dns;
 pub mod failure;
+mod installation_list;
 mod integrations;
 mod jwt;
 pub mod key;
-mod listing;
-mod minted;
-mod names;
+mod key_ring;
 mod read_cache;
-pub(crate) mod remembrance;
 mod request;
-mod ring;
+pub(crate) mod staleness;
+mod token_response;
 mod transport;
 mod upstream;
 pub mod webhook;
@@ -23,7 +23,7 @@ use std::pin::Pin;
 
 pub use admission::{AdmissionStatus, AppAdmission, Operation};
 pub use answer::Answer;
-pub use client::{BuildError, Reach};
+pub use client::{BuildError, UpstreamConfig};
 pub use failure::{Failure, Kind, Origin};
 pub use request::Request;
 pub use transport::{HttpTransport, Transport};
@@ -44,7 +44,12 @@ pub trait Github: Send + Sync + 'static {
     fn keys(&self, app: &AppName) -> Vec<KeyInUse>;
 
     /// Whether the dialect has words for a request; if not, what to ask for instead. Asks nobody.
-    fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure>;
+    fn check_supported(
+        &self,
+        selector: &Selector,
+        scope: &Scope,
+        user: Option<UserId>,
+    ) -> Result<(), Failure>;
 
     /// Asks for a token. Every call is a new token. [`Kind::Gone`] and [`Kind::Suspended`] are GitHub's word that all
     /// tokens of the installation are worthless.
@@ -69,7 +74,7 @@ pub trait Github: Send + Sync + 'static {
 
     /// Who GitHub takes us for, if the dialect can say: the cheapest proof that GitHub accepts the app JWT. Asked anew, and
     /// before all else.
-    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
+    fn authenticated_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>>;
 
     /// The app as GitHub describes it, where the dialect has words for that: as it was a minute ago at most.
     fn describe_app<'a>(&'a self, app: &'a AppName, client: ClientId) -> Reply<'a, App>;

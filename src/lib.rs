@@ -20,7 +20,7 @@
 //!                                       ├── github::admission   may it be asked, and whose turn is it?
 //!                                       │     memory: back-off and negative cache · fair_queue · places · budget   pure
 //!                                       ├── github::client      signs, sends, retries, falls back to the next key
-//!                                       ├── github::ring, jwt   which of our keys signs; proves that we are the app
+//!                                       ├── github::key_ring, jwt   which of our keys signs; proves that we are the app
 //!                                       ├── github::transport   one request, one answer
 //!                                       └── github::failure     what an error means, and what it speaks for   pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does

@@ -38,7 +38,7 @@ use clients::Clients;
 use guard::{CLIENT, Transport};
 use listen::Listeners;
 use memory::RequestMemory;
-use reply::{Format, Refusal, Reply};
+use reply::{ApiError, Format, Reply};
 use route::{Endpoint, GitOperation, Surface, route};
 use webhook::Webhook;
 
@@ -46,7 +46,7 @@ use crate::broker::webhook::Secrets;
 use crate::broker::{self, Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
 use crate::model::ClientId;
-use crate::telemetry::audit::{self, Asker};
+use crate::telemetry::audit::{self, RequestContext};
 use crate::telemetry::metrics::Metrics;
 
 pub use guard::Guard;
@@ -58,7 +58,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     github_clock: GithubClock,
     apps: Vec<ServedApp>,
-    rules: Rules,
+    rules: ServerConfig,
     guard: watch::Sender<Guard>,
     webhook: Option<Webhook>,
     memory: RequestMemory,
@@ -79,7 +79,7 @@ pub struct ServedApp {
 
 /// What the endpoint is told by the configuration.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct ServerConfig {
     /// Who may talk to us, to begin with: see [`Server::guard`].
     pub guard: Guard,
     /// Whether answers are sent with a TTL of 1.
@@ -112,7 +112,7 @@ impl Server {
         metrics: Arc<Metrics>,
         github_clock: GithubClock,
         apps: Vec<ServedApp>,
-        mut rules: Rules,
+        mut rules: ServerConfig,
     ) -> Self {
         let guard = watch::Sender::new(rules.guard.clone());
         let webhook = rules.webhook.take().map(Webhook::new);
@@ -162,10 +162,10 @@ impl Server {
     fn admit<'p>(
         &self,
         head: &Parts,
-        endpoint: Result<Endpoint<'p>, Refusal>,
+        endpoint: Result<Endpoint<'p>, ApiError>,
         transport: Transport,
         surface: Surface,
-    ) -> Result<Endpoint<'p>, Refusal> {
+    ) -> Result<Endpoint<'p>, ApiError> {
         guard::well_formed(&head.method, &head.uri, &head.headers)?;
         if surface == Surface::Tokens {
             self.guard.borrow().admit(transport, endpoint.as_ref().ok().copied(), &head.headers)?;
@@ -179,7 +179,7 @@ impl Server {
         head: &Parts,
         body: &mut RequestBody,
         caller: Caller<'_>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         let query = head.uri.query().unwrap_or_default();
         body.check(endpoint, &head.headers)?;
         let _delivery = match endpoint {
@@ -204,12 +204,12 @@ impl Server {
         }
     }
 
-    fn webhook(&self) -> Result<&Webhook, Refusal> {
+    fn webhook(&self) -> Result<&Webhook, ApiError> {
         self.webhook.as_ref().ok_or_else(webhook::switched_off)
     }
 
     /// A token for `request`, counted and put on record.
-    async fn vend(&self, request: TokenRequest, caller: Caller<'_>) -> Result<Vended, Refusal> {
+    async fn vend(&self, request: TokenRequest, caller: Caller<'_>) -> Result<Vended, ApiError> {
         let app = self.broker.app(request.app.as_ref()).ok();
         let vended = self.in_time(self.broker.vend(&request, caller.client)).await;
         let outcome = match &vended {
@@ -221,15 +221,18 @@ impl Server {
         if let Ok(vended) = &vended {
             audit::vended(caller.asker, &vended.key, outcome, &vended.entry.hash);
         }
-        vended.map_err(|refusal| Refusal { asked: Some(request.to_string()), ..refusal })
+        vended.map_err(|refusal| ApiError { asked: Some(request.to_string()), ..refusal })
     }
 
     /// What the broker says, unless it takes longer than any caller would wait.
-    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, broker::Error>>) -> Result<T, Refusal> {
+    async fn in_time<T>(
+        &self,
+        asking: impl Future<Output = Result<T, broker::Error>>,
+    ) -> Result<T, ApiError> {
         let asking = self.cut.run_until_cancelled(asking);
         let answer = tokio::time::timeout(self.rules.request_timeout, asking).await;
         let answer = answer.map(|answer| answer.unwrap_or(Err(broker::Error::ShuttingDown)));
-        answer.map_or_else(|_| Err(Refusal::out_of_time()), |answer| answer.map_err(Refusal::from))
+        answer.map_or_else(|_| Err(ApiError::out_of_time()), |answer| answer.map_err(ApiError::from))
     }
 
     /// Another host, or no such installation, is an empty answer: git asks its next helper.
@@ -239,7 +242,7 @@ impl Server {
         head: &Parts,
         body: Bytes,
         caller: Caller<'_>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         if operation == GitOperation::Other {
             return Ok(git_credential::nothing());
         }
@@ -277,14 +280,14 @@ impl Server {
 /// Who asked, and in which form it wants to hear.
 #[derive(Clone, Copy)]
 struct Caller<'a> {
-    asker: Asker<'a>,
+    asker: RequestContext<'a>,
     format: Format,
     /// Whose share of the calls to GitHub it uses.
     client: ClientId,
 }
 
 impl Caller<'_> {
-    fn record(&self, refusal: &Refusal) {
+    fn record(&self, refusal: &ApiError) {
         // A line for each would cost more than what it was refused.
         if refusal.is_local {
             return;
@@ -292,19 +295,19 @@ impl Caller<'_> {
         audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code);
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn refuse(&self, refusal: &ApiError) -> Reply {
         self.record(refusal);
         reply::refused(refusal, self.format, self.asker.request_id)
     }
 }
 
-fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) -> Asker<'a> {
+fn asker<'a>(request_id: &'a str, headers: &'a HeaderMap, transport: Transport) -> RequestContext<'a> {
     let client = headers.get(CLIENT).and_then(|value| value.to_str().ok());
     let uid = match transport {
         Transport::Tcp => None,
         Transport::Unix { uid } => uid,
     };
-    Asker { request_id, client, uid }
+    RequestContext { request_id, client, uid }
 }
 
 /// Makes ids that no two requests share, and that differ from those of the last run.

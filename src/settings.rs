@@ -7,12 +7,12 @@ mod apps;
 mod effective;
 mod error;
 mod file;
-mod later;
 mod layer;
-mod live;
 mod parse;
 mod prefetch;
+mod reloadable;
 mod sources;
+mod unsupported;
 mod url;
 mod values;
 

@@ -1,7 +1,7 @@
 //! What the daemon tells its operators: log, audit, metrics. Never a secret.
 
 pub mod audit;
-mod backlog;
 mod github_metrics;
 pub mod log;
 pub mod metrics;
+mod non_blocking_writer;

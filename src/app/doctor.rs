@@ -15,32 +15,32 @@ pub struct Finding {
     /// What was looked at: `key`, `clock`, `app`.
     pub subject: &'static str,
     /// How it is.
-    pub verdict: Verdict,
+    pub severity: Severity,
     /// What was seen and, where something is wrong, what to do.
     pub text: String,
 }
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum Severity {
     /// As it should be.
-    Good,
+    Ok,
     /// Tokens are vended, but something will hurt.
-    Doubtful,
+    Warning,
     /// The daemon would not vend.
-    Broken,
+    Error,
 }
 
 fn good(subject: &'static str, text: impl Into<String>) -> Finding {
-    Finding { subject, verdict: Verdict::Good, text: text.into() }
+    Finding { subject, severity: Severity::Ok, text: text.into() }
 }
 
 fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
-    Finding { subject, verdict: Verdict::Doubtful, text: text.into() }
+    Finding { subject, severity: Severity::Warning, text: text.into() }
 }
 
 fn broken(subject: &'static str, text: impl Into<String>) -> Finding {
-    Finding { subject, verdict: Verdict::Broken, text: text.into() }
+    Finding { subject, severity: Severity::Error, text: text.into() }
 }
 
 /// Looks at everything from the configuration to the installations. Asks GitHub, but mints nothing.
@@ -118,7 +118,7 @@ async fn of_several_keys(
     for key in keys.iter().filter(|_| keys.len() > 1) {
         let alone = Keys::from([(name.clone(), vec![key.clone()])]);
         let Ok(upstream) = upstream(settings, &alone, Arc::clone(clock)) else { break };
-        match upstream.who_am_i(name).await {
+        match upstream.authenticated_app(name).await {
             Err(failure) if failure.kind == Kind::AppRejected => refused.push(key),
             _ => accepted.push(key.clone()),
         }
@@ -138,7 +138,7 @@ async fn of_several_keys(
 }
 
 async fn of_app(upstream: &Upstream, name: &AppName, settings: &settings::App) -> Vec<Finding> {
-    let app = match upstream.who_am_i(name).await {
+    let app = match upstream.authenticated_app(name).await {
         Ok(app) => app,
         Err(failure) => return vec![broken("app", format!("app {name}: {failure}"))],
     };

@@ -8,9 +8,9 @@ use tokio::task::{AbortHandle, spawn_blocking};
 
 /// What is being read, and takes longer than anybody waits.
 #[derive(Debug, Default)]
-pub(super) struct Reads(BTreeMap<String, AbortHandle>);
+pub(super) struct BoundedFileReads(BTreeMap<String, AbortHandle>);
 
-impl Reads {
+impl BoundedFileReads {
     /// What comes of `read`. `None` if it hangs: then nothing is read under its `name` until it has ended, since every
     /// attempt would keep another thread.
     pub(super) async fn one<T, F>(&mut self, name: &str, read: F) -> Option<T>
@@ -70,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_hangs_holds_up_no_other_and_is_not_begun_again_until_it_has_ended() {
-        let mut reads = Reads::default();
+        let mut reads = BoundedFileReads::default();
         let (release, released) = mpsc::channel::<()>();
         let hangs: Read = Box::new(move || released.recv().map_or(0, |()| 1));
         let works: Read = Box::new(|| 2);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
-use super::reads::Reads;
+use super::reads::BoundedFileReads;
 use super::{Error, Keys, guard, load_further_keys, try_out};
 use crate::clock::{BootTime, Clock};
 use crate::github::key::{Key, KeyError};
@@ -28,12 +28,12 @@ use crate::telemetry::metrics::Metrics;
 pub struct Reloader(Arc<Inner>);
 
 struct Inner {
-    reaches: Reaches,
-    in_force: Mutex<InForce>,
+    targets: ReloadTargets,
+    in_force: Mutex<Active>,
 }
 
-/// The parts of the daemon that a reload reaches.
-pub(super) struct Reaches {
+/// The parts of the daemon that a reload targets.
+pub(super) struct ReloadTargets {
     pub(super) upstream: Arc<Upstream>,
     pub(super) guard: watch::Sender<Guard>,
     pub(super) webhook_secrets: Option<watch::Sender<Secrets>>,
@@ -41,13 +41,13 @@ pub(super) struct Reaches {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-struct InForce {
+struct Active {
     settings: Settings,
     /// The last good key of every file.
     keys: Keys,
     /// When it was last said of a file that it cannot be used, for as long as it cannot.
-    complaints: BTreeMap<String, BootTime>,
-    reads: Reads,
+    last_warned: BTreeMap<String, BootTime>,
+    reads: BoundedFileReads,
 }
 
 /// A changed configuration that can be put in force.
@@ -63,15 +63,16 @@ struct Prepared {
 type Found = Vec<Result<Option<Key>, KeyError>>;
 
 impl Reloader {
-    pub(super) fn new(reaches: Reaches, settings: Settings, keys: Keys) -> Self {
+    pub(super) fn new(targets: ReloadTargets, settings: Settings, keys: Keys) -> Self {
         for app in keys.keys() {
-            reaches.metrics.invalid_key_files(app, 0);
+            targets.metrics.invalid_key_files(app, 0);
         }
         for what in [KEYS, WEBHOOK, CONFIGURATION] {
-            reaches.metrics.reload_failed(what, 0);
+            targets.metrics.reload_failed(what, 0);
         }
-        let in_force = InForce { settings, keys, complaints: BTreeMap::new(), reads: Reads::default() };
-        Self(Arc::new(Inner { reaches, in_force: Mutex::new(in_force) }))
+        let in_force =
+            Active { settings, keys, last_warned: BTreeMap::new(), reads: BoundedFileReads::default() };
+        Self(Arc::new(Inner { targets, in_force: Mutex::new(in_force) }))
     }
 
     /// Looks at the key files every now and then.
@@ -103,24 +104,24 @@ impl Reloader {
                 self.look_at_secrets(&mut in_force).await;
             }
             Err(error) => {
-                self.0.reaches.metrics.reload_failed(CONFIGURATION, 1);
+                self.0.targets.metrics.reload_failed(CONFIGURATION, 1);
                 tracing::error!(%error, "the configuration was not reloaded: nothing has changed");
             }
         }
     }
 
-    fn put_in_force(&self, in_force: &mut InForce, prepared: Prepared) {
+    fn put_in_force(&self, in_force: &mut Active, prepared: Prepared) {
         let Prepared { settings, keys, changed, left } = prepared;
         log::set_level(tracing_level(settings.log.level));
-        self.0.reaches.guard.send_replace(guard(&settings.listen));
+        self.0.targets.guard.send_replace(guard(&settings.listen));
         // Whoever reloads has often changed something at GitHub, too.
-        self.0.reaches.upstream.forget_refusals();
+        self.0.targets.upstream.forget_refusals();
         let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
-        let complaint_stands = |origin: &String| {
+        let warning_stands = |origin: &String| {
             origin == SECRET_FILE || keys.values().flatten().any(|key| key.origin() == origin)
         };
-        in_force.complaints.retain(|origin, _| complaint_stands(origin));
+        in_force.last_warned.retain(|origin, _| warning_stands(origin));
         (in_force.settings, in_force.keys) = (settings, keys);
         tracing::info!(changed = changed.join(", "), "the configuration has been reloaded");
         if !left.is_empty() {
@@ -129,29 +130,29 @@ impl Reloader {
     }
 
     /// Looks at the file of the webhook secret.
-    async fn look_at_secrets(&self, in_force: &mut InForce) {
-        let InForce { settings, complaints, reads, .. } = in_force;
+    async fn look_at_secrets(&self, in_force: &mut Active) {
+        let Active { settings, last_warned, reads, .. } = in_force;
         let path = settings.webhook_secret_file.clone();
-        let Some((path, in_use)) = path.zip(self.0.reaches.webhook_secrets.as_ref()) else { return };
+        let Some((path, in_use)) = path.zip(self.0.targets.webhook_secrets.as_ref()) else { return };
         let hangs = SecretsError::hangs(&path);
         match reads.one(SECRET_FILE, move || Secrets::read(&path)).await.unwrap_or(Err(hangs)) {
             Ok(secrets) => {
                 let is_other = *in_use.borrow() != secrets;
                 in_use.send_replace(secrets);
-                if complaints.remove(SECRET_FILE).is_some() || is_other {
+                if last_warned.remove(SECRET_FILE).is_some() || is_other {
                     tracing::info!("the webhook secret has been read anew");
                 }
             }
             Err(error) => {
-                self.0.reaches.metrics.reload_failed(WEBHOOK, 1);
-                self.complain(complaints, SECRET_FILE, || {
+                self.0.targets.metrics.reload_failed(WEBHOOK, 1);
+                self.warn_throttled(last_warned, SECRET_FILE, || {
                     tracing::error!(%error, "the webhook secret cannot be read: the one read before stays");
                 });
             }
         }
     }
 
-    async fn look(&self, in_force: &mut InForce) {
+    async fn look(&self, in_force: &mut Active) {
         let known = in_force.keys.clone();
         let rereads = known.values().flatten().cloned();
         let rereads = rereads.map(|key| (key.origin().to_owned(), move || key.reread()));
@@ -162,28 +163,28 @@ impl Reloader {
                 found.map(|(key, found)| found.unwrap_or_else(|| Err(KeyError::hangs(key)))).collect();
             self.adopt(in_force, app, found);
             let keys = in_force.keys.get(app).cloned().unwrap_or_default();
-            if self.0.reaches.upstream.replace_keys(app, keys) {
+            if self.0.targets.upstream.replace_keys(app, keys) {
                 // Asked now, a key that GitHub does not know is on record before any caller has to wait for it. What
                 // comes of it the client says, and it is tried with every call after this anyway.
-                let _ = self.0.reaches.upstream.who_am_i(app).await;
+                let _ = self.0.targets.upstream.authenticated_app(app).await;
             }
         }
     }
 
-    fn adopt(&self, in_force: &mut InForce, app: &AppName, found: Found) {
-        let InForce { keys, complaints, .. } = in_force;
+    fn adopt(&self, in_force: &mut Active, app: &AppName, found: Found) {
+        let Active { keys, last_warned, .. } = in_force;
         let mut unusable = 0;
         for (key, found) in keys.get_mut(app).into_iter().flatten().zip(found) {
             match found {
                 Err(error) => {
                     unusable += 1;
                     let stays = key.fingerprint();
-                    self.complain(complaints, key.origin(), || {
+                    self.warn_throttled(last_warned, key.origin(), || {
                         tracing::error!(%error, stays, "a private key file cannot be used: the key read before stays");
                     });
                 }
                 Ok(other) => {
-                    if complaints.remove(key.origin()).is_some() {
+                    if last_warned.remove(key.origin()).is_some() {
                         tracing::info!(origin = key.origin(), "the private key file can be used again");
                     }
                     if let Some(other) = other {
@@ -193,16 +194,16 @@ impl Reloader {
                 }
             }
         }
-        self.0.reaches.metrics.invalid_key_files(app, unusable);
-        self.0.reaches.metrics.reload_failed(KEYS, unusable);
+        self.0.targets.metrics.invalid_key_files(app, unusable);
+        self.0.targets.metrics.reload_failed(KEYS, unusable);
     }
 
     /// Says what is wrong with `origin`, unless that has been said within the last minute.
-    fn complain(&self, complaints: &mut BTreeMap<String, BootTime>, origin: &str, say: impl FnOnce()) {
-        let now = self.0.reaches.clock.boot();
-        let said = complaints.get(origin).is_some_and(|said| now.since(*said) < WARNING_INTERVAL);
+    fn warn_throttled(&self, last_warned: &mut BTreeMap<String, BootTime>, origin: &str, say: impl FnOnce()) {
+        let now = self.0.targets.clock.boot();
+        let said = last_warned.get(origin).is_some_and(|said| now.since(*said) < WARNING_INTERVAL);
         if !said {
-            complaints.insert(origin.to_owned(), now);
+            last_warned.insert(origin.to_owned(), now);
             say();
         }
     }
@@ -270,7 +271,7 @@ mod tests {
         let keys = load_keys(&settings).unwrap();
         let reloader = App::build(&settings, &keys, Arc::new(SystemClock)).unwrap().reloader();
         let unusable = || {
-            let text = reloader.0.reaches.metrics.scrape(0, None, Format::Prometheus);
+            let text = reloader.0.targets.metrics.scrape(0, None, Format::Prometheus);
             let value = text
                 .lines()
                 .find_map(|line| line.strip_prefix("ghtokend_key_files_invalid{app=\"default\"} "));

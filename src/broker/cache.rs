@@ -15,7 +15,7 @@ use super::entry::{Entry, weight};
 use super::index::{Hit, Index};
 use super::invalidation::{InvalidationScope, Invalidations, Sequence, Validity};
 use super::schedule::Line;
-use super::slot::{Idle, Moment, Slot, Validated};
+use super::slot::{AsOf, Idle, Slot, Validated};
 use crate::clock::BootTime;
 use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, TokenKey};
@@ -67,7 +67,7 @@ impl TokenCache {
     }
 
     /// What is in hand, in whatever state, but for what has been invalidated.
-    pub(super) fn get(&self, key: &TokenKey, at: &Moment) -> Option<Arc<Slot>> {
+    pub(super) fn get(&self, key: &TokenKey, at: &AsOf) -> Option<Arc<Slot>> {
         let Cached { slot, .. } = self.slots.get(&self.hash.of(key))?;
         if slot.is_checked(self.invalidations.latest()) {
             return Some(slot);
@@ -77,7 +77,7 @@ impl TokenCache {
 
     /// Puts a token beside the one in service, or in its place, as [`Slot::with`] decides. `None`: it was revoked while
     /// it was being minted.
-    pub(super) fn put(&self, key: &TokenKey, minted: Entry, at: &Moment) -> Option<Arc<Entry>> {
+    pub(super) fn put(&self, key: &TokenKey, minted: Entry, at: &AsOf) -> Option<Arc<Entry>> {
         let mut put = None;
         self.update(key, at, |slot| {
             let rejected = match self.invalidations.validity(key, minted.began) {
@@ -95,14 +95,14 @@ impl TokenCache {
     }
 
     /// Throws the token out that a settled one has replaced.
-    pub(super) fn drop_superseded(&self, key: &TokenKey, at: &Moment) {
+    pub(super) fn drop_superseded(&self, key: &TokenKey, at: &AsOf) {
         self.update(key, at, |slot| {
             slot.and_then(|slot| slot.without_superseded(at)).map_or(Change::Keep, Change::Put)
         });
     }
 
     /// Takes a token out of service, if it is still in hand.
-    pub(super) fn reject(&self, key: &TokenKey, hash: TokenHash, at: &Moment) {
+    pub(super) fn reject(&self, key: &TokenKey, hash: TokenHash, at: &AsOf) {
         self.update(key, at, |slot| match slot {
             Some(slot) if slot.has(hash) => Change::Put(slot.rejecting(hash, at)),
             _ => Change::Keep,
@@ -110,7 +110,7 @@ impl TokenCache {
     }
 
     /// Throws a token out, if it is still in hand.
-    pub(super) fn remove_token(&self, key: &TokenKey, hash: TokenHash, at: &Moment) {
+    pub(super) fn remove_token(&self, key: &TokenKey, hash: TokenHash, at: &AsOf) {
         self.update(key, at, |slot| match slot {
             Some(slot) if slot.has(hash) => slot.without(hash).map_or(Change::Remove, Change::Put),
             _ => Change::Keep,
@@ -118,7 +118,7 @@ impl TokenCache {
     }
 
     /// Throws out what is cached for a key, if it still is what the sweep has found worthless.
-    pub(super) fn remove_ended(&self, key: &TokenKey, at: &Moment) {
+    pub(super) fn remove_ended(&self, key: &TokenKey, at: &AsOf) {
         self.update(key, at, |slot| match slot {
             Some(slot) if !slot.is_alive(at) => Change::Remove,
             _ => Change::Keep,
@@ -132,20 +132,20 @@ impl TokenCache {
     }
 
     /// The key that has the token with this hash.
-    pub(super) fn find(&self, hash: TokenHash, at: &Moment) -> Option<Hit> {
+    pub(super) fn find(&self, hash: TokenHash, at: &AsOf) -> Option<Hit> {
         let (key, slot) = self.index.lock().find(hash)?;
         let slot = self.view(&key, slot, at)?;
         slot.has(hash).then_some((key, slot))
     }
 
     /// Whether a token of `app` can be handed out.
-    pub(super) fn has_usable(&self, app: &AppName, at: &Moment) -> bool {
+    pub(super) fn has_usable(&self, app: &AppName, at: &AsOf) -> bool {
         let latest = self.index.lock().latest_ending(app, MAX_VIEWS);
         latest.into_iter().any(|(key, slot)| self.view(&key, slot, at).is_some_and(|slot| slot.is_alive(at)))
     }
 
     /// The keys whose tokens end first, at most so many, and how many there are in all.
-    pub(super) fn soonest_ending(&self, limit: usize, at: &Moment) -> (Vec<Hit>, usize) {
+    pub(super) fn soonest_ending(&self, limit: usize, at: &AsOf) -> (Vec<Hit>, usize) {
         let (mut found, mut seen) = (Vec::new(), 0);
         loop {
             let (hits, total) = {
@@ -174,7 +174,7 @@ impl TokenCache {
     }
 
     /// Removes some of the tokens that are worthless: nobody may ask for them, and they fill the cache.
-    pub(super) fn remove_purged(&self, at: &Moment) {
+    pub(super) fn remove_purged(&self, at: &AsOf) {
         let purged = self.index.lock().next_purged(MAX_PURGED);
         for (key, slot) in purged {
             if !slot.is_checked(self.invalidations.latest()) {
@@ -184,13 +184,13 @@ impl TokenCache {
     }
 
     /// Takes those out of the schedule whose moment has come, as they are now.
-    pub(super) fn take_due(&self, at: &Moment) -> Vec<Hit> {
+    pub(super) fn take_due(&self, at: &AsOf) -> Vec<Hit> {
         let due = self.index.lock().take_due(at.now, MAX_DUE);
         due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
     }
 
     /// The first in a line for a refresh, as it is now.
-    pub(super) fn first_ready(&self, line: &(AppName, Line), at: &Moment) -> Option<Hit> {
+    pub(super) fn first_ready(&self, line: &(AppName, Line), at: &AsOf) -> Option<Hit> {
         loop {
             let first = self.index.lock().first_ready(line)?;
             if let Some(hit) = self.checked(first, at) {
@@ -222,7 +222,7 @@ impl TokenCache {
     }
 
     /// `slot` after what was invalidated since it was last checked, here and in the cache.
-    fn check(&self, key: &TokenKey, slot: Arc<Slot>, at: &Moment) -> Option<Arc<Slot>> {
+    fn check(&self, key: &TokenKey, slot: Arc<Slot>, at: &AsOf) -> Option<Arc<Slot>> {
         let latest = self.invalidations.latest();
         match self.validated(key, &slot, at) {
             Validated::Unchanged => {
@@ -234,7 +234,7 @@ impl TokenCache {
     }
 
     /// A hit of the index as it is now; `None` if it is gone, or another one has taken its place, which is scheduled.
-    fn checked(&self, (key, slot): Hit, at: &Moment) -> Option<Hit> {
+    fn checked(&self, (key, slot): Hit, at: &AsOf) -> Option<Hit> {
         if slot.is_checked(self.invalidations.latest()) {
             return Some((key, slot));
         }
@@ -246,7 +246,7 @@ impl TokenCache {
     }
 
     /// `slot` without what was invalidated since it was last checked. Changes nothing.
-    fn view(&self, key: &TokenKey, slot: Arc<Slot>, at: &Moment) -> Option<Arc<Slot>> {
+    fn view(&self, key: &TokenKey, slot: Arc<Slot>, at: &AsOf) -> Option<Arc<Slot>> {
         if slot.is_checked(self.invalidations.latest()) {
             return Some(slot);
         }
@@ -257,7 +257,7 @@ impl TokenCache {
         }
     }
 
-    fn validated(&self, key: &TokenKey, slot: &Slot, at: &Moment) -> Validated {
+    fn validated(&self, key: &TokenKey, slot: &Slot, at: &AsOf) -> Validated {
         slot.validated(|entry| self.invalidations.validity(key, entry.began), at)
     }
 
@@ -266,7 +266,7 @@ impl TokenCache {
     fn update(
         &self,
         key: &TokenKey,
-        at: &Moment,
+        at: &AsOf,
         change: impl FnOnce(Option<&Slot>) -> Change,
     ) -> Option<Arc<Slot>> {
         let mut left = None;
@@ -303,7 +303,7 @@ impl TokenCache {
         left
     }
 
-    fn store(&self, key: &TokenKey, slot: &Arc<Slot>, latest: Sequence, at: &Moment) {
+    fn store(&self, key: &TokenKey, slot: &Arc<Slot>, latest: Sequence, at: &AsOf) {
         slot.set_checked(latest);
         slot.set_idle(Idle::Scheduled);
         self.index.lock().put(key, slot, slot.end(&at.windows), slot.next_event(at));
@@ -377,7 +377,7 @@ mod tests {
 
     use super::*;
     use crate::broker::invalidation::Effect;
-    use crate::broker::request::Age;
+    use crate::broker::request::Requirement;
     use crate::broker::slot::tests::{entry, moment};
     use crate::model::{InstallationId, Scope, UserId};
 
@@ -534,7 +534,7 @@ mod tests {
         let scope = InvalidationScope::Unnarrowed(key(2).installation);
         cache.invalidations.note(scope, Effect::MarkStale, moment(0).now);
         assert!(cache.put(&key(2), late, &moment(0)).unwrap().rejected);
-        assert!(get(&cache, &key(2)).unwrap().at_once(Age::Any, &moment(1)).is_none());
+        assert!(get(&cache, &key(2)).unwrap().fresh_enough(Requirement::Any, &moment(1)).is_none());
         put(&cache, &key(1), 3);
     }
 

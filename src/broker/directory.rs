@@ -11,7 +11,7 @@ use super::entry::allocated;
 use super::invalidation::{Effect, InvalidationScope, Invalidations, Sequence};
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, Role, SingleFlight};
-use crate::github::remembrance::{Remembrance, Use};
+use crate::github::staleness::{Staleness, Use};
 use crate::github::{Failure, Github, Kind};
 use crate::model::{
     AppName, Dialect, Installation, InstallationId, Login, Priority, RepositoryName, Selector,
@@ -47,7 +47,7 @@ struct Desk {
 #[derive(Debug, Clone)]
 struct Known {
     found: Arc<Found>,
-    remembrance: Remembrance,
+    staleness: Staleness,
     /// What had been invalidated when GitHub was asked.
     began: Sequence,
 }
@@ -103,18 +103,18 @@ impl Directory {
             return Ok((Arc::new(Found { id, account: None }), Source::Given));
         }
         let question = (app.clone(), selector.clone());
-        let Some(Known { found, remembrance, .. }) = self.desk.cached(&question) else {
+        let Some(Known { found, staleness, .. }) = self.desk.cached(&question) else {
             return Ok((self.ask(&question, requester).await?, self.source_of_answers()));
         };
         // Whoever goes by a name would have to wait once it is too old; and names are asked for on one's own account.
         let in_use = Requester { priority: Priority::InUse, ..requester };
-        match remembrance.judge(self.desk.clock.boot()) {
+        match staleness.judge(self.desk.clock.boot()) {
             Use::AsItIs => {}
             Use::AndAskBehind => {
                 self.look_ups.start(&question, in_use, |demand| self.look_up(&question, demand));
             }
             Use::IfNoAnswer => match self.ask(&question, in_use).await {
-                Err(error) if error.leaves_open() => {}
+                Err(error) if error.is_inconclusive() => {}
                 answer => return Ok((answer?, self.source_of_answers())),
             },
         }
@@ -163,11 +163,11 @@ impl Directory {
     async fn ask(&self, question: &Question, requester: Requester) -> Result<Arc<Found>, Error> {
         let look_up = |demand| self.look_up(question, demand);
         let (answer, role) = self.look_ups.run(question, requester, look_up).await;
-        match answer.unwrap_or(Err(Error::Crashed)) {
+        match answer.unwrap_or(Err(Error::Internal)) {
             // It was another one's share.
             Err(error) if role == Role::Joined && error.is_budget() => {
                 let (answer, _) = self.look_ups.run(question, requester, look_up).await;
-                answer.unwrap_or(Err(Error::Crashed))
+                answer.unwrap_or(Err(Error::Internal))
             }
             answer => answer,
         }
@@ -226,11 +226,11 @@ impl Desk {
             match answer {
                 Ok(found) => Some(Known {
                     found: Arc::clone(found),
-                    remembrance: Remembrance::new(began.at),
+                    staleness: Staleness::new(began.at),
                     began: began.sequence,
                 }),
-                Err(error) if error.leaves_open() => known.map(|known| Known {
-                    remembrance: Remembrance { failed: Some(self.clock.boot()), ..known.remembrance },
+                Err(error) if error.is_inconclusive() => known.map(|known| Known {
+                    staleness: Staleness { failed: Some(self.clock.boot()), ..known.staleness },
                     ..known
                 }),
                 Err(_) => None,

@@ -27,10 +27,10 @@ pub enum Error {
     UnknownApp(String),
     /// More life is asked for than GitHub's tokens have left for sure.
     #[error("{0}")]
-    LifeTooLong(String),
+    MinTtlTooLong(String),
     /// No token lives as long as is asked for, because no new one could be had.
     #[error("{because}; the token in hand lives {} more: ask for less with min_ttl=, or leave it out", in_words(*remaining))]
-    NoneLivesLongEnough {
+    MinTtlUnavailable {
         /// Why no new one could be had.
         because: Box<Error>,
         /// What is left of the one in hand.
@@ -40,10 +40,10 @@ pub enum Error {
     #[error(
         "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
     )]
-    Crashed,
+    Internal,
     /// GitHub has told, while a token was minted, that it is worthless.
     #[error("GitHub told, while the token was minted, that it is worthless by now: try again")]
-    Overtaken,
+    InvalidatedWhileMinting,
     /// The daemon is about to exit and mints no more.
     #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
     ShuttingDown,
@@ -73,18 +73,18 @@ impl Error {
     }
 
     /// More than the `longest` life that can be asked for.
-    pub(super) fn life_too_long(longest: Duration) -> Self {
+    pub(super) fn min_ttl_too_long(longest: Duration) -> Self {
         let longest = in_words(longest);
-        Self::LifeTooLong(format!(
+        Self::MinTtlTooLong(format!(
             "min_ttl is longer than GitHub's tokens can be had for: ask for {longest} at most, and again before it ends"
         ))
     }
 
     /// Whether GitHub said nothing about what it was asked.
-    pub(super) fn leaves_open(&self) -> bool {
+    pub(super) fn is_inconclusive(&self) -> bool {
         match self {
             Self::Github(failure) => failure.kind.is_inconclusive(),
-            Self::Crashed | Self::Overtaken => true,
+            Self::Internal | Self::InvalidatedWhileMinting => true,
             _ => false,
         }
     }
@@ -100,11 +100,11 @@ impl Error {
             Self::Github(failure) => failure.retry_after,
             _ => None,
         };
-        if self.leaves_open() { named } else { named.max(Some(REFUSED_FOR)) }
+        if self.is_inconclusive() { named } else { named.max(Some(REFUSED_FOR)) }
     }
 
     /// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.
-    pub(super) fn dead_on_arrival() -> Self {
+    pub(super) fn expired_before_use() -> Self {
         let message =
             "minting a token took longer than the token lives: try again, and see why GitHub is that slow";
         Self::Github(Failure::new(Kind::TimedOut, message))

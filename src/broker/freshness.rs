@@ -32,17 +32,17 @@ impl Life {
     }
 
     /// How long it has been in hand: the call that brought it may have taken several tries.
-    pub fn known_for(&self, now: BootTime) -> Duration {
+    pub fn age_since_received(&self, now: BootTime) -> Duration {
         now.since(self.landed)
     }
 
     /// The age at which GitHub's replicas can be taken to know it: `settle`, at most a twelfth of its lifetime.
-    pub fn settles_after(&self, settle: Duration) -> Duration {
+    pub fn settle_time(&self, settle: Duration) -> Duration {
         settle.min(self.lifetime / 12)
     }
 
     /// Whether it began within the last minute, or the last sixtieth of its lifetime if that is shorter.
-    pub fn has_just_begun(&self, now: BootTime) -> bool {
+    pub fn is_just_minted(&self, now: BootTime) -> bool {
         self.age(now) < JUST_BEGUN.min(self.lifetime / 60)
     }
 

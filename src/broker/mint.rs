@@ -29,11 +29,11 @@ impl Broker {
         }
         let start = |demand| self.clone().minted(key.clone(), account.clone(), demand);
         let (minting, role) = self.0.mints.run(key, requester, start).await;
-        match minting.unwrap_or(Err(Error::Crashed)) {
+        match minting.unwrap_or(Err(Error::Internal)) {
             // It was another one's share.
             Err(error) if role == Role::Joined && error.is_budget() => {
                 let (minting, _) = self.0.mints.run(key, requester, start).await;
-                minting.unwrap_or(Err(Error::Crashed))
+                minting.unwrap_or(Err(Error::Internal))
             }
             minting => minting,
         }
@@ -67,7 +67,7 @@ impl Broker {
         let mut end = ScheduledAtEnd { broker: &self, key: &key, outcome: MintOutcome::Panicked };
         if let Some(slot) = self.0.tokens.get(&key, &at) {
             let youngest = slot.youngest();
-            let minted_just_now = at.state(youngest) == State::Fresh && youngest.life.has_just_begun(at.now);
+            let minted_just_now = at.state(youngest) == State::Fresh && youngest.life.is_just_minted(at.now);
             if minted_just_now || (is_background && slot.settling(&at).is_some()) {
                 // The mint before this one landed between our caller's look into the cache and its joining.
                 end.outcome = MintOutcome::Minted;
@@ -80,7 +80,7 @@ impl Broker {
         match outcome {
             Ok(minted) => {
                 end.outcome = MintOutcome::Minted;
-                self.keep(&key, account, (minted, began)).ok_or(Error::Overtaken)
+                self.keep(&key, account, (minted, began)).ok_or(Error::InvalidatedWhileMinting)
             }
             Err(failure) => {
                 end.outcome = match failure.origin {

@@ -73,7 +73,7 @@ impl Readiness {
             if self.has_ended_probing(app) {
                 return;
             }
-            match github.who_am_i(app).await {
+            match github.authenticated_app(app).await {
                 Ok(_) => {
                     self.accepted(app);
                     if self.has_ended_probing(app) {

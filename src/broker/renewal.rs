@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::TokenHash;
 use super::freshness::{Life, Windows};
-use super::slot::{Moment, Slot};
+use super::slot::{AsOf, Slot};
 use crate::clock::BootTime;
 use crate::jitter::jitter;
 use crate::model::TokenKey;
@@ -26,7 +26,7 @@ pub(super) enum Step {
 
 /// What to do with `slot` now. A token is refreshed if it was asked for within `idle_after`, at most half its lifetime.
 /// One that was rejected is left to the next caller.
-pub(super) fn step(slot: &Slot, idle_after: Duration, at: &Moment) -> Step {
+pub(super) fn step(slot: &Slot, idle_after: Duration, at: &AsOf) -> Step {
     if slot.without_superseded(at).is_some() {
         return Step::DropSuperseded;
     }

@@ -20,19 +20,19 @@ pub struct TokenRequest {
     /// On whose behalf.
     pub user: Option<UserId>,
     /// How old it may be.
-    pub age: Age,
+    pub age: Requirement,
 }
 
 /// How old a token may be, beyond that it has to be good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
+pub enum Requirement {
     /// As old as may be: its caller asks again for every use.
     Any,
     /// Minted within the last minute, or a sixtieth of a shorter life: its caller keeps it without a look at its
     /// expiry, as Octokit does for 59 minutes.
-    JustMinted,
+    RecentlyMinted,
     /// Young enough to live at least this long: its caller has a long job to do with it.
-    LivesFor(Duration),
+    MinTtl(Duration),
 }
 
 /// A token for a caller.
@@ -50,7 +50,7 @@ pub struct Vended {
 
 /// A token in hand, for whoever looks at the cache.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct CachedTokenInfo {
     /// Which one.
     pub key: TokenKey,
     /// The token in service.
@@ -95,8 +95,8 @@ impl fmt::Display for TokenRequest {
             write!(f, " user={user}")?;
         }
         match self.age {
-            Age::LivesFor(life) => write!(f, " min_ttl={}", in_words(life)),
-            Age::Any | Age::JustMinted => Ok(()),
+            Requirement::MinTtl(life) => write!(f, " min_ttl={}", in_words(life)),
+            Requirement::Any | Requirement::RecentlyMinted => Ok(()),
         }
     }
 }

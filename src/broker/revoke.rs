@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Broker, Error, Rejection, TokenHash, noted};
+use super::{Broker, Error, Rejection, TokenHash, log_failure};
 use crate::github::Failure;
 use crate::model::{ClientId, Secret};
 
@@ -19,8 +19,8 @@ impl Broker {
         if entry.rejected {
             return Rejection::Kept(rejections.wait(&key, at.now));
         }
-        let settle = entry.life.settles_after(self.0.settle);
-        let rejection = rejections.decide(&key, entry.life.known_for(at.now), settle, at.now);
+        let settle = entry.life.settle_time(self.0.settle);
+        let rejection = rejections.decide(&key, entry.life.age_since_received(at.now), settle, at.now);
         if rejection == Rejection::Evicted {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token rejected by caller");
             self.0.tokens.reject(&key, hash, &at);
@@ -43,8 +43,8 @@ impl Broker {
             let of = cached.as_ref().map(|(key, _)| (&key.app, key.installation));
             github.revoke(&token, of, client).await
         });
-        let revoked = revoking.await.map_err(|_| Error::Crashed)?;
-        revoked.map_err(|failure| noted("revoking a token", failure))
+        let revoked = revoking.await.map_err(|_| Error::Internal)?;
+        revoked.map_err(|failure| log_failure("revoking a token", failure))
     }
 
     /// Has GitHub end the lives of all cached tokens, because the daemon is about to end: first of those that there are,

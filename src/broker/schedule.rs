@@ -116,7 +116,7 @@ mod tests {
         fn schedule_equals_a_plain_list(steps in proptest::collection::vec(step(), 0..60)) {
             let apps = ["one", "two"].map(|name| name.parse::<AppName>().unwrap());
             let mut schedule = Schedule::default();
-            // Moment and key; those that are ready have an app.
+            // Time and key; those that are ready have an app.
             let mut list: Vec<(Option<usize>, u64, u64)> = Vec::new();
             for step in steps {
                 match step {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::freshness::{State, Windows, assess};
 use super::invalidation::{Sequence, Validity};
 use super::renewal::pause_after;
-use super::request::Age;
+use super::request::Requirement;
 use super::schedule::{Line, SlotId};
 use super::{Entry, TokenHash};
 use crate::clock::BootTime;
@@ -63,14 +63,14 @@ pub(super) enum Validated {
 
 /// The time, and what it is measured by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct AsOf {
     pub(super) now: BootTime,
     pub(super) windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
     pub(super) settle: Duration,
 }
 
-impl Moment {
+impl AsOf {
     /// How good a token is. One that was rejected is handed out only if no other can be had.
     pub(super) fn state(&self, entry: &Entry) -> State {
         match assess(&entry.life, self.now, &self.windows) {
@@ -81,7 +81,7 @@ impl Moment {
 
     /// How long until `entry` is known to GitHub's replicas.
     fn unsettled_for(&self, entry: &Entry) -> Duration {
-        entry.life.settles_after(self.settle).saturating_sub(entry.life.known_for(self.now))
+        entry.life.settle_time(self.settle).saturating_sub(entry.life.age_since_received(self.now))
     }
 
     /// On what account it is refreshed: one that no longer serves is urgent.
@@ -99,12 +99,12 @@ impl Moment {
     }
 
     /// Whether a caller who demands this takes it.
-    pub(super) fn is_young_enough(&self, entry: &Entry, age: Age) -> bool {
+    pub(super) fn satisfies(&self, entry: &Entry, age: Requirement) -> bool {
         match age {
-            Age::Any => true,
+            Requirement::Any => true,
             // Nobody shall keep for an hour what a caller has shown to be dead.
-            Age::JustMinted => entry.life.has_just_begun(self.now) && !entry.rejected,
-            Age::LivesFor(life) => entry.life.remaining(self.now) >= life,
+            Requirement::RecentlyMinted => entry.life.is_just_minted(self.now) && !entry.rejected,
+            Requirement::MinTtl(life) => entry.life.remaining(self.now) >= life,
         }
     }
 }
@@ -123,7 +123,7 @@ impl Slot {
     }
 
     /// The token in service: the renewed one as soon as it has settled, or the old one no longer serves.
-    pub(super) fn in_service(&self, at: &Moment) -> &Arc<Entry> {
+    pub(super) fn in_service(&self, at: &AsOf) -> &Arc<Entry> {
         match &self.successor {
             Some(new)
                 if at.is_alive(new) && (at.unsettled_for(new).is_zero() || !at.serves(&self.current)) =>
@@ -135,19 +135,19 @@ impl Slot {
     }
 
     /// The renewed token that is not in service yet, and after what time it is.
-    pub(super) fn settling(&self, at: &Moment) -> Option<(&Arc<Entry>, Duration)> {
+    pub(super) fn settling(&self, at: &AsOf) -> Option<(&Arc<Entry>, Duration)> {
         let new = self.successor.as_ref().filter(|new| !Arc::ptr_eq(new, self.in_service(at)))?;
         Some((new, at.unsettled_for(new)))
     }
 
     /// The token that a caller gets at once.
-    pub(super) fn at_once(&self, age: Age, at: &Moment) -> Option<Arc<Entry>> {
-        self.candidates(at).find(|entry| at.serves(entry) && at.is_young_enough(entry, age)).cloned()
+    pub(super) fn fresh_enough(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
+        self.candidates(at).find(|entry| at.serves(entry) && at.satisfies(entry, age)).cloned()
     }
 
     /// The token that a caller gets if no better one can be had.
-    pub(super) fn in_need(&self, age: Age, at: &Moment) -> Option<Arc<Entry>> {
-        self.candidates(at).find(|entry| at.is_alive(entry) && at.is_young_enough(entry, age)).cloned()
+    pub(super) fn fallback(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
+        self.candidates(at).find(|entry| at.is_alive(entry) && at.satisfies(entry, age)).cloned()
     }
 
     /// The token that was minted last.
@@ -156,7 +156,7 @@ impl Slot {
     }
 
     /// The token with this hash, if it is one that callers have.
-    pub(super) fn handed_out(&self, hash: TokenHash, at: &Moment) -> Option<&Arc<Entry>> {
+    pub(super) fn handed_out(&self, hash: TokenHash, at: &AsOf) -> Option<&Arc<Entry>> {
         self.candidates(at).find(|entry| entry.hash == hash && at.is_alive(entry))
     }
 
@@ -216,7 +216,7 @@ impl Slot {
     }
 
     /// When it is to be looked at next, if it is in use: its successor enters service, or its token is to be renewed.
-    pub(super) fn next_event(&self, at: &Moment) -> BootTime {
+    pub(super) fn next_event(&self, at: &AsOf) -> BootTime {
         if let Some((_, wait)) = self.settling(at) {
             return at.now.plus(wait).min(self.current.life.stops_serving(&at.windows));
         }
@@ -236,7 +236,7 @@ impl Slot {
 
     /// What is left of it. Tokens that are revoked are gone; of those that are stale the youngest stays for need, and one
     /// whose mint began later takes its place at once.
-    pub(super) fn validated(&self, validity: impl Fn(&Entry) -> Validity, at: &Moment) -> Validated {
+    pub(super) fn validated(&self, validity: impl Fn(&Entry) -> Validity, at: &AsOf) -> Validated {
         let judged: Vec<_> = self.entries().map(|entry| (entry, validity(entry))).collect();
         let is_new = |(entry, validity): &(&Arc<Entry>, Validity)| match validity {
             Validity::Valid => false,
@@ -264,7 +264,7 @@ impl Slot {
     }
 
     /// After a mint: the new token waits while the one in service serves, else it takes its place.
-    pub(super) fn with(&self, minted: Arc<Entry>, at: &Moment) -> Self {
+    pub(super) fn with(&self, minted: Arc<Entry>, at: &AsOf) -> Self {
         let old = self.in_service(at);
         if at.serves(old) {
             return Self { current: Arc::clone(old), successor: Some(minted), ..self.clone() };
@@ -273,7 +273,7 @@ impl Slot {
     }
 
     /// Without the token that has been replaced. `None`: none has.
-    pub(super) fn without_superseded(&self, at: &Moment) -> Option<Self> {
+    pub(super) fn without_superseded(&self, at: &AsOf) -> Option<Self> {
         let in_service = self.in_service(at);
         let replaced = !Arc::ptr_eq(in_service, &self.current);
         replaced.then(|| Self { current: Arc::clone(in_service), successor: None, ..self.clone() })
@@ -281,7 +281,7 @@ impl Slot {
 
     /// After callers have shown that a token no longer works: the renewed one is in service at once. Without one, the
     /// token stays for need.
-    pub(super) fn rejecting(&self, hash: TokenHash, at: &Moment) -> Self {
+    pub(super) fn rejecting(&self, hash: TokenHash, at: &AsOf) -> Self {
         let slot = self.without_superseded(at).unwrap_or_else(|| self.clone());
         match &slot.successor {
             None if slot.current.hash == hash => {
@@ -310,12 +310,12 @@ impl Slot {
     }
 
     /// Whether a token that may be handed out is left.
-    pub(super) fn is_alive(&self, at: &Moment) -> bool {
+    pub(super) fn is_alive(&self, at: &AsOf) -> bool {
         self.candidates(at).any(|entry| at.is_alive(entry))
     }
 
     /// The tokens that may be handed out, the one in service first.
-    fn candidates(&self, at: &Moment) -> impl Iterator<Item = &Arc<Entry>> {
+    fn candidates(&self, at: &AsOf) -> impl Iterator<Item = &Arc<Entry>> {
         let settling = self.settling(at).map(|(entry, _)| entry);
         std::iter::once(self.in_service(at)).chain(settling)
     }
@@ -379,13 +379,13 @@ pub(super) mod tests {
     }
 
     /// With the default windows.
-    pub(in crate::broker) fn moment(now: u64) -> Moment {
+    pub(in crate::broker) fn moment(now: u64) -> AsOf {
         let windows = Windows {
             renew_before: Duration::from_secs(600),
             min_validity: Duration::from_secs(300),
             grace: Duration::from_secs(30),
         };
-        Moment { now: BootTime::new(Duration::from_secs(now)), windows, settle: Duration::from_secs(5) }
+        AsOf { now: BootTime::new(Duration::from_secs(now)), windows, settle: Duration::from_secs(5) }
     }
 
     fn hash(entry: Option<Arc<Entry>>) -> Option<TokenHash> {
@@ -405,7 +405,7 @@ pub(super) mod tests {
     fn the_old_one_serves_until_the_new_one_has_settled() {
         let slot = renewed();
         for (now, expected) in [(3000, 1), (3004, 1), (3005, 2), (6000, 2)] {
-            assert_eq!(hash(slot.at_once(Age::Any, &moment(now))), is(expected), "{now}");
+            assert_eq!(hash(slot.fresh_enough(Requirement::Any, &moment(now))), is(expected), "{now}");
             assert_eq!(slot.settling(&moment(now)).is_some(), expected == 1);
             assert_eq!(slot.without_superseded(&moment(now)).is_some(), expected == 2);
         }
@@ -415,11 +415,11 @@ pub(super) mod tests {
     fn whom_the_old_one_does_not_satisfy_gets_the_one_that_settles() {
         let slot = renewed();
         let at = moment(3001);
-        assert_eq!(hash(slot.at_once(Age::LivesFor(Duration::from_secs(590)), &at)), is(1));
-        assert_eq!(hash(slot.at_once(Age::LivesFor(Duration::from_secs(600)), &at)), is(2));
-        assert_eq!(hash(slot.at_once(Age::LivesFor(Duration::from_secs(3599)), &at)), None);
-        assert_eq!(hash(slot.at_once(Age::JustMinted, &at)), is(2));
-        assert_eq!(hash(slot.at_once(Age::JustMinted, &moment(3060))), None);
+        assert_eq!(hash(slot.fresh_enough(Requirement::MinTtl(Duration::from_secs(590)), &at)), is(1));
+        assert_eq!(hash(slot.fresh_enough(Requirement::MinTtl(Duration::from_secs(600)), &at)), is(2));
+        assert_eq!(hash(slot.fresh_enough(Requirement::MinTtl(Duration::from_secs(3599)), &at)), None);
+        assert_eq!(hash(slot.fresh_enough(Requirement::RecentlyMinted, &at)), is(2));
+        assert_eq!(hash(slot.fresh_enough(Requirement::RecentlyMinted, &moment(3060))), None);
     }
 
     #[test]
@@ -428,7 +428,7 @@ pub(super) mod tests {
             let slot = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
             let slot = slot.with(entry(2, now, 3600), &moment(now));
             assert_eq!(
-                (hash(slot.at_once(Age::Any, &moment(now))), slot.entries().count()),
+                (hash(slot.fresh_enough(Requirement::Any, &moment(now))), slot.entries().count()),
                 (is(2), 1),
                 "{now}"
             );
@@ -437,23 +437,35 @@ pub(super) mod tests {
         let at = moment(3000);
         let rejected = slot.rejecting(entry(1, 0, 1).hash, &at);
         assert_eq!(
-            (hash(rejected.at_once(Age::Any, &at)), hash(rejected.in_need(Age::Any, &at))),
+            (
+                hash(rejected.fresh_enough(Requirement::Any, &at)),
+                hash(rejected.fallback(Requirement::Any, &at))
+            ),
             (None, is(1))
         );
-        assert_eq!(hash(rejected.with(entry(2, 3000, 3600), &at).at_once(Age::Any, &at)), is(2));
+        assert_eq!(hash(rejected.with(entry(2, 3000, 3600), &at).fresh_enough(Requirement::Any, &at)), is(2));
     }
 
     #[test]
     fn a_rejection_puts_the_one_that_settles_into_service_and_never_the_old_one() {
         let slot = renewed();
         let [old, new] = [1, 2].map(|hash| TokenHash::new([hash; 32]));
-        assert_eq!(hash(slot.rejecting(old, &moment(3001)).at_once(Age::Any, &moment(3001))), is(2));
-        assert_eq!(hash(slot.rejecting(new, &moment(3001)).at_once(Age::Any, &moment(3001))), is(1));
+        assert_eq!(
+            hash(slot.rejecting(old, &moment(3001)).fresh_enough(Requirement::Any, &moment(3001))),
+            is(2)
+        );
+        assert_eq!(
+            hash(slot.rejecting(new, &moment(3001)).fresh_enough(Requirement::Any, &moment(3001))),
+            is(1)
+        );
         // Once it has settled, the old one is no way back.
         let rejected = slot.rejecting(new, &moment(3010));
-        assert_eq!(hash(rejected.at_once(Age::Any, &moment(3010))), None);
-        assert_eq!(hash(rejected.in_need(Age::Any, &moment(3010))), is(2));
-        assert_eq!(hash(slot.rejecting(old, &moment(3010)).at_once(Age::Any, &moment(3010))), is(2));
+        assert_eq!(hash(rejected.fresh_enough(Requirement::Any, &moment(3010))), None);
+        assert_eq!(hash(rejected.fallback(Requirement::Any, &moment(3010))), is(2));
+        assert_eq!(
+            hash(slot.rejecting(old, &moment(3010)).fresh_enough(Requirement::Any, &moment(3010))),
+            is(2)
+        );
         assert!(
             slot.handed_out(old, &moment(3010)).is_none() && slot.handed_out(new, &moment(3001)).is_some()
         );
@@ -473,20 +485,23 @@ pub(super) mod tests {
     #[test]
     fn stale_slot_keeps_youngest_live_token_as_fallback() {
         let stale = left(&renewed(), [Validity::Stale; 2], 3001).unwrap();
-        assert_eq!(hash(stale.at_once(Age::Any, &moment(3001))), None);
-        assert_eq!((hash(stale.in_need(Age::Any, &moment(3001))), stale.entries().count()), (is(2), 1));
+        assert_eq!(hash(stale.fresh_enough(Requirement::Any, &moment(3001))), None);
+        assert_eq!(
+            (hash(stale.fallback(Requirement::Any, &moment(3001))), stale.entries().count()),
+            (is(2), 1)
+        );
         let again = stale.validated(|_| Validity::Stale, &moment(3002));
         assert!(matches!(again, Validated::Unchanged), "once is enough");
         let short = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
         let short = left(&short.with(entry(2, 60, 2), &moment(60)), [Validity::Stale; 2], 63).unwrap();
-        assert_eq!(hash(short.in_need(Age::Any, &moment(63))), is(1), "the other one is dead");
+        assert_eq!(hash(short.fallback(Requirement::Any, &moment(63))), is(1), "the other one is dead");
     }
 
     #[test]
     fn successor_minted_after_invalidation_serves_at_once() {
         for old in [Validity::Stale, Validity::Revoked] {
             let slot = left(&renewed(), [old, Validity::Valid], 3000).unwrap();
-            assert_eq!(hash(slot.at_once(Age::Any, &moment(3000))), is(2), "{old:?}");
+            assert_eq!(hash(slot.fresh_enough(Requirement::Any, &moment(3000))), is(2), "{old:?}");
             assert_eq!(slot.entries().count(), 1);
         }
     }
@@ -495,7 +510,10 @@ pub(super) mod tests {
     fn revoked_tokens_leave_nothing() {
         assert!(left(&renewed(), [Validity::Revoked; 2], 3000).is_none());
         let slot = left(&renewed(), [Validity::Valid, Validity::Revoked], 3000).unwrap();
-        assert_eq!((hash(slot.at_once(Age::Any, &moment(3000))), slot.entries().count()), (is(1), 1));
+        assert_eq!(
+            (hash(slot.fresh_enough(Requirement::Any, &moment(3000))), slot.entries().count()),
+            (is(1), 1)
+        );
     }
 
     #[test]
@@ -512,13 +530,13 @@ pub(super) mod tests {
             first in 2u64..7200, second in 2u64..7200, minted in 0u64..7200, now in 0u64..15_000, settle in 0u64..600,
         ) {
             let now = minted + now;
-            let at = |now| Moment { settle: Duration::from_secs(settle), ..moment(now) };
+            let at = |now| AsOf { settle: Duration::from_secs(settle), ..moment(now) };
             let slot = single(entry(1, 0, first), BootTime::new(Duration::ZERO));
             let slot = slot.with(entry(2, minted, second), &at(minted));
             let at = at(now);
             let alive = |entry: &Entry| at.state(entry) != State::Dead;
-            let at_once = slot.at_once(Age::Any, &at);
-            let in_need = slot.in_need(Age::Any, &at);
+            let at_once = slot.fresh_enough(Requirement::Any, &at);
+            let in_need = slot.fallback(Requirement::Any, &at);
             prop_assert!(at_once.as_deref().is_none_or(|entry| at.serves(entry)));
             prop_assert!(in_need.as_deref().is_none_or(alive));
             prop_assert!(at_once.is_none() || in_need.is_some());

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use super::slot::Slot;
-use super::{AdmissionStatus, Broker, Entry, Held, Settling};
+use super::{AdmissionStatus, Broker, CachedTokenInfo, Entry, Settling};
 use crate::model::{AppName, KeyInUse};
 
 impl Broker {
     /// The cached keys whose tokens end first, at most `limit`, in this order, and how many there are in all.
-    pub fn soonest_expiring(&self, limit: usize) -> (Vec<Held>, usize) {
+    pub fn soonest_expiring(&self, limit: usize) -> (Vec<CachedTokenInfo>, usize) {
         let at = self.moment();
         let (hits, total) = self.0.tokens.soonest_ending(limit, &at);
         let held = |(key, slot): (_, Arc<Slot>)| {
             let entry = Arc::clone(slot.in_service(&at));
             let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
             let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
-            Held { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
+            CachedTokenInfo { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
         };
         let mut held: Vec<_> = hits.into_iter().map(held).collect();
         // A key is found by the end of its last token, and shown with the one that is in service.

@@ -13,9 +13,9 @@ use tokio::time::MissedTickBehavior;
 use super::directory::Found;
 use super::freshness::State;
 use super::renewal::{self, Step, pause_after};
-use super::request::{Age, TokenRequest};
+use super::request::{Requirement, TokenRequest};
 use super::schedule::Line;
-use super::slot::{Idle, Moment, Slot};
+use super::slot::{AsOf, Idle, Slot};
 use super::{Broker, Error};
 use crate::clock::BootTime;
 use crate::flight::Requester;
@@ -23,7 +23,7 @@ use crate::model::{AppName, Priority, TokenKey};
 
 /// What the background remembers.
 #[derive(Debug)]
-pub(super) struct Renewals {
+pub(super) struct RefreshScheduler {
     workers: BTreeMap<AppName, Workers>,
     /// How long the token lived that GitHub granted last.
     lifetime: Duration,
@@ -83,7 +83,7 @@ impl Workers {
     }
 }
 
-impl Renewals {
+impl RefreshScheduler {
     pub(super) fn new(apps: &[AppName]) -> Self {
         let workers = apps.iter().map(|app| (app.clone(), Workers::default())).collect();
         Self { workers, lifetime: DEFAULT_LIFETIME, prefetch: Vec::new() }
@@ -157,7 +157,7 @@ impl Broker {
         count
     }
 
-    fn look_at_due(&self, at: &Moment) {
+    fn look_at_due(&self, at: &AsOf) {
         let tokens = &self.0.tokens;
         for (key, slot) in tokens.take_due(at) {
             match renewal::step(&slot, self.0.idle_after, at) {
@@ -173,9 +173,9 @@ impl Broker {
     /// Takes as many from a line as there are workers.
     fn take_refreshes(
         &self,
-        renewals: &Renewals,
+        renewals: &RefreshScheduler,
         line: &(AppName, Line),
-        at: &Moment,
+        at: &AsOf,
         started: &mut Vec<Due>,
     ) {
         let tokens = &self.0.tokens;
@@ -201,7 +201,7 @@ impl Broker {
 
     /// While a refresh is under way, the key is looked at again when it becomes urgent. The end of the mint schedules it
     /// anew; should it be the end of one that nobody knew of, this does.
-    fn schedule_rise(&self, slot: &Arc<Slot>, at: &Moment) {
+    fn schedule_rise(&self, slot: &Arc<Slot>, at: &AsOf) {
         let urgent_at = slot.in_service(at).life.stops_serving(&at.windows);
         let next = if urgent_at > at.now { urgent_at } else { at.now.plus(LONG_MINT) };
         self.0.tokens.schedule(slot, next, Idle::Scheduled);
@@ -209,7 +209,7 @@ impl Broker {
 
     /// A caller has got this token although it is time to renew it: it is renewed in the background, at once if it is
     /// [`State::Renewing`], else by the next sweep.
-    pub(super) fn refresh_in_background(&self, key: &TokenKey, slot: &Arc<Slot>, found: &Found, at: &Moment) {
+    pub(super) fn refresh_in_background(&self, key: &TokenKey, slot: &Arc<Slot>, found: &Found, at: &AsOf) {
         // The schedule has left it alone until now.
         if slot.set_idle(Idle::Scheduled) == Idle::LeftAlone {
             self.0.tokens.schedule(slot, at.now, Idle::Scheduled);
@@ -263,11 +263,12 @@ impl Broker {
 
     async fn prefetched(&self, request: &TokenRequest) -> Result<(), Error> {
         let app = self.app(request.app.as_ref())?;
-        self.0.github.can_serve(&request.selector, &request.scope, request.user)?;
+        self.0.github.check_supported(&request.selector, &request.scope, request.user)?;
         let (found, _) = self.0.directory.resolve(app, &request.selector, PREFETCH).await?;
         let key = request.key(app, found.id);
         let at = self.moment();
-        if self.0.tokens.get(&key, &at).is_some_and(|slot| slot.at_once(Age::Any, &at).is_some()) {
+        if self.0.tokens.get(&key, &at).is_some_and(|slot| slot.fresh_enough(Requirement::Any, &at).is_some())
+        {
             return Ok(());
         }
         self.mint(&key, found.account.clone(), PREFETCH).await.map(|_| ())
@@ -275,8 +276,13 @@ impl Broker {
 }
 
 /// Takes what is listed for `app` and due, and returns how many have to wait for a worker.
-fn take_prefetches(renewals: &mut Renewals, app: &AppName, at: &Moment, started: &mut Vec<Due>) -> usize {
-    let Renewals { workers, prefetch, .. } = renewals;
+fn take_prefetches(
+    renewals: &mut RefreshScheduler,
+    app: &AppName,
+    at: &AsOf,
+    started: &mut Vec<Due>,
+) -> usize {
+    let RefreshScheduler { workers, prefetch, .. } = renewals;
     let is_due = |prefetch: &Prefetch| {
         prefetch.progress == Progress::Wanted && prefetch.app == *app && prefetch.not_before <= at.now
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::args::Configuration;
 use super::{EX_FAILURE, Failure, block_on};
-use crate::app::doctor::{Verdict, examine};
+use crate::app::doctor::{Severity, examine};
 use crate::clock::SystemClock;
 
 /// Find out whether the daemon would vend tokens. Asks GitHub who the app is and where it is installed; mints nothing.
@@ -35,14 +35,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         ));
     }
     for finding in &findings {
-        let mark = match finding.verdict {
-            Verdict::Good => "ok  ",
-            Verdict::Doubtful => "WARN",
-            Verdict::Broken => "FAIL",
+        let mark = match finding.severity {
+            Severity::Ok => "ok  ",
+            Severity::Warning => "WARN",
+            Severity::Error => "FAIL",
         };
         report.push_str(&format!("{mark}  {:<13} {}\n", finding.subject, finding.text));
     }
-    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Broken);
+    let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
     report.push_str(match broken {
         true => "\nThe daemon would not vend: mend what says FAIL.\n",
         false => "\nThe daemon would vend.\n",

@@ -127,7 +127,7 @@ pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {
         _ => log::Format::Text,
     };
     let open = |path: &PathBuf| {
-        audit::Trail::open(path).map_err(|error| {
+        audit::AuditFile::open(path).map_err(|error| {
             let path = path.display();
             Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
         })

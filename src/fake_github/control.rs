@@ -159,7 +159,7 @@ fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
         (_, template) if template.starts_with("/preview/") || template == "/nonces" => {
             preview(shared, request, template)
         }
-        _ => machinery(shared, request, template, name),
+        _ => control_routes(shared, request, template, name),
     }
 }
 
@@ -228,7 +228,7 @@ fn webhooks(shared: &Shared, request: &Request, template: &str, id: &str) -> Ans
 }
 
 /// Calls about the emulator itself: faults, the clock, replicas, holds.
-fn machinery(shared: &Shared, request: &Request, template: &str, name: &str) -> Answer {
+fn control_routes(shared: &Shared, request: &Request, template: &str, name: &str) -> Answer {
     match (request.method.as_str(), template) {
         ("GET", "/faults") => Ok(json!(shared.faults.lock().armed())),
         ("POST", "/faults") => {

@@ -12,7 +12,7 @@ use super::options::{Mode, Options, RateLimits, SuspendedWording};
 use super::preview::gate::{self, Dialect};
 use super::random::HEX;
 use super::request::{Credential, Request};
-use super::routes::{Handler, Route, Spoken, find};
+use super::routes::{Availability, Handler, Route, find};
 use super::store::{Store, Token};
 
 /// A request on its way through.
@@ -39,7 +39,7 @@ impl<'a> Frame<'a> {
     pub(super) fn new(shared: &'a Shared, request: &'a Request) -> Self {
         let retired = shared.preview_is_retired();
         let route = request.path.as_deref().and_then(|path| find(&request.method, path));
-        let route = route.filter(|(route, _)| !(retired && route.spoken == Spoken::ByPreview));
+        let route = route.filter(|(route, _)| !(retired && route.spoken == Availability::ByPreview));
         let dialect = gate::dialect(route.as_ref().map(|(route, _)| route.spoken), request, retired);
         let version = shared.options.versions.first().map(String::as_str).unwrap_or_default();
         Self { shared, request, route, dialect, version, quota: None }

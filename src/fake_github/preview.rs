@@ -17,11 +17,11 @@ mod users;
 pub use options::{Flavour, Preview, Refusal};
 pub(super) use repositories::list as repositories;
 
-use super::routes::{Handler, Route, Spoken};
+use super::routes::{Availability, Handler, Route};
 
 const fn route(method: &'static str, template: &'static str, handler: Handler) -> Route {
     // Errors of this dialect all point to the one page there was.
-    Route { method, template, docs: "", spoken: Spoken::ByPreview, handler }
+    Route { method, template, docs: "", spoken: Availability::ByPreview, handler }
 }
 
 /// The operations that only this dialect has. It shares `GET /installation/repositories` with today's.

@@ -13,13 +13,13 @@ pub(super) struct Route {
     pub(super) template: &'static str,
     /// The page in the REST documentation, which errors point to.
     pub(super) docs: &'static str,
-    pub(super) spoken: Spoken,
+    pub(super) spoken: Availability,
     pub(super) handler: Handler,
 }
 
 /// Which of the two dialects an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(super) enum Availability {
     /// Today's.
     Today,
     /// That of the preview of 2016.
@@ -68,7 +68,7 @@ pub(super) fn parameters<'a>(template: &str, path: &'a str) -> Option<Vec<&'a st
 }
 
 const fn route(method: &'static str, template: &'static str, docs: &'static str, handler: Handler) -> Route {
-    Route { method, template, docs, spoken: Spoken::Today, handler }
+    Route { method, template, docs, spoken: Availability::Today, handler }
 }
 
 use Handler::{Anyone, Jwt, Token as ByToken};
@@ -89,7 +89,7 @@ const ROUTES: &[Route] = &[
     route("GET", "/users/{username}/installation", "apps/apps#get-a-user-installation-for-the-authenticated-app", Jwt(installations::of_user)),
     route("GET", "/enterprises/{enterprise}/installation", "apps/apps#get-an-enterprise-installation-for-the-authenticated-app", Jwt(installations::of_enterprise)),
     route("GET", "/apps/{app_slug}", "apps/apps#get-an-app", Anyone(apps::by_slug)),
-    Route { spoken: Spoken::InBoth, ..route("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list)) },
+    Route { spoken: Availability::InBoth, ..route("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list)) },
     route("DELETE", "/installation/token", "apps/installations#revoke-an-installation-access-token", ByToken(mint::revoke)),
     route("GET", "/repos/{owner}/{repo}", "repos/repos#get-a-repository", Anyone(repositories::get)),
     route("GET", "/repos/{owner}/{repo}/issues", "issues/issues#list-repository-issues", Anyone(repositories::issues)),

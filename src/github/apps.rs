@@ -13,8 +13,8 @@ use url::Url;
 
 use super::answer::Answer;
 use super::failure::{Failure, Kind, classify};
-use super::minted;
 use super::request::Request;
+use super::token_response;
 use super::{InstallationPage, Page};
 use crate::model::{
     App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, SecretBytes, Selector,
@@ -25,7 +25,7 @@ use crate::model::{
 pub(crate) const ACCEPT: &str = "application/vnd.github+json";
 
 /// Tokens can be narrowed here in all ways there are; users have tokens of another kind.
-pub(crate) fn can_serve(user: Option<UserId>) -> Result<(), Failure> {
+pub(crate) fn check_supported(user: Option<UserId>) -> Result<(), Failure> {
     let message = "GitHub's Apps API mints no installation tokens on behalf of a user: leave the user out";
     user.map_or(Ok(()), |_| Err(Failure::new(Kind::UserTokensUnsupported, message)))
 }
@@ -181,8 +181,8 @@ pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationT
     if let Some(excess) = scope.exceeded_by(&grant) {
         return Err(Failure::bad_answer(answer, &format!("{excess}, which was not asked for")));
     }
-    let expires = minted::expiry(answer, &wire.expires_at)?;
-    let secret = minted::secret(answer, wire.token)?;
+    let expires = token_response::parse_expires_at(answer, &wire.expires_at)?;
+    let secret = token_response::parse_token(answer, wire.token)?;
     let json = SecretBytes::from(answer.body.clone());
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of: None, json }, expires))
 }

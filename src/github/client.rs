@@ -14,8 +14,8 @@ use super::answer::Answer;
 use super::failure::{Failure, Kind, refuses_key};
 use super::jwt::Signed;
 use super::key::Key;
+use super::key_ring::KeyRing;
 use super::request::Request;
-use super::ring::KeyRing;
 use super::transport::Transport;
 use crate::clock::{BootTime, Clock, GithubClock};
 use crate::flight::Demand;
@@ -43,7 +43,7 @@ struct Signatures {
 
 /// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
 #[derive(Clone)]
-pub struct Reach {
+pub struct UpstreamConfig {
     /// Base of the REST API.
     pub api_url: Url,
     /// Which of its APIs to speak.
@@ -94,7 +94,7 @@ impl Client {
     /// A client for `apps`, each with its id and its keys, newest first.
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        reach: &Reach,
+        reach: &UpstreamConfig,
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// The same, sent at most once, whatever comes of it.
-    pub(crate) async fn call_once<T>(
+    pub(crate) async fn call_no_retry<T>(
         &self,
         call: &Call,
         request: &Request,
@@ -193,9 +193,9 @@ impl Client {
         let mut permit = self.admission.enter(call, demand).await?;
         let sending = async {
             permit.confirm()?;
-            let signed = ring.sign_safely(&self.github_clock).ok_or_else(no_key)?;
+            let signed = ring.sign_with_last_accepted(&self.github_clock).ok_or_else(no_key)?;
             let answer = self.send(request, &signed.jwt).await?;
-            self.heard(ring, &signed, &answer);
+            self.record_key_result(ring, &signed, &answer);
             read(&answer)
         };
         let outcome = sending.await;
@@ -271,7 +271,7 @@ impl Client {
             return true;
         }
         signatures.keys += 1;
-        self.heard(ring, signed, answer) && signatures.keys < MAX_KEYS
+        self.record_key_result(ring, signed, answer) && signatures.keys < MAX_KEYS
     }
 
     fn ring(&self, app: Option<&AppName>) -> Result<&KeyRing, Failure> {
@@ -279,7 +279,7 @@ impl Client {
     }
 
     /// Learns from `answer` what GitHub thinks of the key of `signed`. Whether another key may have more success.
-    fn heard(&self, ring: &KeyRing, signed: &Signed, answer: &Answer) -> bool {
+    fn record_key_result(&self, ring: &KeyRing, signed: &Signed, answer: &Answer) -> bool {
         match answer.status {
             401 if refuses_key(answer) => return ring.refused(signed, &self.github_clock),
             200..=299 => ring.accepted(signed),
@@ -293,7 +293,7 @@ impl Client {
         let what = request.what;
         let answer = self.transport.send(request, credential).await?;
         if let Some((date, head_at)) = answer.date.zip(answer.head_at) {
-            self.learn_the_time(date, head_at);
+            self.update_clock_offset(date, head_at);
         }
         tracing::debug!(
             what,
@@ -306,10 +306,10 @@ impl Client {
 
     /// Says so when this machine's clock has gone wrong, and when it is right again: JWTs are signed by GitHub's, but
     /// other programs here are not.
-    fn learn_the_time(&self, date: Timestamp, at: BootTime) {
+    fn update_clock_offset(&self, date: Timestamp, at: BootTime) {
         self.github_clock.observe(date, at);
         let Some(offset) = self.github_clock.offset() else { return };
-        let is_wrong = offset.abs() > WORTH_A_WARNING;
+        let is_wrong = offset.abs() > MAX_UNREPORTED_OFFSET;
         if self.clock_is_wrong.swap(is_wrong, Ordering::Relaxed) == is_wrong {
             return;
         }
@@ -368,7 +368,7 @@ fn no_key() -> Failure {
 }
 
 /// App JWTs have twice as much to spare.
-const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(30);
+const MAX_UNREPORTED_OFFSET: SignedDuration = SignedDuration::from_secs(30);
 /// Refusals in a row that one call may bring about: too many, and GitHub locks the app out.
 const MAX_KEYS: u32 = 4;
 /// A hundred thousand installations; more is a `Link` that goes in circles.

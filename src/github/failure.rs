@@ -274,7 +274,7 @@ fn kind_of(answer: &Answer, said: &str) -> Kind {
 }
 
 /// Reads an error of the HTTP client: nothing came that could be called an answer.
-pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> Failure {
+pub(crate) fn from_transport_error(what: &str, error: &reqwest::Error) -> Failure {
     let cause = innermost(error);
     let message = cause.to_string();
     if error.is_timeout() {

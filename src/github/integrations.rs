@@ -11,8 +11,8 @@ use url::Url;
 
 use super::answer::Answer;
 use super::failure::{Failure, Kind, Origin, as_kind, classify};
-use super::minted;
 use super::request::{Request, on_origin_of};
+use super::token_response;
 use super::{InstallationPage, Page};
 use crate::model::{
     Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, SecretBytes, Selector,
@@ -45,7 +45,7 @@ impl Listed {
 
 /// What cannot be said in this dialect is refused: another token than the one that was asked for would be a guess, or
 /// wider.
-pub(crate) fn can_serve(selector: &Selector, scope: &Scope) -> Result<(), Failure> {
+pub(crate) fn check_supported(selector: &Selector, scope: &Scope) -> Result<(), Failure> {
     let what = match selector {
         Selector::Repository(..) => {
             "neither finds an installation by a repository nor narrows a token to one: ask by the owner, as with \
@@ -165,8 +165,8 @@ pub(crate) fn read_mint(
         };
         return Err(Failure::bad_answer(answer, what));
     }
-    let expires = minted::expiry(answer, &wire.expires_at)?;
-    let secret = minted::secret(answer, wire.token)?;
+    let expires = token_response::parse_expires_at(answer, &wire.expires_at)?;
+    let secret = token_response::parse_token(answer, wire.token)?;
     let grant = Grant::default();
     let json = SecretBytes::from(answer.body.clone());
     Ok((InstallationToken { secret, expires_at: wire.expires_at, grant, on_behalf_of, json }, expires))
@@ -402,9 +402,9 @@ mod tests {
             (&repository, &Scope::default()),
             (&enterprise, &Scope::default()),
         ] {
-            assert_eq!(can_serve(selector, scope).unwrap_err().kind, Kind::Unsupported, "{selector:?}");
+            assert_eq!(check_supported(selector, scope).unwrap_err().kind, Kind::Unsupported, "{selector:?}");
         }
-        assert!(can_serve(&Selector::Default, &Scope::default()).is_ok());
+        assert!(check_supported(&Selector::Default, &Scope::default()).is_ok());
     }
 
     #[test]

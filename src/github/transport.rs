@@ -8,9 +8,9 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Certificate, Proxy, redirect};
 
 use super::answer::Answer;
-use super::client::{BuildError, Reach};
-use super::failure::{Failure, Kind, unanswered};
-use super::names::Names;
+use super::client::{BuildError, UpstreamConfig};
+use super::dns::Resolver;
+use super::failure::{Failure, Kind, from_transport_error};
 use super::request::Request;
 use super::{Reply, apps, integrations};
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ pub struct HttpTransport {
 
 impl HttpTransport {
     /// A transport to the GitHub of `reach`.
-    pub fn new(reach: &Reach, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
+    pub fn new(reach: &UpstreamConfig, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
         Ok(Self { http: http(reach)?, clock })
     }
 
@@ -41,11 +41,11 @@ impl HttpTransport {
         if let Some(body) = &request.body {
             sending = sending.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let mut response = sending.send().await.map_err(|error| unanswered(what, &error))?;
+        let mut response = sending.send().await.map_err(|error| from_transport_error(what, &error))?;
         // Noted now: `Date` tells the time at which the head was sent, and the body may be slow.
         let head_at = self.clock.boot();
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(what, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| from_transport_error(what, &error))? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 let message = format!("{what} brought more than 8 MiB: check github.api_url");
                 return Err(Failure::new(Kind::BadAnswer, message));
@@ -63,7 +63,7 @@ impl Transport for HttpTransport {
     }
 }
 
-fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
+fn http(reach: &UpstreamConfig) -> Result<reqwest::Client, BuildError> {
     let mut headers = HeaderMap::new();
     let (accept, version) = match reach.dialect {
         Dialect::Apps => (apps::ACCEPT, reach.api_version.as_deref()),
@@ -81,7 +81,7 @@ fn http(reach: &Reach) -> Result<reqwest::Client, BuildError> {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
-        .dns_resolver(Arc::new(Names::new(reach.connect_timeout)))
+        .dns_resolver(Arc::new(Resolver::new(reach.connect_timeout)))
         .connect_timeout(reach.connect_timeout)
         .timeout(reach.request_timeout)
         .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT);

@@ -9,16 +9,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::answer::Answer;
-use super::client::{BuildError, Client, Reach, ReadPage};
+use super::client::{BuildError, Client, ReadPage, UpstreamConfig};
 use super::failure::{Failure, Kind, Origin};
+use super::installation_list::{InstallationListCache, ListRead};
 use super::integrations::Listed;
 use super::key::Key;
-use super::listing::{ListRead, Listing};
 use super::read_cache::ReadCache;
 use super::request::Request;
 use super::transport::{HttpTransport, Transport};
 use super::{
-    AdmissionStatus, Demand, Github, InstallationPage, Page, Reply, Requester, apps, integrations, minted,
+    AdmissionStatus, Demand, Github, InstallationPage, Page, Reply, Requester, apps, integrations,
+    token_response,
 };
 use crate::clock::{Clock, GithubClock};
 use crate::model::{
@@ -31,7 +32,7 @@ pub struct Upstream {
     client: Arc<Client>,
     dialect: Dialect,
     /// Of dialect `integrations`, which has no look-ups.
-    listing: Listing,
+    listing: InstallationListCache,
     described: ReadCache<AppName, App>,
     pages: ReadCache<(AppName, Page), InstallationPage>,
     clock: Arc<dyn Clock>,
@@ -40,7 +41,7 @@ pub struct Upstream {
 impl Upstream {
     /// The GitHub of `reach`, for `apps`, each with its id and its keys, newest first.
     pub fn new(
-        reach: &Reach,
+        reach: &UpstreamConfig,
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
@@ -51,7 +52,7 @@ impl Upstream {
     /// The same over another transport: for tests that simulate GitHub.
     pub fn over(
         transport: Arc<dyn Transport>,
-        reach: &Reach,
+        reach: &UpstreamConfig,
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -59,7 +60,7 @@ impl Upstream {
         Self {
             client,
             dialect: reach.dialect,
-            listing: Listing::new(Arc::clone(&clock)),
+            listing: InstallationListCache::new(Arc::clone(&clock)),
             described: ReadCache::new(APP_TTL, |app: &App| app.json.len(), Arc::clone(&clock)),
             pages: ReadCache::new(PAGE_TTL, weight_of_page, Arc::clone(&clock)),
             clock,
@@ -84,7 +85,7 @@ impl Upstream {
     async fn mint(&self, key: &TokenKey, mut demand: Demand) -> Result<Minted, Failure> {
         let selector = Selector::Id(key.installation);
         // Asked before, by whoever resolved the request; here it keeps a wider token from ever being minted.
-        self.can_serve(&selector, &key.scope, key.user)?;
+        self.check_supported(&selector, &key.scope, key.user)?;
         let minted = match self.dialect {
             Dialect::Apps => {
                 let request = apps::mint(self.client.base(), key.installation, &key.scope);
@@ -136,7 +137,7 @@ impl Upstream {
         let read = |answer: &Answer, sent| {
             let (token, expires) = read(answer)?;
             let now = answer.date.unwrap_or_else(|| self.client.github_clock().now());
-            let lifetime = minted::lifetime(answer, expires, now)?;
+            let lifetime = token_response::token_lifetime(answer, expires, now)?;
             Ok(Minted { token, sent, landed: self.clock.boot(), lifetime })
         };
         self.client.call(&self.client.calls().mint(key), request, demand, read).await
@@ -160,7 +161,7 @@ impl Upstream {
                 Ok(found)
             }
             Dialect::Integrations => {
-                integrations::can_serve(selector, &Scope::default())?;
+                integrations::check_supported(selector, &Scope::default())?;
                 Ok(self.listed(app, selector, &demand).await?.installation)
             }
         }
@@ -189,7 +190,7 @@ impl Upstream {
         }
     }
 
-    async fn who_am_i(&self, app: &AppName) -> Result<Option<App>, Failure> {
+    async fn authenticated_app(&self, app: &AppName) -> Result<Option<App>, Failure> {
         let mut demand = Demand::of(Requester::background(Priority::Probe, None));
         let call = self.client.calls().app(app, Priority::Probe);
         match self.dialect {
@@ -273,7 +274,8 @@ impl Upstream {
         let request = integrations::identify(self.client.base(), nonce);
         let (call, mut demand) =
             (self.client.calls().identify(app), Demand::of(Requester::caller(client, Priority::New)));
-        let identity = self.client.call_once(&call, &request, &mut demand, integrations::read_identity).await;
+        let identity =
+            self.client.call_no_retry(&call, &request, &mut demand, integrations::read_identity).await;
         identity.map_err(|failure| {
             if failure.origin == Origin::Upstream {
                 tracing::warn!(%app, kind = failure.kind.as_str(), "identity request failed; the nonce may be spent");
@@ -318,10 +320,15 @@ impl Github for Upstream {
         self.client.keys(app)
     }
 
-    fn can_serve(&self, selector: &Selector, scope: &Scope, user: Option<UserId>) -> Result<(), Failure> {
+    fn check_supported(
+        &self,
+        selector: &Selector,
+        scope: &Scope,
+        user: Option<UserId>,
+    ) -> Result<(), Failure> {
         match self.dialect {
-            Dialect::Apps => apps::can_serve(user),
-            Dialect::Integrations => integrations::can_serve(selector, scope),
+            Dialect::Apps => apps::check_supported(user),
+            Dialect::Integrations => integrations::check_supported(selector, scope),
         }
     }
 
@@ -347,8 +354,8 @@ impl Github for Upstream {
         Box::pin(self.installations(app, enough, demand))
     }
 
-    fn who_am_i<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>> {
-        Box::pin(self.who_am_i(app))
+    fn authenticated_app<'a>(&'a self, app: &'a AppName) -> Reply<'a, Option<App>> {
+        Box::pin(self.authenticated_app(app))
     }
 
     fn describe_app<'a>(&'a self, app: &'a AppName, client: ClientId) -> Reply<'a, App> {

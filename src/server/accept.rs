@@ -33,7 +33,7 @@ pub(super) async fn serve(
     grace: Duration,
 ) {
     let acceptor =
-        Acceptor { complaint: Arc::new(Semaphore::new(1)), tasks: TaskTracker::new(), server, stop };
+        Acceptor { log_limiter: Arc::new(Semaphore::new(1)), tasks: TaskTracker::new(), server, stop };
     let Listeners { tcp, unix, ops } = listeners;
     tokio::join!(
         acceptor.accept_tcp(tcp, Surface::Tokens),
@@ -51,7 +51,7 @@ pub(super) async fn serve(
 
 struct Acceptor {
     /// Whoever has its permit may say that no connection can be accepted.
-    complaint: Arc<Semaphore>,
+    log_limiter: Arc<Semaphore>,
     tasks: TaskTracker,
     server: Arc<Server>,
     stop: CancellationToken,
@@ -97,7 +97,7 @@ impl Acceptor {
                 Ok(stream) => return Some((self.stop.run_until_cancelled(slots.acquire()).await?, stream)),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    self.complain(&error);
+                    self.warn_throttled(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -105,8 +105,8 @@ impl Acceptor {
     }
 
     /// Says so, but not ten times a second.
-    fn complain(&self, error: &io::Error) {
-        if let Ok(permit) = Arc::clone(&self.complaint).try_acquire_owned() {
+    fn warn_throttled(&self, error: &io::Error) {
+        if let Ok(permit) = Arc::clone(&self.log_limiter).try_acquire_owned() {
             tracing::warn!(%error, "no connection can be accepted at the moment: trying on");
             tokio::spawn(async move {
                 tokio::time::sleep(WARNING_INTERVAL).await;

@@ -10,7 +10,7 @@ use hyper::header::{HeaderMap, TRANSFER_ENCODING};
 use tokio::sync::SemaphorePermit;
 
 use super::memory::RequestMemory;
-use super::reply::Refusal;
+use super::reply::ApiError;
 use super::route::Endpoint;
 
 /// A body on its way.
@@ -33,12 +33,12 @@ impl RequestBody {
     /// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
     /// beside `Transfer-Encoding`, a pair that two servers may read differently, and closes the connection after the
     /// answer: nothing that hides behind it is taken for a request.
-    pub(super) fn check(&self, endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.incoming.size_hint().lower() > endpoint.largest_body() as u64 {
             return Err(too_large(endpoint.largest_body()));
         }
         if !endpoint.takes_body() && (!self.is_read || headers.contains_key(TRANSFER_ENCODING)) {
-            return Err(Refusal::invalid(
+            return Err(ApiError::invalid(
                 "a GET or DELETE here has no body: what is asked goes into path and query",
             ));
         }
@@ -51,7 +51,7 @@ impl RequestBody {
         &mut self,
         endpoint: Endpoint<'_>,
         memory: &'m RequestMemory,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'m>>), Refusal> {
+    ) -> Result<(Bytes, Option<SemaphorePermit<'m>>), ApiError> {
         if self.is_read || !endpoint.takes_body() {
             return Ok((Bytes::new(), None));
         }
@@ -65,7 +65,7 @@ impl RequestBody {
     }
 
     /// Into one piece: chunks that are put together at the end would be held twice.
-    async fn collect(&mut self, length: usize, largest: usize) -> Result<Bytes, Refusal> {
+    async fn collect(&mut self, length: usize, largest: usize) -> Result<Bytes, ApiError> {
         let mut collected = Vec::with_capacity(length);
         while let Some(frame) = self.incoming.frame().await {
             let Ok(data) = frame.map_err(|_| not_whole())?.into_data() else { continue };
@@ -79,13 +79,13 @@ impl RequestBody {
     }
 }
 
-fn not_whole() -> Refusal {
-    Refusal::invalid("the body did not arrive whole")
+fn not_whole() -> ApiError {
+    ApiError::invalid("the body did not arrive whole")
 }
 
-fn too_large(largest: usize) -> Refusal {
+fn too_large(largest: usize) -> ApiError {
     let message = format!("the body is over {} KiB, which is more than is taken here", largest / 1024);
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);

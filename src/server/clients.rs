@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::clock::BootTime;
 use crate::model::ClientId;
-use crate::telemetry::audit::Asker;
+use crate::telemetry::audit::RequestContext;
 
 /// The clients of late. Names cost nothing, so only some of them have a share of their own, and the rest have one
 /// together.
@@ -21,7 +21,7 @@ pub(super) struct Clients {
 
 impl Clients {
     /// The client that asks at `now`: by the uid of the peer, else by what it calls itself.
-    pub(super) fn id(&self, asker: Asker<'_>, headers: &HeaderMap, now: BootTime) -> ClientId {
+    pub(super) fn id(&self, asker: RequestContext<'_>, headers: &HeaderMap, now: BootTime) -> ClientId {
         let name = || asker.client.or_else(|| headers.get(USER_AGENT)?.to_str().ok());
         let number = match asker.uid {
             Some(uid) => self.hasher.hash_one(uid),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderMap};
 use url::Url;
 
-use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
 use super::token;
 use crate::broker::{TokenRequest, Vended};
 use crate::model::{Dialect, Login, RepositoryName, Scope, Secret, Selector};
@@ -22,20 +22,20 @@ pub(super) struct Description {
 impl Description {
     /// Reads git's lines. Attributes that are not known are ignored, as the protocol demands; a CR or a NUL, by which a
     /// host could be smuggled into another attribute, is refused.
-    pub(super) fn read(body: Bytes) -> Result<Self, Refusal> {
+    pub(super) fn read(body: Bytes) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(&body).ok().filter(|text| !text.contains(['\r', '\0']));
         let text =
-            text.ok_or_else(|| Refusal::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
+            text.ok_or_else(|| ApiError::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
         let (lines, rest) = text.split_once("\n\n").unwrap_or((text, ""));
         if !rest.trim_start_matches('\n').is_empty() {
-            return Err(Refusal::invalid(
+            return Err(ApiError::invalid(
                 "there is more after the empty line that ends git's lines: refused",
             ));
         }
         let mut description = Self::default();
         for line in lines.split('\n').filter(|line| !line.is_empty()) {
             let malformed =
-                || Refusal::invalid("a line is not of the form key=value, as git's credential helpers get");
+                || ApiError::invalid("a line is not of the form key=value, as git's credential helpers get");
             let (key, value) =
                 line.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(malformed)?;
             match key {
@@ -78,7 +78,7 @@ impl Description {
         query: &str,
         headers: &HeaderMap,
         dialect: Dialect,
-    ) -> Result<Option<TokenRequest>, Refusal> {
+    ) -> Result<Option<TokenRequest>, ApiError> {
         let mut request = token::read(query, headers)?;
         let path = self.path.as_deref().filter(|path| !path.is_empty());
         let Some(path) = path.filter(|_| !request.scope.names_repositories()) else {
@@ -108,10 +108,10 @@ impl Description {
 }
 
 /// Takes an attribute that may be there once: by a line break in a URL, one host could pass for another (CVE-2020-5260).
-fn once<T: From<String>>(key: &str, value: &str, slot: &mut Option<T>) -> Result<(), Refusal> {
+fn once<T: From<String>>(key: &str, value: &str, slot: &mut Option<T>) -> Result<(), ApiError> {
     match slot.replace(T::from(value.to_owned())) {
         None => Ok(()),
-        Some(_) => Err(Refusal::invalid(format!("{key} is there twice: refused"))),
+        Some(_) => Err(ApiError::invalid(format!("{key} is there twice: refused"))),
     }
 }
 

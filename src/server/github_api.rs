@@ -13,7 +13,7 @@ use hyper::header::{CACHE_CONTROL, HOST, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
-use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
 use super::route::{Call, PREFIX, Whose};
 use super::{Caller, Server};
 use crate::broker::TokenHash;
@@ -29,12 +29,12 @@ impl Server {
         head: &Parts,
         body: Bytes,
         caller: Caller<'_>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         self.called(call, head, body, caller).await.map_err(as_github_would)
     }
 
     /// Ends the life of the token that authorises the call.
-    pub(super) async fn revoke(&self, headers: &HeaderMap, caller: Caller<'_>) -> Result<Reply, Refusal> {
+    pub(super) async fn revoke(&self, headers: &HeaderMap, caller: Caller<'_>) -> Result<Reply, ApiError> {
         let token = tokens::to_revoke(headers)?;
         let hash = TokenHash::of(&token);
         self.in_time(self.broker.revoke(token, caller.client)).await?;
@@ -50,7 +50,7 @@ impl Server {
         head: &Parts,
         body: Bytes,
         caller: Caller<'_>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         let app = choice::app(&head.headers, &self.apps)?;
         let home = Home::of(head);
         match call {
@@ -68,7 +68,7 @@ impl Server {
                 let selector = selector(whose)?;
                 let found = self.in_time(self.broker.describe(app.as_ref(), &selector, caller.client)).await;
                 let found =
-                    found.map_err(|refusal| Refusal { asked: Some(selector.to_string()), ..refusal })?;
+                    found.map_err(|refusal| ApiError { asked: Some(selector.to_string()), ..refusal })?;
                 installations::one(&home, &found)
             }
             Call::Mint(dialect, id) => {
@@ -117,9 +117,9 @@ impl Home {
 }
 
 /// What is no login, name or number at all is not at GitHub either.
-fn selector(whose: Whose<'_>) -> Result<Selector, Refusal> {
+fn selector(whose: Whose<'_>) -> Result<Selector, ApiError> {
     let unknown = |error: Invalid| {
-        Refusal::new(StatusCode::NOT_FOUND, "unknown_installation", format!("no such installation: {error}"))
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_installation", format!("no such installation: {error}"))
     };
     let selector = || {
         Ok(match whose {
@@ -134,9 +134,9 @@ fn selector(whose: Whose<'_>) -> Result<Selector, Refusal> {
 }
 
 /// GitHub says 422 where the rest of this daemon says 400.
-fn as_github_would(refusal: Refusal) -> Refusal {
+fn as_github_would(refusal: ApiError) -> ApiError {
     match refusal.status {
-        StatusCode::BAD_REQUEST => Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, ..refusal },
+        StatusCode::BAD_REQUEST => ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, ..refusal },
         _ => refusal,
     }
 }

@@ -8,7 +8,7 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode, Uri};
 
-use super::reply::Refusal;
+use super::reply::ApiError;
 use super::route::Endpoint;
 
 /// What is accepted beyond the defaults.
@@ -31,26 +31,26 @@ pub(super) enum Transport {
 }
 
 /// Refuses what no honest HTTP/1.1 client sends, on any listener.
-pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let head = uri.to_string().len()
         + headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if head > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
         let message =
             "the request's head is over 16 KiB or 100 headers: send fewer headers and a shorter query";
-        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message));
+        return Err(ApiError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message));
     }
     if *method == Method::CONNECT {
         let message = "this is no proxy: send GET /token";
-        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-        return Err(Refusal { allow: Some("GET, HEAD"), ..refusal });
+        let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        return Err(ApiError { allow: Some("GET, HEAD"), ..refusal });
     }
     if uri.authority().is_some() || !uri.path().starts_with('/') {
-        return Err(Refusal::invalid(
+        return Err(ApiError::invalid(
             "the request's target is not a path: is a proxy configured for localhost?",
         ));
     }
     if headers.contains_key(UPGRADE) && headers.contains_key(CONNECTION) {
-        return Err(Refusal::invalid("only HTTP/1.1 is spoken here: leave Upgrade out"));
+        return Err(ApiError::invalid("only HTTP/1.1 is spoken here: leave Upgrade out"));
     }
     Ok(())
 }
@@ -63,14 +63,14 @@ impl Guard {
         transport: Transport,
         endpoint: Option<Endpoint<'_>>,
         headers: &HeaderMap,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         if endpoint.is_some_and(Endpoint::is_signed) {
             return Ok(());
         }
-        if let Some(name) = tell_tale(endpoint, headers) {
+        if let Some(name) = browser_or_proxy_header(endpoint, headers) {
             let message =
                 format!("requests with {name} come from a browser or through a proxy, and get nothing here");
-            return Err(Refusal::forbidden(message));
+            return Err(ApiError::forbidden(message));
         }
         match transport {
             Transport::Unix { .. } => Ok(()),
@@ -81,10 +81,10 @@ impl Guard {
         }
     }
 
-    fn host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return Err(Refusal::invalid("exactly one Host header is needed"));
+            return Err(ApiError::invalid("exactly one Host header is needed"));
         };
         let host = host.to_str().unwrap_or_default().to_ascii_lowercase();
         let bare = without_port(&host);
@@ -92,19 +92,19 @@ impl Guard {
         if bare.is_some_and(|bare| LOOPBACK_HOSTS.contains(&bare)) || self.allowed_hosts.iter().any(allowed) {
             return Ok(());
         }
-        Err(Refusal::forbidden(
+        Err(ApiError::forbidden(
             "this Host is not served: use localhost, 127.0.0.1 or [::1], or add it to listen.allowed_hosts",
         ))
     }
 
-    fn client(&self, endpoint: Option<Endpoint<'_>>, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn client(&self, endpoint: Option<Endpoint<'_>>, headers: &HeaderMap) -> Result<(), ApiError> {
         let named =
             |name: &str| headers.get(name).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
         let identified = named(CLIENT) || named("ghtokend-secret") || has_bearer(headers);
         if identified || !self.require_client_header || !endpoint.is_some_and(Endpoint::needs_client) {
             return Ok(());
         }
-        Err(Refusal::forbidden(
+        Err(ApiError::forbidden(
             "no web page can send a header of its own, so one is needed: add 'Ghtokend-Client: NAME', \
              as in curl -H 'Ghtokend-Client: me'",
         ))
@@ -115,7 +115,10 @@ impl Guard {
 pub(super) const CLIENT: &str = "ghtokend-client";
 
 /// A header that only a browser or a forwarding proxy sends.
-fn tell_tale<'h>(endpoint: Option<Endpoint<'_>>, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
+fn browser_or_proxy_header<'h>(
+    endpoint: Option<Endpoint<'_>>,
+    headers: &'h HeaderMap,
+) -> Option<&'h HeaderName> {
     let for_people = endpoint == Some(Endpoint::Status);
     headers.iter().find_map(|(name, value)| {
         let told = match name.as_str() {

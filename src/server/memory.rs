@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::reply::Refusal;
+use super::reply::ApiError;
 use super::route::Endpoint;
 
 /// Shares of memory, in permits of [`PERMIT_BYTES`].
@@ -51,7 +51,7 @@ impl RequestMemory {
         &self,
         endpoint: Endpoint<'_>,
         bytes: usize,
-    ) -> Result<SemaphorePermit<'_>, Refusal> {
+    ) -> Result<SemaphorePermit<'_>, ApiError> {
         let share = match endpoint {
             Endpoint::Webhook if bytes <= SMALL_DELIVERY_BYTES => &self.small_deliveries,
             Endpoint::Webhook => &self.large_deliveries,
@@ -65,9 +65,9 @@ async fn reserve_from(
     share: &Semaphore,
     bytes: usize,
     timeout: Duration,
-) -> Result<SemaphorePermit<'_>, Refusal> {
+) -> Result<SemaphorePermit<'_>, ApiError> {
     let permit = tokio::time::timeout(timeout, share.acquire_many(permits(bytes))).await;
-    permit.ok().and_then(Result::ok).ok_or_else(Refusal::overloaded)
+    permit.ok().and_then(Result::ok).ok_or_else(ApiError::overloaded)
 }
 
 /// The permits for so many bytes, rounded up.

@@ -6,10 +6,10 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use jiff::{Timestamp, Unit};
 
-use super::reply::{Format, Refusal, Reply, ok, whole_seconds};
+use super::reply::{ApiError, Format, Reply, ok, whole_seconds};
 use super::{Server, scrape};
 use crate::api;
-use crate::broker::{AppAdmission, Held};
+use crate::broker::{AppAdmission, CachedTokenInfo};
 use crate::model::{AppName, KeyInUse, KeyStatus};
 use crate::telemetry::metrics;
 
@@ -50,7 +50,7 @@ pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
 }
 
 /// What the daemon knows, but for the secrets: of the tokens those that expire soonest.
-pub(super) fn status(server: &Server, query: &str) -> Result<Reply, Refusal> {
+pub(super) fn status(server: &Server, query: &str) -> Result<Reply, ApiError> {
     let limit = status_limit(query)?;
     let (soonest, tokens_total) = server.broker.soonest_expiring(limit);
     let tokens: Vec<_> = soonest.into_iter().map(cached_token).collect();
@@ -101,25 +101,25 @@ fn limits_until(admission: &AppAdmission, now: Timestamp) -> Vec<api::Limit> {
 }
 
 /// The one parameter of `GET /status`.
-fn status_limit(query: &str) -> Result<usize, Refusal> {
+fn status_limit(query: &str) -> Result<usize, ApiError> {
     let mut limit = None;
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if name != "limit" {
             let name: String = name.chars().take(MAX_QUOTED_CHARS).collect();
-            return Err(Refusal::invalid(format!("parameter {name:?} is not known: there is limit")));
+            return Err(ApiError::invalid(format!("parameter {name:?} is not known: there is limit")));
         }
         if limit.is_some() {
-            return Err(Refusal::invalid("parameter limit is there twice: send it once"));
+            return Err(ApiError::invalid("parameter limit is there twice: send it once"));
         }
         let number = value.parse().ok().filter(|number| (1..=MAX_STATUS_TOKENS).contains(number));
         limit = Some(number.ok_or_else(|| {
-            Refusal::invalid(format!("parameter limit: numbers from 1 to {MAX_STATUS_TOKENS} are allowed"))
+            ApiError::invalid(format!("parameter limit: numbers from 1 to {MAX_STATUS_TOKENS} are allowed"))
         })?);
     }
     Ok(limit.unwrap_or(DEFAULT_STATUS_TOKENS))
 }
 
-fn cached_token(held: Held) -> api::CachedToken {
+fn cached_token(held: CachedTokenInfo) -> api::CachedToken {
     api::CachedToken {
         app: held.key.app.to_string(),
         installation_id: held.key.installation.get(),

@@ -6,12 +6,12 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 
-use super::reply::{Format, Refusal, Reply, json_object, ok, whole_seconds};
+use super::reply::{ApiError, Format, Reply, json_object, ok, whole_seconds};
 use crate::broker::{Rejection, TokenHash};
 use crate::model::Secret;
 
 /// Reads which token is meant.
-pub(super) fn read(body: &[u8]) -> Result<TokenHash, Refusal> {
+pub(super) fn read(body: &[u8]) -> Result<TokenHash, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Body {
@@ -19,15 +19,15 @@ pub(super) fn read(body: &[u8]) -> Result<TokenHash, Refusal> {
         token_sha256: Option<String>,
     }
     // The error's own text may quote the body, and the body holds a token.
-    let body: Body = json_object(body).ok_or_else(|| Refusal::invalid(SHAPE))?;
+    let body: Body = json_object(body).ok_or_else(|| ApiError::invalid(SHAPE))?;
     match (body.token.map(Secret::from), body.token_sha256) {
         (Some(token), None) => Ok(TokenHash::of(&token)),
         (None, Some(hash)) => {
             let bytes = STANDARD.decode(&hash).or_else(|_| STANDARD_NO_PAD.decode(&hash));
             let bytes = bytes.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            bytes.map(TokenHash::new).ok_or_else(|| Refusal::invalid(SHAPE))
+            bytes.map(TokenHash::new).ok_or_else(|| ApiError::invalid(SHAPE))
         }
-        _ => Err(Refusal::invalid(SHAPE)),
+        _ => Err(ApiError::invalid(SHAPE)),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) type Reply = Response<Full<Bytes>>;
 
 /// A request that gets no token: status, code and sentence as CONTRACT and README list them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
@@ -33,7 +33,7 @@ pub(super) struct Refusal {
     pub(super) is_local: bool,
 }
 
-impl Refusal {
+impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -71,21 +71,23 @@ impl Refusal {
     }
 }
 
-impl From<broker::Error> for Refusal {
+impl From<broker::Error> for ApiError {
     fn from(error: broker::Error) -> Self {
         use broker::Error;
         let message = error.to_string();
         match error {
-            Error::SelectorNeeded(_) | Error::AppNeeded(_) | Error::LifeTooLong(_) => Self::invalid(message),
-            Error::NoneLivesLongEnough { because, .. } => Self { message, ..Self::from(*because) },
+            Error::SelectorNeeded(_) | Error::AppNeeded(_) | Error::MinTtlTooLong(_) => {
+                Self::invalid(message)
+            }
+            Error::MinTtlUnavailable { because, .. } => Self { message, ..Self::from(*because) },
             Error::UnknownInstallation(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
             }
             Error::UnknownApp(_) => Self::new(StatusCode::NOT_FOUND, "unknown_app", message),
-            Error::Crashed => {
+            Error::Internal => {
                 Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
             }
-            Error::Overtaken => {
+            Error::InvalidatedWhileMinting => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, DEFAULT_WAIT)
             }
             Error::ShuttingDown => {
@@ -130,7 +132,7 @@ pub(super) enum Format {
 }
 
 /// A refusal, in the format that the caller asked for.
-pub(super) fn refused(refusal: &Refusal, format: Format, request_id: &str) -> Reply {
+pub(super) fn refused(refusal: &ApiError, format: Format, request_id: &str) -> Reply {
     // A caller that puts a token where none belongs shall not find it quoted.
     let message = redact(&refusal.message);
     let body = match format {

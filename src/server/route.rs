@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use url::Url;
 
-use super::reply::Refusal;
+use super::reply::ApiError;
 use crate::model::Dialect;
 
 /// Everything that is served.
@@ -122,7 +122,7 @@ pub(super) fn route<'p>(
     method: &Method,
     path: &'p str,
     api_url: &Url,
-) -> Result<Endpoint<'p>, Refusal> {
+) -> Result<Endpoint<'p>, ApiError> {
     let endpoint = match (surface, path) {
         (_, "/healthz") => Some(Endpoint::Healthz),
         (_, "/readyz") => Some(Endpoint::Readyz),
@@ -158,8 +158,8 @@ pub(super) fn route<'p>(
         return Ok(endpoint);
     }
     let message = format!("{path} is asked with {}", endpoint.method());
-    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    Err(Refusal { allow: Some(allow), ..refusal })
+    let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    Err(ApiError { allow: Some(allow), ..refusal })
 }
 
 /// GitHub Enterprise Servers have their API below this, and their clients may insist on it.
@@ -203,15 +203,15 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-pub(super) fn not_found(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+pub(super) fn not_found(message: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn routed<'p>(surface: Surface, method: &Method, path: &'p str) -> Result<Endpoint<'p>, Refusal> {
+    fn routed<'p>(surface: Surface, method: &Method, path: &'p str) -> Result<Endpoint<'p>, ApiError> {
         route(surface, method, path, &"https://api.github.com".parse().unwrap())
     }
 

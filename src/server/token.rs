@@ -10,26 +10,26 @@ use bytes::Bytes;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use jiff::SignedDuration;
 
-use super::reply::{Format, NO_STORE, Refusal, Reply, ok};
+use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
 use crate::api;
-use crate::broker::{Age, Bodies, TokenRequest, Vended};
+use crate::broker::{Bodies, Requirement, TokenRequest, Vended};
 use crate::model::{AppName, InstallationId, InstallationToken, Level, Permission, Scope, Selector};
 
 /// Reads the query string and the headers of `GET /token`.
-pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Refusal> {
+pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, ApiError> {
     let parameters = Parameters::read(query)?;
     let selector = parameters.selector()?;
     let scope = parameters.scope(&selector)?;
     let app = match (parameters.parse("app")?, header_app(headers)?) {
         (Some(query), Some(header)) if query != header => {
-            return Err(Refusal::invalid(
+            return Err(ApiError::invalid(
                 "app= and the header Ghtokend-App name different apps: send one of them",
             ));
         }
         (query, header) => query.or(header),
     };
     let user = parameters.parse("user")?;
-    let age = parameters.min_ttl()?.map_or(Age::Any, Age::LivesFor);
+    let age = parameters.min_ttl()?.map_or(Requirement::Any, Requirement::MinTtl);
     Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age })
 }
 
@@ -91,26 +91,26 @@ pub fn render(installation: InstallationId, account: Option<&str>, token: &Insta
 struct Parameters(BTreeMap<&'static str, String>);
 
 impl Parameters {
-    fn read(query: &str) -> Result<Self, Refusal> {
+    fn read(query: &str) -> Result<Self, ApiError> {
         let mut found = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let Some(known) = KNOWN.into_iter().find(|known| *known == name) else {
                 let known = KNOWN.join(", ");
                 let name: String = name.chars().take(MAX_QUOTE_CHARS).collect();
-                return Err(Refusal::invalid(format!("parameter {name:?} is not known: there are {known}")));
+                return Err(ApiError::invalid(format!("parameter {name:?} is not known: there are {known}")));
             };
             if value.is_empty() {
                 let message = format!("parameter {known} is empty: give it a value or leave it out");
-                return Err(Refusal::invalid(message));
+                return Err(ApiError::invalid(message));
             }
             if found.insert(known, value.into_owned()).is_some() {
-                return Err(Refusal::invalid(format!("parameter {known} is there twice: send it once")));
+                return Err(ApiError::invalid(format!("parameter {known} is there twice: send it once")));
             }
         }
         let parameters = Self(found);
         match parameters.get("format") {
             None | Some("json" | "text") => Ok(parameters),
-            Some(_) => Err(Refusal::invalid("parameter format: json and text are allowed")),
+            Some(_) => Err(ApiError::invalid("parameter format: json and text are allowed")),
         }
     }
 
@@ -118,20 +118,20 @@ impl Parameters {
         self.0.get(name).map(String::as_str)
     }
 
-    fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, ApiError> {
         self.get(name).map(|value| parse(name, value)).transpose()
     }
 
-    fn selector(&self) -> Result<Selector, Refusal> {
+    fn selector(&self) -> Result<Selector, ApiError> {
         let given: Vec<_> = SELECTORS.into_iter().filter(|name| self.0.contains_key(name)).collect();
         if let [one, another, ..] = given.as_slice() {
             let message =
                 format!("parameters {one} and {another} each name an installation: send one of them");
-            return Err(Refusal::invalid(message));
+            return Err(ApiError::invalid(message));
         }
-        let repository = |value: &str| -> Result<Selector, Refusal> {
+        let repository = |value: &str| -> Result<Selector, ApiError> {
             let (owner, name) = value.split_once('/').ok_or_else(|| {
-                Refusal::invalid(format!("parameter repo: {value:?} is not of the form OWNER/NAME"))
+                ApiError::invalid(format!("parameter repo: {value:?} is not of the form OWNER/NAME"))
             })?;
             Ok(Selector::Repository(parse("repo", owner)?, parse("repo", name)?))
         };
@@ -147,7 +147,7 @@ impl Parameters {
         })
     }
 
-    fn scope(&self, selector: &Selector) -> Result<Scope, Refusal> {
+    fn scope(&self, selector: &Selector) -> Result<Scope, ApiError> {
         let mut scope = Scope {
             repositories: self.list("repositories")?,
             repository_ids: self.list("repository_ids")?,
@@ -157,7 +157,7 @@ impl Parameters {
             if scope.names_repositories() {
                 let message = "parameter repo already narrows the token to one repository: \
                                leave repositories and repository_ids out, or choose by owner";
-                return Err(Refusal::invalid(message));
+                return Err(ApiError::invalid(message));
             }
             scope.repositories = Some([name.clone()].into());
         }
@@ -165,7 +165,7 @@ impl Parameters {
     }
 
     /// Seconds, or a duration as in the configuration.
-    fn min_ttl(&self) -> Result<Option<Duration>, Refusal> {
+    fn min_ttl(&self) -> Result<Option<Duration>, ApiError> {
         let Some(value) = self.get("min_ttl") else { return Ok(None) };
         let seconds = value.bytes().all(|byte| byte.is_ascii_digit());
         let parsed = match seconds {
@@ -174,23 +174,23 @@ impl Parameters {
         };
         parsed.map(Some).ok_or_else(|| {
             let value: String = value.chars().take(MAX_QUOTE_CHARS).collect();
-            Refusal::invalid(format!(
+            ApiError::invalid(format!(
                 "parameter min_ttl: {value:?} is neither a number of seconds nor a duration such as \"30m\""
             ))
         })
     }
 
-    fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, Refusal> {
+    fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         if value.split(',').count() > MAX_REPOSITORIES {
-            return Err(Refusal::invalid(format!(
+            return Err(ApiError::invalid(format!(
                 "parameter {name} has over {MAX_REPOSITORIES} items, GitHub's limit"
             )));
         }
         value.split(',').map(|item| parse_item(name, item)).collect::<Result<_, _>>().map(Some)
     }
 
-    fn permissions(&self) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
+    fn permissions(&self) -> Result<Option<BTreeMap<Permission, Level>>, ApiError> {
         let Some(value) = self.get("permissions") else { return Ok(None) };
         let mut permissions = BTreeMap::new();
         for item in value.split(',') {
@@ -198,12 +198,12 @@ impl Parameters {
                 let message = format!(
                     "parameter permissions: {item:?} is not of the form NAME:LEVEL, as contents:read is"
                 );
-                return Err(Refusal::invalid(message));
+                return Err(ApiError::invalid(message));
             };
             let (name, level): (Permission, Level) =
                 (parse("permissions", name)?, parse("permissions", level)?);
             if permissions.insert(name.clone(), level).is_some() {
-                return Err(Refusal::invalid(format!(
+                return Err(ApiError::invalid(format!(
                     "parameter permissions names {name} twice: send it once"
                 )));
             }
@@ -212,25 +212,25 @@ impl Parameters {
     }
 }
 
-fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Refusal> {
-    value.parse().map_err(|error| Refusal::invalid(format!("parameter {name}: {error}")))
+fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, ApiError> {
+    value.parse().map_err(|error| ApiError::invalid(format!("parameter {name}: {error}")))
 }
 
-fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, Refusal> {
+fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, ApiError> {
     if item.is_empty() {
-        return Err(Refusal::invalid(format!("parameter {name} has an empty item: leave it out")));
+        return Err(ApiError::invalid(format!("parameter {name} has an empty item: leave it out")));
     }
     parse(name, item)
 }
 
-pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, Refusal> {
+pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, ApiError> {
     let mut values = headers.get_all("ghtokend-app").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Refusal::invalid("header Ghtokend-App is there twice: send it once"));
+        return Err(ApiError::invalid("header Ghtokend-App is there twice: send it once"));
     }
     let name = value.to_str().unwrap_or_default().parse();
-    name.map(Some).map_err(|error| Refusal::invalid(format!("header Ghtokend-App: {error}")))
+    name.map(Some).map_err(|error| ApiError::invalid(format!("header Ghtokend-App: {error}")))
 }
 
 /// Whether `text/plain` is preferred to JSON and to anything.
@@ -339,9 +339,9 @@ mod tests {
     fn min_ttl_is_seconds_or_a_duration() {
         for (value, seconds) in [("0", 0), ("1800", 1800), ("30m", 1800), ("1h30m", 5400), ("90s", 90)] {
             let age = request(&format!("min_ttl={value}")).map(|request| request.age);
-            assert_eq!(age, Ok(Age::LivesFor(Duration::from_secs(seconds))), "{value}");
+            assert_eq!(age, Ok(Requirement::MinTtl(Duration::from_secs(seconds))), "{value}");
         }
-        assert_eq!(request("").map(|request| request.age), Ok(Age::Any));
+        assert_eq!(request("").map(|request| request.age), Ok(Requirement::Any));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::reply::{Format, Refusal, Reply, ok};
+use super::reply::{ApiError, Format, Reply, ok};
 use super::route::not_found;
 use crate::broker::webhook::{self, Secrets};
 use crate::broker::{Broker, EventOutcome};
@@ -29,21 +29,21 @@ impl Webhook {
 
     /// Lets the body of a delivery be read. Whoever sends it has proved nothing so far and may never send it to its end,
     /// and shall not take every place of the listener for health meanwhile.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, ApiError> {
         if !headers.contains_key(SIGNATURE) {
-            return Err(Refusal::forbidden(
+            return Err(ApiError::forbidden(
                 "X-Hub-Signature-256 is missing: set a secret in the app's webhook settings, and pass GitHub's headers \
                  on with its deliveries",
             ));
         }
-        self.under_way.try_acquire().map_err(|_| Refusal::overloaded())
+        self.under_way.try_acquire().map_err(|_| ApiError::overloaded())
     }
 
     /// Has the broker hear what a delivery says, if GitHub sent it.
-    pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, Refusal> {
+    pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, ApiError> {
         let signature = headers.get(SIGNATURE).map(|value| value.as_bytes()).unwrap_or_default();
         if !self.secrets.borrow().verify_signature(body, signature) {
-            return Err(Refusal::forbidden(
+            return Err(ApiError::forbidden(
                 "X-Hub-Signature-256 was not made of this body with the secret in webhook.secret_file: compare it with \
                  the app's webhook settings, and pass the body on byte for byte",
             ));
@@ -51,7 +51,7 @@ impl Webhook {
         let event = header(headers, EVENT)?;
         let delivery = header(headers, DELIVERY)?;
         let event = webhook::read(event, body).map_err(|problem| {
-            Refusal::invalid(format!("this delivery of event {event} is not understood: {problem}"))
+            ApiError::invalid(format!("this delivery of event {event} is not understood: {problem}"))
         })?;
         let outcome = match event.map(|event| broker.handle_event(delivery, &event)) {
             Some(EventOutcome::Applied) => "applied",
@@ -65,15 +65,15 @@ impl Webhook {
 }
 
 /// What is said where no deliveries are taken.
-pub(super) fn switched_off() -> Refusal {
+pub(super) fn switched_off() -> ApiError {
     not_found("webhook deliveries are not taken: webhook.secret_file is not configured")
 }
 
 /// The value of a header that every delivery has.
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, ApiError> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.filter(|value| (1..=MAX_VALUE_LENGTH).contains(&value.len())).ok_or_else(|| {
-        Refusal::invalid(format!(
+        ApiError::invalid(format!(
             "{name} is missing or no header of GitHub's: pass its headers on with its deliveries"
         ))
     })

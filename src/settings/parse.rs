@@ -7,12 +7,12 @@ use super::error::{Error, quote};
 use super::url::{api, base, proxy, web_of};
 use super::values::{Item, MOST, Values};
 use super::{
-    Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, later, prefetch,
+    Cache, Environment, Github, Listen, Log, LogFormat, LogLevel, Settings, Shutdown, prefetch, unsupported,
 };
 use crate::model::Dialect;
 
 pub(super) fn settings(values: &Values, environment: &Environment) -> Result<Settings, Error> {
-    later::refuse(values)?;
+    unsupported::refuse(values)?;
     let apps = Apps::new(values, environment)?;
     let github = github(values)?;
     let prefetch = prefetch::read(values, &apps, github.dialect)?;

@@ -13,7 +13,7 @@ pub const TARGET: &str = "audit";
 
 /// Who asked, as far as is known.
 #[derive(Debug, Clone, Copy)]
-pub struct Asker<'a> {
+pub struct RequestContext<'a> {
     /// The id of the request, as in the answer's `X-Request-Id`.
     pub request_id: &'a str,
     /// What the caller says of itself in `Ghtokend-Client`.
@@ -24,8 +24,13 @@ pub struct Asker<'a> {
 
 /// A token was handed out. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
 /// <https://docs.github.com/en/enterprise-cloud@latest/organizations/keeping-your-organization-secure/managing-security-settings-for-your-organization/identifying-audit-log-events-performed-by-an-access-token>.
-pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_token: &impl std::fmt::Display) {
-    let Asker { request_id, client, uid } = asker;
+pub fn vended(
+    asker: RequestContext<'_>,
+    key: &TokenKey,
+    cache: &'static str,
+    hashed_token: &impl std::fmt::Display,
+) {
+    let RequestContext { request_id, client, uid } = asker;
     tracing::info!(
         target: TARGET,
         request_id,
@@ -43,28 +48,28 @@ pub fn vended(asker: Asker<'_>, key: &TokenKey, cache: &'static str, hashed_toke
 }
 
 /// A token was given back: it is dead for all who share it.
-pub fn revoked(asker: Asker<'_>, hashed_token: &impl std::fmt::Display) {
-    let Asker { request_id, client, uid } = asker;
+pub fn revoked(asker: RequestContext<'_>, hashed_token: &impl std::fmt::Display) {
+    let RequestContext { request_id, client, uid } = asker;
     tracing::info!(target: TARGET, request_id, client, uid, %hashed_token, "revoked");
     check(request_id);
 }
 
 /// A request was refused or failed, with `code` as in the answer. `asked` is what it asked for, if it was understood.
-pub fn refused(asker: Asker<'_>, asked: Option<&str>, status: u16, code: &'static str) {
-    let Asker { request_id, client, uid } = asker;
+pub fn refused(asker: RequestContext<'_>, asked: Option<&str>, status: u16, code: &'static str) {
+    let RequestContext { request_id, client, uid } = asker;
     tracing::info!(target: TARGET, request_id, client, uid, asked, status, code, "refused");
     check(request_id);
 }
 
 /// The file of the audit trail. A full disk does not stop the vending.
 #[derive(Debug)]
-pub struct Trail<W = File> {
+pub struct AuditFile<W = File> {
     file: W,
     /// Whether it may end in half a line.
     is_broken: bool,
 }
 
-impl Trail {
+impl AuditFile {
     /// The file at `path`, to be appended to. A pipe is none: requests would wait for its reader.
     pub fn open(path: &Path) -> io::Result<Self> {
         // Without NONBLOCK, opening a named pipe would wait for that reader, too.
@@ -81,13 +86,13 @@ impl Trail {
     }
 }
 
-impl<W> Trail<W> {
+impl<W> AuditFile<W> {
     fn new(file: W) -> Self {
         Self { file, is_broken: false }
     }
 }
 
-impl<W: Write> Write for Trail<W> {
+impl<W: Write> Write for AuditFile<W> {
     /// A line comes as one write.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = match self.is_broken {
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn half_a_line_spoils_no_other() {
-        let mut trail = Trail::new(Disk { room: 9, written: Vec::new() });
+        let mut trail = AuditFile::new(Disk { room: 9, written: Vec::new() });
         for line in ["first\n", "second\n", "third\n"] {
             trail.write_all(line.as_bytes()).unwrap();
             assert_eq!(FAILURE.take().is_some(), line != "first\n", "{line}");

@@ -15,7 +15,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
 use super::audit;
-use super::backlog::Backlog;
+use super::non_blocking_writer::NonBlockingWriter;
 use crate::model::{cut_before_redaction, redact};
 
 /// How a line looks.
@@ -31,12 +31,12 @@ pub enum Format {
 
 /// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
 /// are heard from `WARN` on only: what they say below that may hold headers.
-pub fn start(format: Format, level: Level, audit_file: Option<audit::Trail>) -> io::Result<Started> {
+pub fn start(format: Format, level: Level, audit_file: Option<audit::AuditFile>) -> io::Result<Started> {
     // Which hand-outs are on record does not depend on how much else is logged.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
     let (filter, handle) = reload::Layer::new(others.clone().with_target(OURS, level));
-    let stderr = Redacted(|| &BACKLOG);
+    let stderr = Redacted(|| &WRITER);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
         // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
@@ -53,7 +53,7 @@ pub fn start(format: Format, level: Level, audit_file: Option<audit::Trail>) -> 
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit);
     // A second start in one process, as in tests, leaves the first in place.
     if subscriber.try_init().is_ok() {
-        thread::Builder::new().name("log".into()).spawn(|| BACKLOG.write_to(&mut io::stderr(), gap))?;
+        thread::Builder::new().name("log".into()).spawn(|| WRITER.write_to(&mut io::stderr(), gap))?;
         let _ = IN_FORCE.set((handle, others));
         panic::set_hook(Box::new(tell_of_panic));
     }
@@ -87,14 +87,14 @@ impl Drop for Started {
 
 /// Waits until what was logged is written, but not for a reader who does not read.
 pub fn flush() {
-    BACKLOG.flush();
+    WRITER.flush();
 }
 
 /// Says why the process ends: after all that was logged, if the log runs.
 pub fn last_words(words: &str) {
     match IN_FORCE.get() {
         Some(_) => {
-            let _ = (&BACKLOG).write_all(format!("{}\n", redact(words)).as_bytes());
+            let _ = (&WRITER).write_all(format!("{}\n", redact(words)).as_bytes());
             flush();
         }
         None => eprintln!("{words}"),
@@ -103,7 +103,7 @@ pub fn last_words(words: &str) {
 
 /// Lines that nobody will read, because the reader was too slow or has gone.
 pub fn dropped_lines() -> u64 {
-    BACKLOG.dropped()
+    WRITER.dropped()
 }
 
 /// From now on, writes what is at `level` or more important. Does nothing if the log has not been started.
@@ -116,7 +116,7 @@ pub fn set_level(level: Level) {
 
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
 static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
-static BACKLOG: Backlog = Backlog::new();
+static WRITER: NonBlockingWriter = NonBlockingWriter::new();
 const OURS: &str = "ghtokend";
 
 /// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.

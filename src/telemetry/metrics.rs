@@ -175,7 +175,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// There is this app: what may not happen to it for long shows as 0 until it does.
-    pub fn expect_app(&self, app: &AppName) {
+    pub fn init_app_series(&self, app: &AppName) {
         for urgency in [Urgency::Foreground, Urgency::Background] {
             let priority = urgency.as_str();
             self.mints.get_or_create(&Mint { app: app.to_string(), outcome: "ok", priority }).inc_by(0);

@@ -353,7 +353,7 @@ async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
         min_validity: Duration::from_secs(300),
         grace: Duration::from_secs(30),
     };
-    let rules = broker::Rules {
+    let rules = broker::BrokerConfig {
         apps: [(AppName::default(), None)].into(),
         default_app: Some(AppName::default()),
         windows,
@@ -366,7 +366,7 @@ async fn before(github: Arc<dyn Github>, patience: Duration) -> SocketAddr {
     };
     let metrics = Arc::new(Metrics::default());
     let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
-    let rules = server::Rules {
+    let rules = server::ServerConfig {
         webhook: None,
         guard: Guard { allowed_hosts: Vec::new(), require_client_header: true },
         hop_limit_1: true,

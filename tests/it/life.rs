@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::{State, Windows};
-use ghtokend::broker::{self, Age, Broker, EventOutcome, Origin, Rejection, TokenHash, TokenRequest, Vended};
+use ghtokend::broker::{
+    self, Broker, EventOutcome, Origin, Rejection, Requirement, TokenHash, TokenRequest, Vended,
+};
 use ghtokend::clock::{BootTime, Clock, ManualClock};
 use ghtokend::github::{Failure, Kind, Reply};
 use ghtokend::model::{
@@ -27,7 +29,7 @@ use crate::stub::{Answers, Stub};
 enum Step {
     Ask {
         key: u64,
-        age: Age,
+        age: Requirement,
     },
     Advance(u64),
     /// The machine's wall clock jumps by so many seconds.
@@ -55,9 +57,9 @@ enum Answer {
 
 fn step() -> impl Strategy<Value = Step> {
     let age = prop_oneof![
-        6 => Just(Age::Any),
-        1 => Just(Age::JustMinted),
-        1 => (1..3000_u64).prop_map(|life| Age::LivesFor(Duration::from_secs(life))),
+        6 => Just(Requirement::Any),
+        1 => Just(Requirement::RecentlyMinted),
+        1 => (1..3000_u64).prop_map(|life| Requirement::MinTtl(Duration::from_secs(life))),
     ];
     let kinds = prop_oneof![
         Just(Kind::Unavailable),
@@ -279,7 +281,7 @@ struct Machine {
     broker: Broker,
     model: Arc<Model>,
     clock: Arc<ManualClock>,
-    waiting: Vec<(u64, Age, Asking)>,
+    waiting: Vec<(u64, Requirement, Asking)>,
     last: BTreeMap<u64, TokenHash>,
     deliveries: usize,
 }
@@ -293,7 +295,7 @@ impl Machine {
             min_validity: Duration::from_secs(300),
             grace: GRACE,
         };
-        let rules = broker::Rules {
+        let rules = broker::BrokerConfig {
             apps: [(AppName::default(), None)].into(),
             default_app: Some(AppName::default()),
             windows,
@@ -337,10 +339,10 @@ impl Machine {
         }
     }
 
-    async fn ask(&mut self, key: u64, age: Age) {
+    async fn ask(&mut self, key: u64, age: Requirement) {
         let is_held = self.model.held.borrow().contains(&key);
-        let expected =
-            age == Age::Any && (self.model.serves(key) || (self.model.has_a_good_one(key) && !is_held));
+        let expected = age == Requirement::Any
+            && (self.model.serves(key) || (self.model.has_a_good_one(key) && !is_held));
         let name: RepositoryName = "widgets".parse().unwrap();
         let request = TokenRequest {
             app: None,
@@ -398,7 +400,7 @@ impl Machine {
         }
     }
 
-    fn check(&mut self, key: u64, age: Age, vended: &Vended) {
+    fn check(&mut self, key: u64, age: Requirement, vended: &Vended) {
         let (now, token) = (self.clock.boot(), self.model.token(vended));
         assert_eq!(token.key, key, "a token of another key");
         assert!(!token.remaining(now).is_zero(), "a dead token");
@@ -409,8 +411,8 @@ impl Machine {
             "a token that is no longer what GitHub grants"
         );
         match age {
-            Age::Any => {}
-            Age::JustMinted => {
+            Requirement::Any => {}
+            Requirement::RecentlyMinted => {
                 let limit = Duration::from_secs(60).min(token.lifetime / 60);
                 let is_young = vended.origin == Origin::Minted || now.since(token.sent) < limit;
                 // Where our own budget keeps another from being minted, one that lives for long will do.
@@ -419,7 +421,7 @@ impl Machine {
                 let will_do = is_spent && token.remaining(now) >= Duration::from_secs(3000);
                 assert!((is_young || will_do) && !token.rejected, "an old token for whoever keeps it");
             }
-            Age::LivesFor(life) => assert!(token.remaining(now) >= life, "a token of shorter life"),
+            Requirement::MinTtl(life) => assert!(token.remaining(now) >= life, "a token of shorter life"),
         }
         self.last.insert(key, vended.entry.hash);
     }
@@ -439,7 +441,7 @@ const EXPECTED: &str = "a defect of the model's own";
 #[tokio::test]
 async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
     let mut machine = Machine::new();
-    let ask = Step::Ask { key: 1, age: Age::Any };
+    let ask = Step::Ask { key: 1, age: Requirement::Any };
     for step in [ask.clone(), Step::Advance(3000), Step::Github(None, Answer::Panics)] {
         machine.take(step).await;
         machine.collect().await;
@@ -455,7 +457,7 @@ async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
     assert!((5..=6).contains(&renewals), "{renewals} in 30 seconds");
     // Who cannot do with the old one has not heard of the defect, and tries anew.
     machine.take(Step::Github(None, Answer::Grants { lifetime: 3600 })).await;
-    machine.take(Step::Ask { key: 1, age: Age::JustMinted }).await;
+    machine.take(Step::Ask { key: 1, age: Requirement::RecentlyMinted }).await;
     machine.collect().await;
     assert!(machine.waiting.is_empty() && machine.model.has_a_good_one(1));
 }

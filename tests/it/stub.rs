@@ -31,7 +31,7 @@ impl<T: Answers> Github for Stub<T> {
         Vec::new()
     }
 
-    fn can_serve(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
+    fn check_supported(&self, _: &Selector, _: &Scope, _: Option<UserId>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl<T: Answers> Github for Stub<T> {
         Box::pin(std::future::pending())
     }
 
-    fn who_am_i<'a>(&'a self, _: &'a AppName) -> Reply<'a, Option<App>> {
+    fn authenticated_app<'a>(&'a self, _: &'a AppName) -> Reply<'a, Option<App>> {
         Box::pin(std::future::pending())
     }
 

@@ -43,7 +43,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// How names began before the field's terms took their place: limits are `MAX_` and `MIN_`, periods `_INTERVAL` and
-/// `_TIMEOUT`, and webhooks bring a `WebhookEvent`.
+/// `_TIMEOUT`, webhooks bring a `WebhookEvent`, and callers have a `Requirement`.
 const RETIRED_WORDS: &[&str] = &[
     "LONGEST_",
     "MOST_",
@@ -56,6 +56,23 @@ const RETIRED_WORDS: &[&str] = &[
     "News",
     "Standing",
     "vouch_for",
+    "Reaches",
+    "InForce",
+    "Remembrance",
+    "remembrance",
+    "Overtaken",
+    "JustMinted",
+    "LivesFor",
+    "Doubtful",
+    "NoneLivesLongEnough",
+    "LifeTooLong",
+    "Spoken",
+    "Asker",
+    "who_am_i",
+    "can_serve",
+    "dead_on_arrival",
+    "learn_the_time",
+    "tell_tale",
 ];
 
 /// The files that may look at a secret's value, and what for.
@@ -68,7 +85,7 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/github/transport.rs", "the credential goes into its header"),
     ("src/github/integrations.rs", "a nonce goes into its request, and out of its errors"),
     ("src/github/webhook.rs", "the webhook secret signs what GitHub says it has signed"),
-    ("src/github/minted.rs", "a token's bytes are checked"),
+    ("src/github/token_response.rs", "a token's bytes are checked"),
     ("src/model/secret.rs", "here it is defined"),
     ("src/server/git_credential.rs", "the token goes into its answer"),
     ("src/server/github_api/tokens.rs", "the token goes into its answer"),

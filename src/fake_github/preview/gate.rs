@@ -4,7 +4,7 @@ use hyper::header::{ACCEPT, HeaderValue};
 
 use super::super::answer::{Docs, Problem};
 use super::super::request::Request;
-use super::super::routes::Spoken;
+use super::super::routes::Availability;
 use super::Preview;
 
 /// The dialect of an answer.
@@ -17,13 +17,13 @@ pub(in super::super) enum Dialect {
 }
 
 /// The dialect in which a route that is `spoken` so answers `request`.
-pub(in super::super) fn dialect(spoken: Option<Spoken>, request: &Request, retired: bool) -> Dialect {
+pub(in super::super) fn dialect(spoken: Option<Availability>, request: &Request, retired: bool) -> Dialect {
     // Clients of 2016 did not name versions, and no others ask for the repositories of a user.
     let of_2016 = request.header("X-GitHub-Api-Version").is_none()
         && (asks(request) || request.parameter("user_id").is_some());
     match spoken {
-        Some(Spoken::ByPreview) => Dialect::Preview,
-        Some(Spoken::InBoth) if of_2016 && !retired => Dialect::Preview,
+        Some(Availability::ByPreview) => Dialect::Preview,
+        Some(Availability::InBoth) if of_2016 && !retired => Dialect::Preview,
         _ => Dialect::Modern,
     }
 }

@@ -6,13 +6,13 @@ use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use serde::Deserialize;
 
-use super::super::reply::Refusal;
+use super::super::reply::ApiError;
 use super::super::{ServedApp, token};
 use crate::model::AppName;
 
 /// Which app a call means: the one that `Ghtokend-App` names, else the one whose id the SDK's own JWT has as `iss`. That
 /// JWT proves nothing here and is not verified: SDKs insist on sending one, signed with whatever key they were given.
-pub(in super::super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<Option<AppName>, Refusal> {
+pub(in super::super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<Option<AppName>, ApiError> {
     if let Some(named) = token::header_app(headers)? {
         return Ok(Some(named));
     }
@@ -24,7 +24,7 @@ pub(in super::super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<O
         let message = format!(
             "the JWT's iss is the id of no configured app: use one of {ids}, or name the app in the header Ghtokend-App"
         );
-        Refusal::new(StatusCode::NOT_FOUND, "unknown_app", message)
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_app", message)
     })
 }
 

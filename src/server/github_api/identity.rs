@@ -5,13 +5,13 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::reply::{Refusal, Reply, json_object};
+use super::super::reply::{ApiError, Reply, json_object};
 use super::json;
 use crate::broker::{self, Kind};
 use crate::model::{Identity, Secret};
 
 /// The nonce in the body of `POST /integration/identity/user`.
-pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, Refusal> {
+pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, ApiError> {
     #[derive(Deserialize)]
     struct Body {
         nonce: String,
@@ -22,13 +22,13 @@ pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, Refusal> {
         _ => {
             let message =
                 "Validation Failed: the body is {\"nonce\":\"…\"}, the nonce that GitHub sent the user with";
-            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", message))
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", message))
         }
     }
 }
 
 /// Who the user is, in GitHub's words.
-pub(super) fn identity(identity: &Identity) -> Result<Reply, Refusal> {
+pub(super) fn identity(identity: &Identity) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Body<'a> {
         user: &'a RawValue,
@@ -37,17 +37,17 @@ pub(super) fn identity(identity: &Identity) -> Result<Reply, Refusal> {
     let user = serde_json::from_str(&identity.user.json);
     let body = user
         .and_then(|user| serde_json::to_vec(&Body { user, repositories_url: &identity.repositories_url }));
-    let body = body.map_err(|_| Refusal::from(broker::Error::Crashed))?;
+    let body = body.map_err(|_| ApiError::from(broker::Error::Internal))?;
     Ok(json(StatusCode::OK, body))
 }
 
 /// Why GitHub did not say who the user is. None of it is worth a second try with the same nonce.
-pub(super) fn no_identity(error: broker::Error) -> Refusal {
+pub(super) fn no_identity(error: broker::Error) -> ApiError {
     let unknown_nonce = matches!(&error, broker::Error::Github(failure)
         if matches!(failure.kind, Kind::NotFound | Kind::ScopeRefused));
     let refusal = match unknown_nonce {
-        true => Refusal::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+        true => ApiError::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
         false => error.into(),
     };
-    Refusal { retryable: false, ..refusal }
+    ApiError { retryable: false, ..refusal }
 }

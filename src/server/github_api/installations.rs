@@ -4,7 +4,7 @@
 use hyper::Uri;
 use hyper::header::{HeaderValue, LINK};
 
-use super::super::reply::{Refusal, Reply};
+use super::super::reply::{ApiError, Reply};
 use super::object::Object;
 use super::{Home, json};
 use crate::broker::{self, InstallationPage, Page};
@@ -25,7 +25,7 @@ pub(super) fn list(
     uri: &Uri,
     found: &InstallationPage,
     dialect: Dialect,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, ApiError> {
     let objects: Result<Vec<_>, _> =
         found.installations.iter().map(|installation| localised(home, installation, dialect)).collect();
     let mut reply = json(hyper::StatusCode::OK, format!("[{}]", objects?.join(",")));
@@ -37,12 +37,12 @@ pub(super) fn list(
 }
 
 /// One installation.
-pub(super) fn one(home: &Home, installation: &Installation) -> Result<Reply, Refusal> {
+pub(super) fn one(home: &Home, installation: &Installation) -> Result<Reply, ApiError> {
     Ok(json(hyper::StatusCode::OK, localised(home, installation, Dialect::Apps)?))
 }
 
 /// GitHub's object, with the place where its tokens are minted moved here.
-fn localised(home: &Home, installation: &Installation, dialect: Dialect) -> Result<String, Refusal> {
+fn localised(home: &Home, installation: &Installation, dialect: Dialect) -> Result<String, ApiError> {
     let id = installation.id;
     let url = match dialect {
         Dialect::Apps => home.api(&format!("/app/installations/{id}/access_tokens")),
@@ -58,7 +58,7 @@ fn localised(home: &Home, installation: &Installation, dialect: Dialect) -> Resu
         serde_json::to_string(&object)
     });
     // It was read as an object before.
-    rewritten.map_err(|_| broker::Error::Crashed.into())
+    rewritten.map_err(|_| broker::Error::Internal.into())
 }
 
 /// `Link` in GitHub's order: prev, next, last, first. There is none if everything is on one page.

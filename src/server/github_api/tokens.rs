@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::reply::{Refusal, Reply, json_object};
+use super::super::reply::{ApiError, Reply, json_object};
 use super::super::token::{MAX_REPOSITORIES, described};
 use super::json;
 use super::object::Object;
-use crate::broker::{self, Age, TokenRequest, Vended};
+use crate::broker::{self, Requirement, TokenRequest, Vended};
 use crate::model::{AppName, Dialect, Level, Permission, Scope, Secret, Selector};
 
 /// What a body asks for. Both dialects' members are understood in either: what the upstream has no words for, it refuses.
 /// No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
 ///
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
-pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Result<TokenRequest, Refusal> {
+pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Result<TokenRequest, ApiError> {
     #[derive(Default, Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -54,11 +54,11 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
         repository_ids: items("repository_ids", ids)?,
         permissions: permissions(body.permissions)?,
     };
-    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Age::JustMinted })
+    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Requirement::RecentlyMinted })
 }
 
 /// The token, in the words of the dialect that the caller speaks.
-pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, Refusal> {
+pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Preview<'a> {
         token: &'a str,
@@ -76,14 +76,14 @@ pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, Refusal
                 on_behalf_of,
             };
             let body = user.and_then(|user| serde_json::to_vec(&preview(user)));
-            body.map_err(|_| Refusal::from(broker::Error::Crashed))?.into()
+            body.map_err(|_| ApiError::from(broker::Error::Internal))?.into()
         }
     };
     Ok(described(vended, json(StatusCode::CREATED, body)))
 }
 
 /// The token that `DELETE /installation/token` is about: it authorises the call itself.
-pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, Refusal> {
+pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, ApiError> {
     let credential = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
     let token = credential
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token"));
@@ -93,7 +93,7 @@ pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, Refusal> {
     }
 }
 
-fn permissions(json: Option<&RawValue>) -> Result<Option<BTreeMap<Permission, Level>>, Refusal> {
+fn permissions(json: Option<&RawValue>) -> Result<Option<BTreeMap<Permission, Level>>, ApiError> {
     let shape = "an object such as {\"contents\":\"read\"}";
     let Some(asked) = member::<Object<'_>>("permissions", json, shape)? else { return Ok(None) };
     let mut permissions = BTreeMap::new();
@@ -112,7 +112,7 @@ fn member<'a, T: Deserialize<'a>>(
     name: &str,
     json: Option<&'a RawValue>,
     shape: &str,
-) -> Result<Option<T>, Refusal> {
+) -> Result<Option<T>, ApiError> {
     let read = json.map(|json| serde_json::from_str(json.get())).transpose();
     read.map_err(|_| invalid(&format!("{name} is not {shape}")))
 }
@@ -120,7 +120,7 @@ fn member<'a, T: Deserialize<'a>>(
 fn items<T: FromStr<Err: Display> + Ord>(
     name: &str,
     list: Option<Vec<String>>,
-) -> Result<Option<BTreeSet<T>>, Refusal> {
+) -> Result<Option<BTreeSet<T>>, ApiError> {
     let Some(list) = list else { return Ok(None) };
     if list.is_empty() {
         return Err(invalid(&format!("{name} is an empty list: name some, or leave it out for everything")));
@@ -131,12 +131,12 @@ fn items<T: FromStr<Err: Display> + Ord>(
     list.iter().map(|text| item(name, text)).collect::<Result<_, _>>().map(Some)
 }
 
-fn item<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Refusal> {
+fn item<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|error| invalid(&format!("{name}: {error}")))
 }
 
-fn invalid(what: &str) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Validation Failed: {what}"))
+fn invalid(what: &str) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Validation Failed: {what}"))
 }
 
 #[cfg(test)]
@@ -238,7 +238,7 @@ mod tests {
         ) {
             let plain = one.in_a_query(false, false);
             prop_assert_eq!(&plain, &one.in_a_query(upper, reversed));
-            let of_any_age = TokenRequest { age: Age::Any, ..one.in_a_body(upper, reversed) };
+            let of_any_age = TokenRequest { age: Requirement::Any, ..one.in_a_body(upper, reversed) };
             prop_assert_eq!(&plain, &of_any_age);
             prop_assert_eq!(plain == other.in_a_query(upper, reversed), one == other);
         }

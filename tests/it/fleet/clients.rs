@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ghtokend::broker::{Age, Vended};
+use ghtokend::broker::{Requirement, Vended};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -169,8 +169,8 @@ async fn mints_like_an_sdk(mut client: Client, app: usize) {
     loop {
         let installation = random_installation(&mut client.rng, app);
         let age = match client.rng.chance(70) {
-            true => Age::JustMinted,
-            false => Age::LivesFor(client.rng.seconds(60, 900)),
+            true => Requirement::RecentlyMinted,
+            false => Requirement::MinTtl(client.rng.seconds(60, 900)),
         };
         let vended = client.vend(&Wish::new(installation, Way::Id, Some("packages")).aged(age)).await;
         if let Some(vended) = vended.filter(|_| client.rng.chance(30)) {

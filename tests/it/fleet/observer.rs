@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::State as Freshness;
-use ghtokend::broker::{Age, Error, Vended};
+use ghtokend::broker::{Error, Requirement, Vended};
 use ghtokend::github::{Answer, Failure};
 
 use super::evidence::Evidence;
@@ -100,12 +100,12 @@ impl Heard {
         let (word, wait) = match error {
             Error::Github(failure) => (word(failure), failure.retry_after),
             Error::UnknownInstallation(_) => ("not_found", None),
-            Error::Overtaken => ("overtaken", None),
-            Error::NoneLivesLongEnough { because, .. } => {
+            Error::InvalidatedWhileMinting => ("overtaken", None),
+            Error::MinTtlUnavailable { because, .. } => {
                 let Self { word, wait, .. } = Self::of(because);
                 (word, wait)
             }
-            Error::LifeTooLong(_) => ("life_too_long", None),
+            Error::MinTtlTooLong(_) => ("min_ttl_too_long", None),
             _ => ("internal", None),
         };
         Self { word, wait, text: error.to_string() }
@@ -350,10 +350,12 @@ impl State {
             "a token that the daemon takes for dead"
         } else {
             match asking.wish.request.age {
-                Age::JustMinted if age >= JUST_MINTED.min(token.life / 60) => {
+                Requirement::RecentlyMinted if age >= JUST_MINTED.min(token.life / 60) => {
                     "an old token for one who keeps it"
                 }
-                Age::LivesFor(life) if token.sent + token.life < now + life => "a token of too short a life",
+                Requirement::MinTtl(life) if token.sent + token.life < now + life => {
+                    "a token of too short a life"
+                }
                 _ => return,
             }
         };
@@ -374,7 +376,7 @@ impl State {
             "overloaded" => self.traffic.were_busy(asking.began) || self.asking.len() > MAX_WAITING,
             _ => false,
         };
-        if found.is_none() && !is_ours && heard.word != "life_too_long" {
+        if found.is_none() && !is_ours && heard.word != "min_ttl_too_long" {
             let waited = now.saturating_sub(asking.began);
             let what = format!(
                 "{} for client {}, {} {:?} after {waited:?}: no such fault was met: {}",

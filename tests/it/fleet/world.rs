@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghtokend::broker::freshness::Windows;
-use ghtokend::broker::{self, AdmissionStatus, Age, Broker, Page, Rejection, TokenRequest, Vended};
+use ghtokend::broker::{self, AdmissionStatus, Broker, Page, Rejection, Requirement, TokenRequest, Vended};
 use ghtokend::clock::Clock;
 use ghtokend::github::key::Key;
-use ghtokend::github::{Reach, Transport, Upstream};
+use ghtokend::github::{Transport, Upstream, UpstreamConfig};
 use ghtokend::model::{AppName, ClientId, Dialect, InstallationId, Level, Scope, Secret, Selector};
 use ghtokend::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
@@ -122,11 +122,11 @@ impl Wish {
         let question = format!("{} {body}", place.installation);
         let scope = Arc::new(Scope { permissions, ..Scope::default() });
         let app = Some(app_name(place.app));
-        let request = TokenRequest { app, selector, scope, user: None, age: Age::Any };
+        let request = TokenRequest { app, selector, scope, user: None, age: Requirement::Any };
         Self { place, question, request }
     }
 
-    pub fn aged(mut self, age: Age) -> Self {
+    pub fn aged(mut self, age: Requirement) -> Self {
         self.request.age = age;
         self
     }
@@ -251,7 +251,7 @@ fn client_id(client: u64) -> ClientId {
 }
 
 fn broker(transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Broker {
-    let reach = Reach {
+    let reach = UpstreamConfig {
         api_url: "https://api.github.test".parse().unwrap(),
         dialect: Dialect::Apps,
         api_version: None,
@@ -269,7 +269,7 @@ fn broker(transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Broker {
         .collect::<BTreeMap<_, _>>();
     let apps = keys.keys().map(|name| (name.clone(), None)).collect();
     let upstream = Upstream::over(transport, &reach, keys, Arc::clone(&clock));
-    let rules = broker::Rules {
+    let rules = broker::BrokerConfig {
         apps,
         default_app: None,
         windows: WINDOWS,

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 /// In place of a crate such as tracing-appender, because it is bounded in bytes, and because nothing here ever waits
 /// for the streams of this process, not even at its end.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(super) struct NonBlockingWriter {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     dropped: AtomicU64,
@@ -25,7 +25,7 @@ struct Waiting {
     bytes: usize,
 }
 
-impl Backlog {
+impl NonBlockingWriter {
     pub(super) const fn new() -> Self {
         let waiting = Waiting { lines: VecDeque::new(), bytes: 0 };
         Self { waiting: Mutex::new(waiting), changed: Condvar::new(), dropped: AtomicU64::new(0) }
@@ -90,7 +90,7 @@ impl Backlog {
     }
 }
 
-impl Write for &Backlog {
+impl Write for &NonBlockingWriter {
     /// A line comes as one write.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.add(line);

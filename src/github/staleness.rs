@@ -10,7 +10,7 @@ use crate::clock::BootTime;
 
 /// When GitHub said something, and when it was asked again in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Remembrance {
+pub(crate) struct Staleness {
     /// When it was asked that it said so.
     pub(crate) at: BootTime,
     /// When it last gave no answer to the same question.
@@ -28,7 +28,7 @@ pub(crate) enum Use {
     IfNoAnswer,
 }
 
-impl Remembrance {
+impl Staleness {
     /// What was said at `at`.
     pub(crate) fn new(at: BootTime) -> Self {
         Self { at, failed: None }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_in_use_is_asked_anew_before_it_is_too_old() {
-        let said = Remembrance::new(at(1000));
+        let said = Staleness::new(at(1000));
         for (age, expected) in [
             (0, Use::AsItIs),
             (569, Use::AsItIs),
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_silent_github_is_asked_every_half_minute_and_nobody_waits_for_it() {
-        let said = Remembrance { at: at(1000), failed: Some(at(2000)) };
+        let said = Staleness { at: at(1000), failed: Some(at(2000)) };
         for (now, expected) in [(2000, Use::AsItIs), (2029, Use::AsItIs), (2030, Use::AndAskBehind)] {
             assert_eq!(said.judge(at(now)), expected, "{now}");
         }

@@ -12,13 +12,13 @@ use tokio_util::task::TaskTracker;
 use super::failure::Failure;
 use super::integrations::Listed;
 use super::read_cache::crashed;
-use super::remembrance::{Remembrance, Use};
+use super::staleness::{Staleness, Use};
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::model::{AppName, Priority};
 
 /// Each app's list: read once, and again when it is old or lacks what is looked for. One read of it at a time.
-pub(crate) struct Listing {
+pub(crate) struct InstallationListCache {
     clock: Arc<dyn Clock>,
     lists: Arc<Lists>,
     reads: SingleFlight<AppName, Result<Arc<List>, Failure>>,
@@ -35,11 +35,11 @@ struct Lists {
 }
 
 struct List {
-    remembrance: Mutex<Remembrance>,
+    staleness: Mutex<Staleness>,
     installations: Vec<Listed>,
 }
 
-impl Listing {
+impl InstallationListCache {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
         Self { clock, lists: Arc::default(), reads: SingleFlight::new(TaskTracker::new()) }
@@ -64,7 +64,7 @@ impl Listing {
             let list = self.read(app, demand, in_hand, read).await?;
             return Ok(pick(&list.installations));
         };
-        match list.remembrance().judge(self.clock.boot()) {
+        match list.staleness().judge(self.clock.boot()) {
             Use::AsItIs => {}
             Use::AndAskBehind => {
                 let in_use = Requester { priority: Priority::InUse, ..demand.requester() };
@@ -129,11 +129,11 @@ impl Listing {
                 // The read before this one landed between our look at the list and our joining.
                 return Ok(newer);
             }
-            let remembrance = Mutex::new(Remembrance::new(clock.boot()));
+            let staleness = Mutex::new(Staleness::new(clock.boot()));
             let forgotten = lists.forgotten();
             match reading.await {
                 Ok(installations) => {
-                    let list = Arc::new(List { remembrance, installations });
+                    let list = Arc::new(List { staleness, installations });
                     if lists.forgotten() == forgotten {
                         lists.put(&app, Some(Arc::clone(&list)));
                     }
@@ -152,15 +152,15 @@ impl Listing {
 
 impl List {
     fn age(&self, now: BootTime) -> Duration {
-        now.since(self.remembrance().at)
+        now.since(self.staleness().at)
     }
 
-    fn remembrance(&self) -> Remembrance {
-        *self.remembrance.lock()
+    fn staleness(&self) -> Staleness {
+        *self.staleness.lock()
     }
 
     fn note_failure(&self, now: BootTime) {
-        self.remembrance.lock().failed = Some(now);
+        self.staleness.lock().failed = Some(now);
     }
 }
 
@@ -213,9 +213,9 @@ mod tests {
         }
     }
 
-    fn listing() -> (Listing, Arc<ManualClock>) {
+    fn listing() -> (InstallationListCache, Arc<ManualClock>) {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        (Listing::new(clock.clone()), clock)
+        (InstallationListCache::new(clock.clone()), clock)
     }
 
     fn demand() -> Demand {

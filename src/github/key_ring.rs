@@ -22,17 +22,17 @@ pub(crate) struct KeyRing {
 
 struct State {
     /// Newest first, no two the same.
-    held: Vec<Held>,
+    held: Vec<KeySlot>,
     /// Fingerprint of the key that GitHub accepted last.
     accepted: Option<String>,
     /// Whether a key was refused since then, so that the next that is accepted is news.
-    doubted: bool,
+    rejected_since_accepted: bool,
     current: Option<Signed>,
     /// How often a JWT was signed.
     signatures: u64,
 }
 
-struct Held {
+struct KeySlot {
     key: Key,
     /// Refused by GitHub, and passed over until then.
     refused_until: Option<BootTime>,
@@ -43,8 +43,13 @@ struct Held {
 impl KeyRing {
     /// `id` is the app's or the client's; `keys` are newest first.
     pub(crate) fn new(app: AppName, id: &str, keys: Vec<Key>) -> Self {
-        let state =
-            State { held: distinct(keys), accepted: None, doubted: false, current: None, signatures: 0 };
+        let state = State {
+            held: distinct(keys),
+            accepted: None,
+            rejected_since_accepted: false,
+            current: None,
+            signatures: 0,
+        };
         Self { app, issuer: Issuer::new(id), state: Mutex::new(state) }
     }
 
@@ -58,10 +63,10 @@ impl KeyRing {
 
     /// The same for a call that cannot be repeated: it is no occasion to try a key out, so the one that GitHub accepted
     /// last goes first.
-    pub(crate) fn sign_safely(&self, clock: &GithubClock) -> Option<Signed> {
+    pub(crate) fn sign_with_last_accepted(&self, clock: &GithubClock) -> Option<Signed> {
         let mut state = self.state.lock();
         let now = clock.boot();
-        let proven = |held: &Held| Some(held.fingerprint()) == state.accepted.as_deref();
+        let proven = |held: &KeySlot| Some(held.fingerprint()) == state.accepted.as_deref();
         let proven = state.held.iter().position(|held| proven(held) && !held.is_refused(now));
         let turn = proven.or_else(|| state.turn(now))?;
         state.sign(turn, &self.issuer, clock)
@@ -75,12 +80,12 @@ impl KeyRing {
         if let Some(held) = state.find(signed) {
             is_news = !held.is_refused(now);
             held.refused_until = Some(now.plus(REFUSED_FOR));
-            state.doubted = true;
+            state.rejected_since_accepted = true;
         }
         let next = state.held.iter().find(|held| !held.is_refused(now));
         if is_news {
             let (app, refused) = (&self.app, signed.fingerprint());
-            match next.map(Held::fingerprint) {
+            match next.map(KeySlot::fingerprint) {
                 Some(next) => {
                     tracing::warn!(%app, refused, next, "GitHub refuses a private key: trying the next")
                 }
@@ -99,10 +104,10 @@ impl KeyRing {
             state.held.retain(|held| !held.retired);
         }
         let fingerprint = signed.fingerprint();
-        if state.doubted || state.accepted.as_deref() != Some(fingerprint) {
+        if state.rejected_since_accepted || state.accepted.as_deref() != Some(fingerprint) {
             tracing::info!(app = %self.app, fingerprint, "GitHub accepts this private key");
         }
-        state.doubted = false;
+        state.rejected_since_accepted = false;
         state.accepted = Some(fingerprint.to_owned());
     }
 
@@ -111,7 +116,7 @@ impl KeyRing {
         let mut state = self.state.lock();
         let new = distinct(new);
         let configured = state.held.iter().filter(|held| !held.retired);
-        if configured.map(Held::fingerprint).eq(new.iter().map(Held::fingerprint)) {
+        if configured.map(KeySlot::fingerprint).eq(new.iter().map(KeySlot::fingerprint)) {
             return false;
         }
         let accepted =
@@ -121,7 +126,7 @@ impl KeyRing {
         if let Some(held) = last_resort
             && !state.held.iter().any(|new| new.fingerprint() == held.fingerprint())
         {
-            state.held.push(Held { retired: true, ..held });
+            state.held.push(KeySlot { retired: true, ..held });
         }
         true
     }
@@ -131,7 +136,7 @@ impl KeyRing {
         let state = self.state.lock();
         let now = clock.boot();
         let turn = state.turn(now);
-        let shown = |(at, held): (usize, &Held)| {
+        let shown = |(at, held): (usize, &KeySlot)| {
             let status = match held.is_refused(now) {
                 true => KeyStatus::Rejected,
                 false if turn == Some(at) => KeyStatus::Active,
@@ -168,12 +173,12 @@ impl State {
     }
 
     /// The key of `signed`, unless it has been replaced meanwhile.
-    fn find(&mut self, signed: &Signed) -> Option<&mut Held> {
+    fn find(&mut self, signed: &Signed) -> Option<&mut KeySlot> {
         self.held.iter_mut().find(|held| held.fingerprint() == signed.fingerprint())
     }
 }
 
-impl Held {
+impl KeySlot {
     fn fingerprint(&self) -> &str {
         self.key.fingerprint()
     }
@@ -184,11 +189,11 @@ impl Held {
 }
 
 /// As a rotation may leave one key in two files, and asking GitHub about it twice would be once too often.
-fn distinct(keys: Vec<Key>) -> Vec<Held> {
-    let mut held: Vec<Held> = Vec::with_capacity(keys.len());
+fn distinct(keys: Vec<Key>) -> Vec<KeySlot> {
+    let mut held: Vec<KeySlot> = Vec::with_capacity(keys.len());
     for key in keys {
         if held.iter().all(|held| held.fingerprint() != key.fingerprint()) {
-            held.push(Held { key, refused_until: None, retired: false });
+            held.push(KeySlot { key, refused_until: None, retired: false });
         }
     }
     held

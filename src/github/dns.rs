@@ -13,21 +13,21 @@ use crate::flight::{Requester, SingleFlight};
 use crate::model::Priority;
 
 /// Asks for a name once at a time, whoever wants to know.
-pub(super) struct Names {
+pub(super) struct Resolver {
     look_ups: Arc<SingleFlight<String, LookedUp>>,
     patience: Duration,
 }
 
 type LookedUp = Result<Vec<SocketAddr>, (ErrorKind, String)>;
 
-impl Names {
+impl Resolver {
     /// A question that is not answered within `patience` is given up, and asked anew by the next who comes.
     pub(super) fn new(patience: Duration) -> Self {
         Self { look_ups: Arc::new(SingleFlight::new(TaskTracker::new())), patience }
     }
 }
 
-impl Resolve for Names {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (look_ups, patience) = (Arc::clone(&self.look_ups), self.patience);
         Box::pin(async move {

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::model::Secret;
 
 /// The token itself, if a header can carry it.
-pub(crate) fn secret(answer: &Answer, token: String) -> Result<Secret, Failure> {
+pub(crate) fn parse_token(answer: &Answer, token: String) -> Result<Secret, Failure> {
     let secret = Secret::from(token);
     let text = secret.expose();
     if (1..=MAX_TOKEN_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -20,12 +20,16 @@ pub(crate) fn secret(answer: &Answer, token: String) -> Result<Secret, Failure> 
 }
 
 /// The end of its life.
-pub(crate) fn expiry(answer: &Answer, expires_at: &str) -> Result<Timestamp, Failure> {
+pub(crate) fn parse_expires_at(answer: &Answer, expires_at: &str) -> Result<Timestamp, Failure> {
     expires_at.parse().map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))
 }
 
 /// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
-pub(crate) fn lifetime(answer: &Answer, expires: Timestamp, now: Timestamp) -> Result<Duration, Failure> {
+pub(crate) fn token_lifetime(
+    answer: &Answer,
+    expires: Timestamp,
+    now: Timestamp,
+) -> Result<Duration, Failure> {
     let lifetime = expires.duration_since(now);
     if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
         let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
@@ -50,15 +54,15 @@ mod tests {
     #[test]
     fn tokens_that_would_break_a_header_or_a_buffer_are_refused() {
         for (token, ok) in [("ghs_x", true), ("", false), ("a b", false), ("a\nb", false), ("ä", false)] {
-            assert_eq!(secret(&answer(), token.to_owned()).is_ok(), ok, "{token:?}");
+            assert_eq!(parse_token(&answer(), token.to_owned()).is_ok(), ok, "{token:?}");
         }
-        assert!(secret(&answer(), "x".repeat(8192)).is_ok());
-        assert!(secret(&answer(), "x".repeat(8193)).is_err());
+        assert!(parse_token(&answer(), "x".repeat(8192)).is_ok());
+        assert!(parse_token(&answer(), "x".repeat(8193)).is_err());
     }
 
     #[test]
     fn expiry_may_come_with_fractions_and_offsets() {
-        let read = |at: &str| expiry(&answer(), at);
+        let read = |at: &str| parse_expires_at(&answer(), at);
         let expected = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
         for at in ["2026-11-22T10:00:00Z", "2026-11-22T12:00:00+02:00", "2026-11-22T10:00:00.000Z"] {
             assert_eq!(read(at), Ok(expected), "{at}");
@@ -75,7 +79,7 @@ mod tests {
             [(-1, false), (0, false), (1, false), (2, true), (3600, true), (86_400, true), (86_401, false)]
         {
             let expires = now + SignedDuration::from_secs(seconds);
-            assert_eq!(lifetime(&answer(), expires, now).is_ok(), ok, "{seconds}");
+            assert_eq!(token_lifetime(&answer(), expires, now).is_ok(), ok, "{seconds}");
         }
     }
 }
