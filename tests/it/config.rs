@@ -1,0 +1,4 @@
+//! Settings, and their reload.
+
+mod reload;
+mod settings;

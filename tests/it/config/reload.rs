@@ -1,0 +1,298 @@
+//! The configuration, read again while the daemon runs.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ghtokend::clock::{Clock, SystemClock};
+use ghtokend::fake_github::{FakeGithub, Options};
+use ghtokend::settings::{Settings, Sources};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::program::Daemon;
+use crate::support::world::{Reply, World, get, send};
+
+const RSA: &str = include_str!("../keys/rsa.pem");
+
+/// A daemon in a process of its own, with a configuration file.
+struct Configured {
+    github: FakeGithub,
+    daemon: Daemon,
+    dir: tempfile::TempDir,
+}
+
+impl Configured {
+    /// In `configuration`, `DIR` is a directory that has the key of GitHub's app `demo` in `app.pem`.
+    async fn with(configuration: &str) -> Self {
+        let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let app = github.app("demo").unwrap();
+        fs::write(dir.path().join("app.pem"), &app.private_key_pem).unwrap();
+        let file = dir.path().join("ghtokend.toml");
+        fs::write(&file, filled(configuration, dir.path())).unwrap();
+        let api_url = github.api_url();
+        let daemon =
+            Daemon::serve(&["--config", file.to_str().unwrap()], &[("GITHUB_API_URL", &api_url)]).await;
+        Self { github, daemon, dir }
+    }
+
+    /// Changes the file and has it read. The line of the log that `says`.
+    async fn reload(&mut self, configuration: &str, says: &str) -> Value {
+        fs::write(self.dir.path().join("ghtokend.toml"), filled(configuration, self.dir.path())).unwrap();
+        self.daemon.signal(Signal::HUP);
+        serde_json::from_str(&self.says_at_once(says).await).unwrap()
+    }
+
+    /// The next line of the log that holds `text`, which does not wait for the next look at the key files.
+    async fn says_at_once(&mut self, text: &str) -> String {
+        let line = tokio::time::timeout(Duration::from_secs(15), self.daemon.says(text));
+        line.await.unwrap_or_else(|_| panic!("{text:?} is not said at once"))
+    }
+
+    async fn get(&self, target: &str) -> Reply {
+        get(self.address(), target).await
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.daemon.address()
+    }
+
+    /// The status of a request under the name `host`.
+    async fn as_host(&self, host: &str) -> u16 {
+        let head = format!(
+            "GET /token?owner=acme HTTP/1.1\r\nHost: {host}\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n"
+        );
+        send(self.address(), &head).await.unwrap().status
+    }
+
+    async fn fingerprints(&self) -> Vec<String> {
+        let status = self.get("/status").await.json();
+        let keys = status["apps"][0]["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["fingerprint"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn filled(configuration: &str, dir: &Path) -> String {
+    configuration.replace("DIR", &dir.display().to_string())
+}
+
+const RELOADED: &str = "the configuration has been reloaded";
+const NOT_RELOADED: &str = "the configuration was not reloaded";
+const BASE: &str = "[app]\nid = 1001\nprivate_key_file = \"DIR/app.pem\"\n";
+
+#[tokio::test]
+async fn sighup_puts_the_live_part_in_force_and_names_what_needs_a_restart() {
+    let mut configured = Configured::with(BASE).await;
+    assert_eq!(configured.as_host("tokens.internal").await, 403);
+    let changed = format!(
+        "{BASE}[listen]\nallowed_hosts = [\"tokens.internal\"]\nmax_connections = 7\n\
+         [cache]\ngrace = \"1m\"\n[log]\nlevel = \"debug\"\n"
+    );
+    let line = configured.reload(&changed, "needs a restart").await;
+    assert_eq!(
+        (&line["level"], &line["keys"]),
+        (&json!("WARN"), &json!("cache.grace, listen.max_connections"))
+    );
+    assert_eq!(configured.as_host("tokens.internal").await, 200);
+    configured.says_at_once("GitHub answered").await;
+
+    // What needs a restart has not changed by being read, and is said again.
+    configured.reload(&changed, "needs a restart").await;
+    let line = configured.reload(BASE, RELOADED).await;
+    assert_eq!(line["changed"], "listen.allowed_hosts, log.level");
+    assert_eq!(configured.as_host("tokens.internal").await, 403);
+    assert_eq!(configured.get("/token?owner=octocat").await.status, 200);
+    configured.daemon.signal(Signal::TERM);
+    let (code, log) = configured.daemon.ended().await;
+    assert_eq!(code, 0, "{log}");
+    for not_any_more in ["needs a restart", "GitHub answered"] {
+        assert!(!log.contains(not_any_more), "all is as at the start: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_with_a_mistake_changes_nothing_and_is_one_line() {
+    let mut configured = Configured::with(BASE).await;
+    fs::write(configured.dir.path().join("other.pem"), &RSA[..100]).unwrap();
+    let before = configured.fingerprints().await;
+    let live = "[listen]\nallowed_hosts = [\"tokens.internal\"]\n";
+    for (number, (configuration, says)) in (1..).zip([
+        (format!("{BASE}{live}[cache]\ngrade = \"1m\"\n"), "ghtokend.toml:7:1: "),
+        (format!("{BASE}{live}[log]\nlevel = \"loud\"\n"), "ghtokend.toml:7:9: "),
+        (format!("{BASE}{live}[[callers]]\nname = \"me\"\n"), "callers"),
+        (
+            format!("{live}[app]\nid = 1001\nprivate_key_file = [\"DIR/other.pem\", \"DIR/app.pem\"]\n"),
+            "DIR/other.pem: ",
+        ),
+        (
+            format!("{live}[app]\nid = 1001\nprivate_key_file = [\"DIR/app.pem\", \"DIR/no.pem\"]\n"),
+            "DIR/no.pem: ",
+        ),
+        (live.to_owned(), "no app is configured"),
+        ("[listen".to_owned(), "ghtokend.toml:1:"),
+    ]) {
+        let line = configured.reload(&configuration, "reloaded").await;
+        let says = filled(says, configured.dir.path());
+        assert!(line["message"].as_str().unwrap().starts_with(NOT_RELOADED), "{line}");
+        assert!(
+            line["level"] == "ERROR" && line["error"].as_str().unwrap().contains(&says),
+            "{says}: {line}"
+        );
+        assert_eq!(configured.as_host("tokens.internal").await, 403, "{says}");
+        assert_eq!(configured.fingerprints().await, before, "{says}");
+        let metrics = configured.get("/metrics").await.text();
+        let counter = format!("\nghtokend_reload_errors_total{{kind=\"configuration\"}} {number}\n");
+        assert!(metrics.contains(&counter), "{metrics}");
+    }
+    fs::remove_file(configured.dir.path().join("ghtokend.toml")).unwrap();
+    configured.daemon.signal(Signal::HUP);
+    configured.daemon.says(NOT_RELOADED).await;
+    assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+}
+
+#[tokio::test]
+async fn sighup_brings_keys_at_once_from_files_that_are_named_anew() {
+    let mut configured = Configured::with(BASE).await;
+    let old = configured.fingerprints().await.remove(0);
+    let added = configured.github.add_key("demo").unwrap();
+    let new = format!("SHA256:{}", added.fingerprint);
+    fs::write(configured.dir.path().join("new.pem"), &added.private_key_pem).unwrap();
+    let both = "[app]\nid = 1001\nprivate_key_file = [\"DIR/new.pem\", \"DIR/app.pem\"]\n";
+    let line = configured.reload(both, RELOADED).await;
+    assert_eq!(line["changed"], "app.private_key_file");
+    configured.says_at_once("GitHub accepts this private key").await;
+    assert_eq!(configured.fingerprints().await, [new.clone(), old.clone()]);
+
+    // The newest file is gone: its key stays, and the rest of the configuration is taken over all the same.
+    fs::remove_file(configured.dir.path().join("new.pem")).unwrap();
+    let line =
+        configured.reload(&format!("{both}[listen]\nallowed_hosts = [\"x\"]\n"), "cannot be used").await;
+    assert!(line["error"].as_str().unwrap().contains("new.pem: cannot be read"), "{line}");
+    assert_eq!(
+        (configured.as_host("x").await, configured.fingerprints().await),
+        (200, vec![new, old.clone()])
+    );
+
+    // Dropped from the list, it is dropped, once GitHub has accepted what is left.
+    configured.reload(BASE, "GitHub accepts this private key").await;
+    assert_eq!(configured.fingerprints().await, [old]);
+}
+
+/// The one test that waits as long as the daemon does: what `tick` does is tested without a wait.
+#[tokio::test]
+async fn key_files_are_looked_at_unasked() {
+    let mut configured = Configured::with(BASE).await;
+    configured.daemon.says("GitHub accepts this private key").await;
+    let added = configured.github.add_key("demo").unwrap();
+    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
+    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
+    assert!(line.contains(&added.fingerprint), "{line}");
+}
+
+#[tokio::test]
+async fn an_app_that_becomes_another_one_needs_a_restart_with_its_key() {
+    let mut configured = Configured::with(&BASE.replace("[app]", "[apps.demo]")).await;
+    let before = configured.fingerprints().await;
+    fs::write(configured.dir.path().join("other.pem"), RSA).unwrap();
+    let changed = "[apps.demo]\nid = 1002\nprivate_key_file = \"DIR/other.pem\"\n";
+    let line = configured.reload(changed, "needs a restart").await;
+    assert_eq!(line["keys"], "apps.demo.id, apps.demo.private_key_file");
+    assert_eq!(configured.fingerprints().await, before);
+}
+
+#[tokio::test]
+async fn a_storm_of_sighups_is_a_reload_a_second_and_ends_nothing() {
+    let mut configured = Configured::with(BASE).await;
+    let began = SystemClock.boot();
+    for _ in 0..100 {
+        configured.daemon.signal(Signal::HUP);
+        // By then it has heard the signal: those that it has not would count as one anyway.
+        assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+    }
+    configured.daemon.says(RELOADED).await;
+    configured.daemon.signal(Signal::TERM);
+    configured.daemon.signal(Signal::HUP);
+    let (code, log) = configured.daemon.ended().await;
+    assert_eq!(code, 0, "{log}");
+    // One more is under way when the last signal comes, the first was heard above.
+    let most = SystemClock.boot().since(began).as_secs() + 1;
+    assert!(log.matches("SIGHUP: reloading").count() as u64 <= most, "{log}");
+}
+
+#[tokio::test]
+async fn a_configuration_on_a_dead_volume_is_waited_for_ten_seconds_and_holds_nothing_up() {
+    let mut configured = Configured::with(BASE).await;
+    configured.daemon.says("GitHub accepts this private key").await;
+    let file = configured.dir.path().join("ghtokend.toml");
+    fs::remove_file(&file).unwrap();
+    // Whoever opens a pipe waits for its other end, as for a server that is gone.
+    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for _ in 0..2 {
+        configured.daemon.signal(Signal::HUP);
+        assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+        let line = configured.says_at_once(NOT_RELOADED).await;
+        assert!(line.contains("a volume does not answer"), "{line}");
+    }
+    // Key files are looked at all the same.
+    let added = configured.github.add_key("demo").unwrap();
+    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
+    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
+    assert!(line.contains(&added.fingerprint), "{line}");
+
+    // What the volume says at last is no longer listened to; the next SIGHUP is.
+    fs::OpenOptions::new().write(true).open(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let reloaded = async { while configured.reload(BASE, "reloaded").await["message"] != RELOADED {} };
+    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("it waits for ever");
+}
+
+#[tokio::test]
+async fn a_key_from_the_environment_stays_as_it_is() {
+    let world = World::start().await;
+    let before = world.get("/status").await.json()["apps"].clone();
+    world.reloader.tick().await;
+    world.reload().await;
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.get("/status").await.json()["apps"][0]["keys"], before[0]["keys"]);
+    assert_eq!(world.get("/token").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_client_header_can_be_demanded_and_waived_while_it_runs() {
+    let world = World::start().await;
+    let without = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for (configuration, status) in [("", 403), ("[listen]\nrequire_client_header = false\n", 200), ("", 403)]
+    {
+        world.configure(configuration);
+        world.reload().await;
+        assert_eq!(send(world.address, without).await.unwrap().status, status, "{configuration}");
+    }
+}
+
+#[test]
+fn differences_are_named_and_quote_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ghtokend.toml");
+    let settings = |configuration: &str| {
+        fs::write(&file, configuration).unwrap();
+        Settings::load(&Sources { file: Some(file.clone()), ..Sources::default() }).unwrap()
+    };
+    let proxy = |password: &str| settings(&format!("[github]\nproxy = \"http://me:{password}@proxy:1\"\n"));
+    let base = settings("");
+    for (other, expected) in [
+        (settings(""), &[][..]),
+        (
+            settings("[audit]\nfile = \"/x\"\n[listen]\nunix_mode = \"0600\"\n"),
+            &["audit.file", "listen.unix_mode"],
+        ),
+        (proxy("one"), &["github.proxy"]),
+    ] {
+        assert_eq!(base.differences(&other), expected);
+    }
+    assert_eq!(proxy("one").differences(&proxy("two")), ["github.proxy"]);
+    assert_eq!(proxy("one").differences(&proxy("one")), [""; 0]);
+}
