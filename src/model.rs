@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dialect;
+pub mod error_code;
 pub mod id;
 pub mod installation;
 pub mod key;
@@ -13,6 +14,7 @@ pub mod webhook_event;
 
 pub use client::{ClientId, Priority};
 pub use dialect::Dialect;
+pub use error_code::ErrorCode;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};
 pub use installation::{App, Installation, Selector};
 pub use key::{KeyInUse, KeyStatus};

@@ -45,7 +45,7 @@ use webhook::Webhook;
 use crate::broker::webhook::Secrets;
 use crate::broker::{self, Broker, Origin, TokenHash, TokenRequest, Vended};
 use crate::clock::GithubClock;
-use crate::model::ClientId;
+use crate::model::{ClientId, ErrorCode};
 use crate::telemetry::audit::{self, RequestContext};
 use crate::telemetry::metrics::Metrics;
 
@@ -215,7 +215,7 @@ impl Server {
         let outcome = match &vended {
             Ok(Vended { origin: Origin::Cached, .. }) => "cached",
             Ok(Vended { origin: Origin::Minted, .. }) => "minted",
-            Err(refusal) => refusal.code,
+            Err(refusal) => refusal.code.as_str(),
         };
         self.metrics.vend(app, outcome);
         if let Ok(vended) = &vended {
@@ -259,7 +259,7 @@ impl Server {
                 };
                 match self.vend(request, caller).await {
                     Ok(vended) => Ok(git_credential::answer(&vended)),
-                    Err(refusal) if refusal.code == "unknown_installation" => {
+                    Err(refusal) if refusal.code == ErrorCode::UnknownInstallation => {
                         caller.record(&refusal);
                         Ok(git_credential::nothing())
                     }
@@ -292,7 +292,7 @@ impl Caller<'_> {
         if refusal.is_local {
             return;
         }
-        audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code);
+        audit::refused(self.asker, refusal.asked.as_deref(), refusal.status.as_u16(), refusal.code.as_str());
     }
 
     fn refuse(&self, refusal: &ApiError) -> Reply {

@@ -101,7 +101,7 @@ impl Broker {
     fn count(&self, key: &TokenKey, outcome: &Result<Minted, Failure>, urgency: Urgency) {
         let (word, took) = match outcome {
             Ok(minted) => ("ok", Some(minted.landed.since(minted.sent))),
-            Err(failure) if failure.origin == Origin::Upstream => (failure.kind.code(), None),
+            Err(failure) if failure.origin == Origin::Upstream => (failure.kind.code().as_str(), None),
             Err(_) => return,
         };
         self.0.metrics.mint(&key.app, word, urgency);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answer::Answer;
-use crate::model::redact;
+use crate::model::{ErrorCode, redact};
 
 /// A call to GitHub that brought nothing usable. The message is one plain sentence for the caller of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,21 +119,21 @@ impl Kind {
     }
 
     /// The `code` of the error that a caller hears.
-    pub const fn code(self) -> &'static str {
+    pub const fn code(self) -> ErrorCode {
         match self {
-            Self::AppRejected | Self::Forbidden => "app_rejected",
-            Self::Suspended => "installation_suspended",
-            Self::NotFound | Self::Gone => "unknown_installation",
-            Self::Moved | Self::BadAnswer => "bad_upstream_response",
-            Self::ScopeRefused => "scope_not_granted",
-            Self::UserRefused => "user_not_authorized",
-            Self::Unsupported => "unsupported_upstream",
-            Self::UserTokensUnsupported => "user_tokens_unsupported",
-            Self::RateLimited | Self::BudgetSpent => "rate_limited",
-            Self::CallerLimited => "caller_limited",
-            Self::Unavailable | Self::Unreachable => "github_unavailable",
-            Self::TimedOut | Self::ConnectTimedOut => "github_timeout",
-            Self::NoResources | Self::Overloaded | Self::Abandoned => "overloaded",
+            Self::AppRejected | Self::Forbidden => ErrorCode::AppRejected,
+            Self::Suspended => ErrorCode::InstallationSuspended,
+            Self::NotFound | Self::Gone => ErrorCode::UnknownInstallation,
+            Self::Moved | Self::BadAnswer => ErrorCode::BadUpstreamResponse,
+            Self::ScopeRefused => ErrorCode::ScopeNotGranted,
+            Self::UserRefused => ErrorCode::UserNotAuthorized,
+            Self::Unsupported => ErrorCode::UnsupportedUpstream,
+            Self::UserTokensUnsupported => ErrorCode::UserTokensUnsupported,
+            Self::RateLimited | Self::BudgetSpent => ErrorCode::RateLimited,
+            Self::CallerLimited => ErrorCode::CallerLimited,
+            Self::Unavailable | Self::Unreachable => ErrorCode::GithubUnavailable,
+            Self::TimedOut | Self::ConnectTimedOut => ErrorCode::GithubTimeout,
+            Self::NoResources | Self::Overloaded | Self::Abandoned => ErrorCode::Overloaded,
         }
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, TRANSFER_ENCODING};
 use tokio::sync::SemaphorePermit;
@@ -12,6 +11,7 @@ use tokio::sync::SemaphorePermit;
 use super::memory::RequestMemory;
 use super::reply::ApiError;
 use super::route::Endpoint;
+use crate::model::ErrorCode;
 
 /// A body on its way.
 pub(super) struct RequestBody {
@@ -85,7 +85,7 @@ fn not_whole() -> ApiError {
 
 fn too_large(largest: usize) -> ApiError {
     let message = format!("the body is over {} KiB, which is more than is taken here", largest / 1024);
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    ApiError::new(ErrorCode::TooLarge, message)
 }
 
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,8 +17,8 @@ use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
 use super::route::{Call, PREFIX, Whose};
 use super::{Caller, Server};
 use crate::broker::TokenHash;
-use crate::model::Selector;
 use crate::model::id::Invalid;
+use crate::model::{ErrorCode, Selector};
 use crate::telemetry::audit;
 
 impl Server {
@@ -119,7 +119,7 @@ impl Home {
 /// What is no login, name or number at all is not at GitHub either.
 fn selector(whose: Whose<'_>) -> Result<Selector, ApiError> {
     let unknown = |error: Invalid| {
-        ApiError::new(StatusCode::NOT_FOUND, "unknown_installation", format!("no such installation: {error}"))
+        ApiError::new(ErrorCode::UnknownInstallation, format!("no such installation: {error}"))
     };
     let selector = || {
         Ok(match whose {

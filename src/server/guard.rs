@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::reply::ApiError;
 use super::route::Endpoint;
+use crate::model::ErrorCode;
 
 /// What is accepted beyond the defaults.
 #[derive(Debug, Clone)]
@@ -37,11 +38,15 @@ pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
     if head > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
         let message =
             "the request's head is over 16 KiB or 100 headers: send fewer headers and a shorter query";
-        return Err(ApiError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message));
+        return Err(ApiError::with_status(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ErrorCode::TooLarge,
+            message,
+        ));
     }
     if *method == Method::CONNECT {
         let message = "this is no proxy: send GET /token";
-        let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        let refusal = ApiError::new(ErrorCode::MethodNotAllowed, message);
         return Err(ApiError { allow: Some("GET, HEAD"), ..refusal });
     }
     if uri.authority().is_some() || !uri.path().starts_with('/') {

@@ -119,7 +119,7 @@ mod tests {
             held.push(memory.reserve(Endpoint::Webhook, mib).await.unwrap());
         }
         let refusal = reserve_from(&memory.large_deliveries, 1, Duration::from_millis(1)).await.unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.code), (503, "overloaded"));
+        assert_eq!((refusal.status.as_u16(), refusal.code.as_str()), (503, "overloaded"));
         assert!(refusal.retryable && refusal.retry_after.is_some());
         for endpoint in [Endpoint::Reject, Endpoint::Webhook] {
             assert!(memory.reserve(endpoint, 64 * 1024).await.is_ok());

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 
 use crate::api;
 use crate::broker::{self, FailureOrigin as Origin};
-use crate::model::redact;
+use crate::model::{ErrorCode, redact};
 
 /// An answer on its way out.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -20,7 +20,7 @@ pub(super) type Reply = Response<Full<Bytes>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
-    pub(super) code: &'static str,
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     /// Whether the same request may succeed later.
     pub(super) retryable: bool,
@@ -34,7 +34,15 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    /// With the usual status of `code`.
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let usual = code.statuses().first().and_then(|status| StatusCode::from_u16(*status).ok());
+        Self::with_status(usual.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code, message)
+    }
+
+    /// With one of the other statuses of `code`.
+    pub(super) fn with_status(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        debug_assert!(code.statuses().contains(&status.as_u16()), "{status} {code:?}");
         Self {
             status,
             code,
@@ -48,26 +56,26 @@ impl ApiError {
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        Self::new(ErrorCode::InvalidRequest, message)
     }
 
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "caller_forbidden", message)
+        Self::new(ErrorCode::CallerForbidden, message)
     }
 
     pub(super) fn overloaded() -> Self {
         let message = "too many bodies are on their way at the same time: send this one again later";
-        Self::later(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message.to_owned(), DEFAULT_WAIT)
+        Self::later(ErrorCode::Overloaded, message.to_owned(), DEFAULT_WAIT)
     }
 
     pub(super) fn out_of_time() -> Self {
         let message =
             "GitHub was asked several times over and it took too long: what is under way goes on, try again";
-        Self::later(StatusCode::GATEWAY_TIMEOUT, "github_timeout", message.to_owned(), DEFAULT_WAIT)
+        Self::later(ErrorCode::GithubTimeout, message.to_owned(), DEFAULT_WAIT)
     }
 
-    fn later(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {
-        Self { retryable: true, retry_after: Some(after), ..Self::new(status, code, message) }
+    fn later(code: ErrorCode, message: String, after: Duration) -> Self {
+        Self { retryable: true, retry_after: Some(after), ..Self::new(code, message) }
     }
 }
 
@@ -80,49 +88,24 @@ impl From<broker::Error> for ApiError {
                 Self::invalid(message)
             }
             Error::MinTtlUnavailable { because, .. } => Self { message, ..Self::from(*because) },
-            Error::UnknownInstallation(_) => {
-                Self::new(StatusCode::NOT_FOUND, "unknown_installation", message)
-            }
-            Error::UnknownApp(_) => Self::new(StatusCode::NOT_FOUND, "unknown_app", message),
-            Error::Internal => {
-                Self { retryable: true, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message) }
-            }
+            Error::UnknownInstallation(_) => Self::new(ErrorCode::UnknownInstallation, message),
+            Error::UnknownApp(_) => Self::new(ErrorCode::UnknownApp, message),
+            Error::Internal => Self { retryable: true, ..Self::new(ErrorCode::Internal, message) },
             Error::InvalidatedWhileMinting => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "github_unavailable", message, DEFAULT_WAIT)
+                Self::later(ErrorCode::GithubUnavailable, message, DEFAULT_WAIT)
             }
-            Error::ShuttingDown => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message, DEFAULT_WAIT)
-            }
+            Error::ShuttingDown => Self::later(ErrorCode::ShuttingDown, message, DEFAULT_WAIT),
             Error::Github(failure) => {
                 let (code, is_retryable) = (failure.kind.code(), failure.kind.is_retryable());
-                let status = OF_GITHUB.iter().find(|(_, of)| *of == code).map(|(status, _)| *status);
-                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let refusal = match is_retryable {
-                    true => Self::later(status, code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
-                    false => Self::new(status, code, message),
+                    true => Self::later(code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
+                    false => Self::new(code, message),
                 };
                 Self { is_local: failure.origin == Origin::Local, ..refusal }
             }
         }
     }
 }
-
-/// The status of each code that comes from GitHub, or from what keeps us from asking it.
-const OF_GITHUB: [(StatusCode, &str); 13] = [
-    (StatusCode::BAD_GATEWAY, "app_rejected"),
-    (StatusCode::BAD_GATEWAY, "bad_upstream_response"),
-    (StatusCode::FORBIDDEN, "installation_suspended"),
-    (StatusCode::NOT_FOUND, "unknown_installation"),
-    (StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted"),
-    (StatusCode::UNPROCESSABLE_ENTITY, "user_not_authorized"),
-    (StatusCode::UNPROCESSABLE_ENTITY, "unsupported_upstream"),
-    (StatusCode::UNPROCESSABLE_ENTITY, "user_tokens_unsupported"),
-    (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-    (StatusCode::TOO_MANY_REQUESTS, "caller_limited"),
-    (StatusCode::SERVICE_UNAVAILABLE, "github_unavailable"),
-    (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-    (StatusCode::GATEWAY_TIMEOUT, "github_timeout"),
-];
 
 /// How the caller wants a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +119,13 @@ pub(super) fn refused(refusal: &ApiError, format: Format, request_id: &str) -> R
     // A caller that puts a token where none belongs shall not find it quoted.
     let message = redact(&refusal.message);
     let body = match format {
-        Format::Text => format!("{}: {message}\n", refusal.code),
+        Format::Text => format!("{}: {message}\n", refusal.code.as_str()),
         Format::Json => {
             let error = api::Error {
                 message: message.into_owned(),
                 documentation_url: DOCUMENTATION.to_owned(),
                 status: refusal.status.as_str().to_owned(),
-                code: refusal.code.to_owned(),
+                code: refusal.code.as_str().to_owned(),
                 retryable: refusal.retryable,
                 request_id: request_id.to_owned(),
             };

@@ -1,10 +1,10 @@
 //! Which endpoint a request means: one match, byte for byte.
 
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use url::Url;
 
 use super::reply::ApiError;
-use crate::model::Dialect;
+use crate::model::{Dialect, ErrorCode};
 
 /// Everything that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ pub(super) fn route<'p>(
         return Ok(endpoint);
     }
     let message = format!("{path} is asked with {}", endpoint.method());
-    let refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    let refusal = ApiError::new(ErrorCode::MethodNotAllowed, message);
     Err(ApiError { allow: Some(allow), ..refusal })
 }
 
@@ -204,11 +204,13 @@ fn is_word(text: &str) -> bool {
 }
 
 pub(super) fn not_found(message: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    ApiError::new(ErrorCode::NotFound, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
 
     fn routed<'p>(surface: Surface, method: &Method, path: &'p str) -> Result<Endpoint<'p>, ApiError> {
@@ -220,7 +222,11 @@ mod tests {
         assert_eq!(routed(Surface::Tokens, &Method::GET, "/token"), Ok(Endpoint::Token));
         for path in ["/token/", "//token", "/Token", "/a/../token", "/%74oken", "/", ""] {
             let refusal = routed(Surface::Tokens, &Method::GET, path).unwrap_err();
-            assert_eq!((refusal.status, refusal.code), (StatusCode::NOT_FOUND, "not_found"), "{path}");
+            assert_eq!(
+                (refusal.status, refusal.code.as_str()),
+                (StatusCode::NOT_FOUND, "not_found"),
+                "{path}"
+            );
         }
     }
 
@@ -236,7 +242,7 @@ mod tests {
     fn another_method_is_told_which_ones_do() {
         for method in [Method::POST, Method::OPTIONS, Method::DELETE] {
             let refusal = routed(Surface::Tokens, &method, "/token").unwrap_err();
-            assert_eq!((refusal.code, refusal.allow), ("method_not_allowed", Some("GET, HEAD")));
+            assert_eq!((refusal.code.as_str(), refusal.allow), ("method_not_allowed", Some("GET, HEAD")));
         }
     }
 
@@ -261,12 +267,15 @@ mod tests {
             assert!(Endpoint::Github(call).needs_client());
             for no_path in [format!("{path}/"), format!("/api/v3/api/v3{path}"), format!("/api/v4{path}")] {
                 assert_eq!(
-                    routed(Surface::Tokens, &method, &no_path).unwrap_err().code,
+                    routed(Surface::Tokens, &method, &no_path).unwrap_err().code.as_str(),
                     "not_found",
                     "{no_path}"
                 );
             }
-            assert_eq!(routed(Surface::Tokens, &Method::PUT, path).unwrap_err().code, "method_not_allowed");
+            assert_eq!(
+                routed(Surface::Tokens, &Method::PUT, path).unwrap_err().code.as_str(),
+                "method_not_allowed"
+            );
         }
         let revoke = routed(Surface::Tokens, &Method::DELETE, "/installation/token");
         assert_eq!(revoke, Ok(Endpoint::Revoke));

@@ -88,7 +88,7 @@ pub(crate) struct Stats {
 
 impl Stats {
     pub(crate) fn sent(&mut self, call: &Call, failure: Option<&Failure>) {
-        let outcome = failure.map_or("ok", |failure| failure.kind.code());
+        let outcome = failure.map_or("ok", |failure| failure.kind.code().as_str());
         *self.of(call).requests.entry((call.operation, outcome)).or_default() += 1;
     }
 

@@ -2,13 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use serde::Deserialize;
 
 use super::super::reply::ApiError;
 use super::super::{ServedApp, token};
-use crate::model::AppName;
+use crate::model::{AppName, ErrorCode};
 
 /// Which app a call means: the one that `Ghtokend-App` names, else the one whose id the SDK's own JWT has as `iss`. That
 /// JWT proves nothing here and is not verified: SDKs insist on sending one, signed with whatever key they were given.
@@ -24,7 +23,7 @@ pub(in super::super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<O
         let message = format!(
             "the JWT's iss is the id of no configured app: use one of {ids}, or name the app in the header Ghtokend-App"
         );
-        ApiError::new(StatusCode::NOT_FOUND, "unknown_app", message)
+        ApiError::new(ErrorCode::UnknownApp, message)
     })
 }
 
@@ -68,7 +67,7 @@ mod tests {
         }
         match app(&headers, &apps()) {
             Ok(app) => app.map(|app| app.to_string()),
-            Err(refusal) => Some(refusal.code.to_owned()),
+            Err(refusal) => Some(refusal.code.as_str().to_owned()),
         }
     }
 

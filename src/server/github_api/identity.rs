@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::super::reply::{ApiError, Reply, json_object};
 use super::json;
 use crate::broker::{self, Kind};
-use crate::model::{Identity, Secret};
+use crate::model::{ErrorCode, Identity, Secret};
 
 /// The nonce in the body of `POST /integration/identity/user`.
 pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, ApiError> {
@@ -22,7 +22,7 @@ pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, ApiError> {
         _ => {
             let message =
                 "Validation Failed: the body is {\"nonce\":\"…\"}, the nonce that GitHub sent the user with";
-            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", message))
+            Err(ApiError::with_status(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::InvalidRequest, message))
         }
     }
 }
@@ -46,7 +46,7 @@ pub(super) fn no_identity(error: broker::Error) -> ApiError {
     let unknown_nonce = matches!(&error, broker::Error::Github(failure)
         if matches!(failure.kind, Kind::NotFound | Kind::ScopeRefused));
     let refusal = match unknown_nonce {
-        true => ApiError::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+        true => ApiError::new(ErrorCode::NotFound, error.to_string()),
         false => error.into(),
     };
     ApiError { retryable: false, ..refusal }

@@ -16,7 +16,7 @@ use super::super::token::{MAX_REPOSITORIES, described};
 use super::json;
 use super::object::Object;
 use crate::broker::{self, Requirement, TokenRequest, Vended};
-use crate::model::{AppName, Dialect, Level, Permission, Scope, Secret, Selector};
+use crate::model::{AppName, Dialect, ErrorCode, Level, Permission, Scope, Secret, Selector};
 
 /// What a body asks for. Both dialects' members are understood in either: what the upstream has no words for, it refuses.
 /// No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
@@ -136,7 +136,11 @@ fn item<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ApiError>
 }
 
 fn invalid(what: &str) -> ApiError {
-    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Validation Failed: {what}"))
+    ApiError::with_status(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::InvalidRequest,
+        format!("Validation Failed: {what}"),
+    )
 }
 
 #[cfg(test)]

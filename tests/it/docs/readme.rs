@@ -8,8 +8,9 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use ghtokend::client::{Address, Answer, Client};
 use ghtokend::fake_github::{Effect, Fault};
+use ghtokend::model::ErrorCode;
 use ghtokend::settings::{Settings, Sources};
-use hyper::StatusCode;
+
 use serde_json::Value;
 
 use crate::support::world::World;
@@ -311,35 +312,10 @@ fn the_errors_are_those_that_the_server_can_answer() {
         .into_iter()
         .map(|row| (row[0].clone(), row[1].trim_matches('`').to_owned()))
         .collect();
-    let mut there = BTreeSet::new();
-    let mut sources = files(&root().join("src/server"));
-    sources.extend(files(&root().join("src/server/github_api")));
-    sources.push(root().join("src/server.rs"));
-    for file in sources {
-        let source = std::fs::read_to_string(&file).unwrap();
-        let source = source.split("#[cfg(test)]").next().unwrap();
-        for rest in source.split("StatusCode::").skip(1) {
-            let end = rest.find(|letter: char| letter != '_' && !letter.is_ascii_uppercase()).unwrap();
-            let (name, rest) = rest.split_at(end);
-            let Some(rest) = rest.strip_prefix(',').and_then(|rest| rest.trim_start().strip_prefix('"'))
-            else {
-                continue;
-            };
-            there.insert((status(name), rest.split('"').next().unwrap().to_owned()));
-        }
-    }
-    assert!(there.len() > 10, "the way in which src/server names its errors has changed: {there:?}");
-    assert_eq!(told, there);
-}
-
-/// The number of a constant such as `BAD_REQUEST`.
-fn status(constant: &str) -> String {
-    let known = (100..600).filter_map(|number| StatusCode::from_u16(number).ok());
-    let name = |status: &StatusCode| {
-        status.canonical_reason().unwrap_or_default().to_ascii_uppercase().replace([' ', '-'], "_")
-    };
-    let status = known.into_iter().find(|status| name(status) == constant);
-    status.unwrap_or_else(|| panic!("{constant} is no status")).as_str().to_owned()
+    let pairs =
+        ErrorCode::ALL.into_iter().flat_map(|code| code.statuses().iter().map(move |status| (status, code)));
+    let there = pairs.map(|(status, code)| (status.to_string(), code.as_str().to_owned()));
+    assert_eq!(told, there.collect());
 }
 
 /// The metrics of a daemon whose app GitHub limits: some have no value before that.
@@ -456,8 +432,4 @@ fn links_and_paths_lead_somewhere() {
 
 fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
 }
