@@ -1,4 +1,4 @@
-//! The heart: turns a request for a token into a token, with as few calls to GitHub as can be.
+//! Token broker: vends installation tokens from the cache, mints in single flight, refreshes in the background.
 //!
 //! What holds here, whatever the callers and GitHub do:
 //! - a dead token is never handed out ([`freshness::assess`]);
@@ -96,7 +96,7 @@ type Minting = Result<Arc<Entry>, Error>;
 /// How a token looks on the wire. The broker keeps what this makes, and does not look into it.
 pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies;
 
-/// What a broker is told at its making.
+/// Configuration of the broker.
 pub struct BrokerConfig {
     /// The apps, each with the installation for requests that name none.
     pub apps: BTreeMap<AppName, Option<InstallationId>>,

@@ -1,6 +1,6 @@
 //! The command line: parses, runs one command, and turns its outcome into an exit code.
 //!
-//! Data goes to stdout, talk to stderr, secrets never onto the command line.
+//! Data goes to stdout, diagnostics to stderr, secrets never onto the command line.
 
 mod args;
 mod check;

@@ -1,4 +1,4 @@
-//! Chance that keeps what happened together from happening together again.
+//! Jitter: keeps what happened together from happening together again.
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 

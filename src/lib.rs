@@ -55,10 +55,45 @@
 //!
 //! `tests/it/architecture/tidy.rs` holds this table; `tests/it/support/world.rs` starts all of it against the fake GitHub.
 //!
-//! # What holds everywhere
+//! # Glossary
+//!
+//! The terms of the field, and where each has its place; `tests/it/architecture/tidy.rs` holds this too.
+//!
+//! | term | here | place |
+//! |---|---|---|
+//! | admission control | the one way to GitHub, for every kind of call | `github/admission.rs` |
+//! | app JWT | proves that we are the app, for ten minutes at most | `github/jwt.rs` |
+//! | audit | who got which token, by its hash | `telemetry/audit.rs` |
+//! | back-off | time in which a host or an app is not asked again | `github/admission/memory.rs` |
+//! | background refresh | renewal before a token expires | `broker/sweep.rs` |
+//! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
+//! | concurrency limit | calls to GitHub in flight | `github/admission/places.rs` |
+//! | CSRF, SSRF | what the guards keep out | `server/guard.rs` |
+//! | DNS resolver | host names to addresses | `github/dns.rs` |
+//! | error code | what programs read of an error | `model/error_code.rs` |
+//! | fair queue | whose call goes next | `github/admission/fair_queue.rs` |
+//! | freshness | fresh, renewing, stale or dead | `broker/freshness.rs` |
+//! | graceful shutdown | drain first, then end | `shutdown.rs` |
+//! | installation look-up | from a selector to an installation | `broker/directory.rs` |
+//! | invalidation log | what GitHub has taken back | `broker/invalidation.rs` |
+//! | jitter | spreads renewals and retries | `jitter.rs` |
+//! | key ring | the private keys of an app, and their rotation | `github/key_ring.rs` |
+//! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |
+//! | prefetch | tokens minted at start | `broker/sweep.rs` |
+//! | rate limiter | points and mints a minute | `github/admission/budget.rs` |
+//! | readiness | whether GitHub accepts each app | `broker/readiness.rs` |
+//! | retry budget | bounds the retries of transient failures | `github/admission/retry.rs` |
+//! | secret | a value that cannot print itself, and its redaction | `model/secret.rs` |
+//! | single flight | one call per key at a time | `flight.rs` |
+//! | stale-while-revalidate | look-ups served while they are asked for anew | `github/staleness.rs` |
+//! | token hash | what a token is known by | `broker/hash.rs` |
+//! | webhook event | what GitHub says of installations and tokens | `model/webhook_event.rs` |
+//!
+//! # Invariants
 //!
 //! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
-//! - Nobody waits for GitHub who asks for a token that is good for five minutes more; a name that was known is no reason.
+//! - Nobody waits for GitHub who asks for a token that is good for five minutes more; cached look-ups
+//!   are served stale while GitHub is slow.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.
 //! - Every call to GitHub passes `github::admission`. What fails is remembered for as much as the answer speaks for; nothing
 //!   healthy waits for what is broken; who is turned away has cost nothing.

@@ -1,4 +1,4 @@
-//! The signals: the first to stop drains, the second ends the daemon at once; SIGHUP reloads.
+//! Graceful shutdown: the first signal to stop drains, the second ends the daemon at once; SIGHUP reloads.
 
 use std::io;
 

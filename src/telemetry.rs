@@ -1,4 +1,4 @@
-//! What the daemon tells its operators: log, audit, metrics. Never a secret.
+//! Log, audit and metrics. Never a secret.
 
 pub mod audit;
 mod github_metrics;

@@ -1,5 +1,5 @@
-//! What changes while the daemon runs: private keys, whose files are looked at again and again, and on SIGHUP the live
-//! part of the configuration. Whatever is wrong with either, what works stays in use.
+//! Reload: key rotation, for which the files of private keys are read every 20 seconds, and on SIGHUP the part of the
+//! configuration that needs no restart. Whatever is wrong with either, what works stays in use.
 //!
 //! Files are read and compared, not watched: Kubernetes changes a Secret by swapping a link two directories up, which a
 //! watch on the file does not see.

@@ -1,4 +1,4 @@
-//! Which installation a caller means.
+//! Installation look-up: which installation a caller means, and the cache of what GitHub answered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How good a token still is: a pure function of its life and the time.
+//! Freshness of a token: fresh, renewing, stale or dead, a pure function of its life and the time.
 
 use std::time::Duration;
 

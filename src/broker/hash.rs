@@ -1,4 +1,4 @@
-//! By which name the world may know a token.
+//! Token hash: SHA-256 of a token, as in GitHub's audit log (`hashed_token`).
 
 use std::fmt;
 

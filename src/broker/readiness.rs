@@ -1,4 +1,4 @@
-//! Whether GitHub accepts us.
+//! Readiness: whether GitHub accepts each app.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is done without a caller: tokens are refreshed ahead of their time, and those of `[[prefetch]]` minted.
+//! Background refresh: tokens are refreshed before they expire, and those of `[[prefetch]]` minted.
 //!
 //! One sweep does it, once a second, not a task for each key, and looks only at what is due. Its decisions are in
 //! [`super::renewal`]; how fast GitHub is asked, admission decides.

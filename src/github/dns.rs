@@ -1,5 +1,5 @@
-//! Names become addresses, by the system's resolver. It cannot be interrupted: while no name server answers, every
-//! question keeps a thread for as long as the system has patience, however soon nobody waits for it any more.
+//! DNS resolver: the system's, which cannot be interrupted. While no name server answers, every question keeps a thread
+//! until the system's own timeout, however soon nobody waits for it any more.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The private keys of one app: which of them signs, by what GitHub thinks of each.
+//! Key ring: the private keys of one app, their rotation, and which of them signs, by what GitHub thinks of each.
 //!
 //! The newest key signs. One that GitHub refuses is passed over for some minutes in favour of the next, and then tried
 //! again. When the keys are replaced, the one that GitHub accepted last stays as a last resort until it has accepted a

@@ -1,4 +1,4 @@
-//! How long GitHub's word on who has what installed is gone by. Pure.
+//! Staleness policy for cached installation look-ups: fresh, stale-while-revalidate, stale-if-error (RFC 5861). Pure.
 //!
 //! Accounts are rarely renamed; when one is, and its old name taken by another, ten minutes bound the mistake. While
 //! GitHub says nothing, its last word holds: a token in hand must not be out of reach because a name cannot be looked

@@ -1,4 +1,4 @@
-//! The codes of errors, as programs read them in a body, in metrics and in the audit log.
+//! The error code: what programs read in a body, in metrics and in the audit log.
 
 /// What went wrong, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

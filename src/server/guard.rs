@@ -1,4 +1,4 @@
-//! Who may talk to us at all. Pure: a request's head goes in, a refusal comes out.
+//! Request guards against CSRF, SSRF and DNS rebinding. Pure: a request's head goes in, an error comes out.
 //!
 //! Loopback is no boundary: a web page, an SSRF in an app, a forwarding proxy reach it too. None of them can send the
 //! client header, or they cannot help sending a header that gives them away.

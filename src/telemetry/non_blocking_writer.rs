@@ -1,4 +1,4 @@
-//! Lines of the log on their way to whoever reads it. Whoever logs never waits for that reader.
+//! Non-blocking writer of the log: a thread writes the lines, so that no request waits for a slow reader.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

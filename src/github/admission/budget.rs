@@ -1,4 +1,4 @@
-//! Token buckets for what GitHub counts. Pure.
+//! Rate limiter: token buckets for what GitHub counts. Pure.
 //!
 //! A third of a minute's limit may be used at once, and two thirds flow back evenly in a minute, so that no window of 60
 //! seconds ever holds more than the limit. <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits>:

@@ -1,4 +1,4 @@
-//! Places for calls under way. Pure.
+//! Concurrency limit: places for calls in flight. Pure.
 //!
 //! A call holds its place for as long as GitHub takes to answer, so whatever hangs is kept from holding all of them.
 

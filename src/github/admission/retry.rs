@@ -1,5 +1,5 @@
-//! Retries of transient failures: two, soon, and only while few calls need them. Retries without such a budget are what
-//! turns a slow GitHub into one that is down. Pure.
+//! Retry budget: a transient failure is retried twice, soon, and only while few calls need it. Retries without such a
+//! budget are what turns a slow GitHub into one that is down. Pure.
 
 use std::time::Duration;
 

@@ -240,6 +240,24 @@ fn retired_words_do_not_return() {
 }
 
 #[test]
+fn glossary_terms_stand_where_the_glossary_says() {
+    let sources = sources();
+    let lib = sources.iter().find(|source| source.path == "src/lib.rs").unwrap();
+    let (_, glossary) = lib.code.split_once("//! | term | here | place |").unwrap();
+    let rows = glossary.lines().skip(2).map_while(|line| line.strip_prefix("//! | "));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    assert!(rows.len() >= 25, "{rows:?}");
+    for row in rows {
+        let place = format!("src/{}", row[2].trim_matches([' ', '|', '`']));
+        let source = sources.iter().find(|source| source.path == place);
+        let text = source.unwrap_or_else(|| panic!("there is no {place}")).code.to_lowercase();
+        for term in row[0].split(", ") {
+            assert!(text.contains(&term.to_lowercase()), "{place} does not name {term:?}");
+        }
+    }
+}
+
+#[test]
 fn no_file_grows_over_500_lines_before_its_tests() {
     for source in sources() {
         let length = source.code.lines().count();
