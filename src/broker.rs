@@ -4,30 +4,21 @@
 //! - a dead token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
 //! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does;
-//! - tokens are refreshed in the background before they expire ([`sweep`]), and a new one waits until GitHub's replicas
-//!   can be taken to know it ([`slot`]);
-//! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached ([`index`],
-//!   [`schedule`]), nor does an invalidation ([`invalidation`]).
+//! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's replicas
+//!   can be taken to know it ([`cache::token_pair`]);
+//! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached ([`cache::index`],
+//!   [`cache::schedule`]), nor does an invalidation ([`invalidation`]).
 
 mod cache;
-mod directory;
-mod entry;
 mod error;
-mod events;
 pub mod freshness;
-mod hash;
-mod index;
+mod installations;
 mod invalidation;
 mod mint;
 mod readiness;
-mod rejection;
-mod renewal;
+mod refresh;
 mod request;
-mod revoke;
-mod schedule;
-mod slot;
 mod status;
-mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,21 +28,21 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use cache::{Lru, TokenCache};
-use directory::{Directory, DirectoryConfig, Found, Source};
-pub use entry::{Bodies, Entry};
+pub use cache::entry::{Bodies, Entry};
+pub use cache::hash::TokenHash;
+use cache::token_cache::{Lru, TokenCache};
+use cache::token_pair::AsOf;
 pub use error::Error;
 use error::in_words;
-pub use events::EventOutcome;
 use freshness::{State, Windows};
-pub use hash::TokenHash;
-use invalidation::Invalidations;
+use installations::resolver::{Directory, DirectoryConfig, Found, Source};
+pub use invalidation::events::EventOutcome;
+use invalidation::log::Invalidations;
+use invalidation::rejection::RejectLimiter;
+pub use invalidation::rejection::Rejection;
 use readiness::Readiness;
-use rejection::RejectLimiter;
-pub use rejection::Rejection;
+use refresh::scheduler::RefreshScheduler;
 pub use request::{CachedTokenInfo, Origin, Requirement, Settling, TokenRequest, Vended};
-use slot::AsOf;
-use sweep::RefreshScheduler;
 
 use crate::clock::Clock;
 use crate::flight::{Demand, Requester, SingleFlight};
@@ -149,7 +140,7 @@ impl Broker {
             renewals: Mutex::new(RefreshScheduler::new(&apps)),
             rejections: Mutex::default(),
             invalidations,
-            deliveries: Lru::new(events::MAX_REMEMBERED_DELIVERIES),
+            deliveries: Lru::new(invalidation::events::MAX_REMEMBERED_DELIVERIES),
             render: rules.render,
             default_app: rules.default_app,
             draining: CancellationToken::new(),
@@ -270,7 +261,7 @@ impl Broker {
         let demand = Demand::of(Requester::caller(client, Priority::New));
         let found = self.0.github.look_up(app, selector, demand).await;
         found.map_err(|failure| match log_failure("looking up an installation", failure) {
-            Error::Github(failure) => directory::explain(app, selector, failure).about(app),
+            Error::Github(failure) => installations::resolver::explain(app, selector, failure).about(app),
             error => error,
         })
     }

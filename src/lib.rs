@@ -11,10 +11,10 @@
 //!        ── server::route       which endpoint: one match                                              pure
 //!        ── server::guard       who may talk to us at all                                              pure
 //!        ── server::token       the query becomes a TokenRequest                                       pure
-//!        ── Broker::vend ────── broker::directory       which installation is meant
+//!        ── Broker::vend ────── broker::installations   which installation is meant
 //!                          ├─── broker::cache           the token in hand
 //!                          ├─── broker::freshness       is it still good?                              pure
-//!                          ├─── broker::slot            is a renewed one to be handed out yet?       pure
+//!                          ├─── broker::cache::token_pair  is a renewed one to be handed out yet?       pure
 //!                          └─── flight                  single flight: one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
 //!                                       ├── github::admission   may it be asked, and whose turn is it?
@@ -26,9 +26,9 @@
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
 //!
-//! What happens without a request is one sweep a second, `broker::sweep`: it refreshes what is in use ahead of its time
-//! and mints what is listed for the start. It looks only at what `broker::schedule` says is due; how fast GitHub is asked,
-//! admission decides. What is not found by its key (a hash, an installation, what expires next) `broker::index` finds; what
+//! What happens without a request is one sweep a second, `broker::refresh`: it refreshes what is in use ahead of its time
+//! and mints what is listed for the start. It looks only at what `broker::cache::schedule` says is due; how fast GitHub is asked,
+//! admission decides. What is not found by its key (a hash, an installation, what expires next) `broker::cache::index` finds; what
 //! GitHub has taken back, `broker::invalidation` knows by number.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
@@ -51,7 +51,7 @@
 //! reads the configuration.
 //!
 //! What GitHub tells by webhook takes the way of a request too: `server::webhook`, `github::webhook` (is it GitHub, and
-//! what does it say), `broker::events` (what it invalidates).
+//! what does it say), `broker::invalidation` (what it invalidates).
 //!
 //! `tests/it/architecture/tidy.rs` holds this table; `tests/it/support/world.rs` starts all of it against the fake GitHub.
 //!
@@ -65,7 +65,7 @@
 //! | app JWT | proves that we are the app, for ten minutes at most | `github/jwt.rs` |
 //! | audit | who got which token, by its hash | `telemetry/audit.rs` |
 //! | back-off | time in which a host or an app is not asked again | `github/admission/memory.rs` |
-//! | background refresh | renewal before a token expires | `broker/sweep.rs` |
+//! | background refresh | renewal before a token expires | `broker/refresh/scheduler.rs` |
 //! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
 //! | concurrency limit | calls to GitHub in flight | `github/admission/places.rs` |
 //! | CSRF, SSRF | what the guards keep out | `server/guard.rs` |
@@ -74,19 +74,19 @@
 //! | fair queue | whose call goes next | `github/admission/fair_queue.rs` |
 //! | freshness | fresh, renewing, stale or dead | `broker/freshness.rs` |
 //! | graceful shutdown | drain first, then end | `shutdown.rs` |
-//! | installation look-up | from a selector to an installation | `broker/directory.rs` |
-//! | invalidation log | what GitHub has taken back | `broker/invalidation.rs` |
+//! | installation look-up | from a selector to an installation | `broker/installations/resolver.rs` |
+//! | invalidation log | what GitHub has taken back | `broker/invalidation/log.rs` |
 //! | jitter | spreads renewals and retries | `jitter.rs` |
 //! | key ring | the private keys of an app, and their rotation | `github/key_ring.rs` |
 //! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |
-//! | prefetch | tokens minted at start | `broker/sweep.rs` |
+//! | prefetch | tokens minted at start | `broker/refresh/scheduler.rs` |
 //! | rate limiter | points and mints a minute | `github/admission/budget.rs` |
 //! | readiness | whether GitHub accepts each app | `broker/readiness.rs` |
 //! | retry budget | bounds the retries of transient failures | `github/admission/retry.rs` |
 //! | secret | a value that cannot print itself, and its redaction | `model/secret.rs` |
 //! | single flight | one call per key at a time | `flight.rs` |
 //! | stale-while-revalidate | look-ups served while they are asked for anew | `github/staleness.rs` |
-//! | token hash | what a token is known by | `broker/hash.rs` |
+//! | token hash | what a token is known by | `broker/cache/hash.rs` |
 //! | webhook event | what GitHub says of installations and tokens | `model/webhook_event.rs` |
 //!
 //! # Invariants

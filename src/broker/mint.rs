@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::entry::compact;
+use super::cache::entry::compact;
+use super::cache::token_pair::Idle;
 use super::freshness::{Life, State};
-use super::invalidation::{InvalidationScope, Sequence};
-use super::renewal::jittered_renew_before;
-use super::slot::Idle;
+use super::invalidation::log::{InvalidationScope, Sequence};
+use super::refresh::step::jittered_renew_before;
 use super::{Broker, Entry, Error, Minting, TokenHash};
 use crate::flight::{Demand, Requester, Role};
 use crate::github::{Failure, Kind, Origin};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::slot::Slot;
+use super::cache::token_pair::Slot;
 use super::{AdmissionStatus, Broker, CachedTokenInfo, Entry, Settling};
 use crate::model::{AppName, KeyInUse};
 

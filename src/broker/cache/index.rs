@@ -6,19 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::TokenHash;
-use super::invalidation::InvalidationScope;
-use super::schedule::{Line, Schedule, SlotId};
-use super::slot::Slot;
+use crate::broker::cache::hash::TokenHash;
+use crate::broker::cache::schedule::{Line, Schedule, SlotId};
+use crate::broker::cache::token_pair::Slot;
+use crate::broker::invalidation::log::InvalidationScope;
 use crate::clock::BootTime;
 use crate::model::{AppName, InstallationId, TokenKey, UserId};
 
 /// A cached key and what is cached for it.
-pub(super) type Hit = (TokenKey, Arc<Slot>);
+pub(in crate::broker) type Hit = (TokenKey, Arc<Slot>);
 
 /// All that is cached, by what others know of it.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(in crate::broker) struct Index {
     records: HashMap<SlotId, Record>,
     by_hash: HashMap<TokenHash, SlotId>,
     by_end: BTreeMap<AppName, BTreeSet<(BootTime, SlotId)>>,
@@ -47,13 +47,13 @@ struct Purge {
 
 impl Index {
     /// A number for a key that is not cached yet.
-    pub(super) fn next_id(&mut self) -> SlotId {
+    pub(in crate::broker) fn next_id(&mut self) -> SlotId {
         self.last_id += 1;
         SlotId(self.last_id)
     }
 
     /// `slot` is what is cached for `key` now. Its last token ends at `end`, and its next event is at `next`.
-    pub(super) fn put(&mut self, key: &TokenKey, slot: &Arc<Slot>, end: BootTime, next: BootTime) {
+    pub(in crate::broker) fn put(&mut self, key: &TokenKey, slot: &Arc<Slot>, end: BootTime, next: BootTime) {
         let id = slot.id();
         self.remove_record(id);
         self.by_hash.extend(slot.entries().map(|entry| (entry.hash, id)));
@@ -65,7 +65,7 @@ impl Index {
     }
 
     /// `slot` is no longer cached. Nothing changes if another one has taken its place.
-    pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
+    pub(in crate::broker) fn remove(&mut self, slot: &Arc<Slot>) {
         if self.is_current(slot) {
             self.remove_record(slot.id());
             self.schedule.cancel(slot.id());
@@ -78,28 +78,28 @@ impl Index {
     }
 
     /// How many keys are cached.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::broker) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Everything, in no order.
-    pub(super) fn all(&self) -> Vec<Hit> {
+    pub(in crate::broker) fn all(&self) -> Vec<Hit> {
         self.records.values().map(|record| (record.key.clone(), Arc::clone(&record.slot))).collect()
     }
 
     /// The key that has, or had, the token with this hash.
-    pub(super) fn find(&self, hash: TokenHash) -> Option<Hit> {
+    pub(in crate::broker) fn find(&self, hash: TokenHash) -> Option<Hit> {
         self.hit(*self.by_hash.get(&hash)?)
     }
 
     /// Those of `app` that end last, the last first, at most so many.
-    pub(super) fn latest_ending(&self, app: &AppName, limit: usize) -> Vec<Hit> {
+    pub(in crate::broker) fn latest_ending(&self, app: &AppName, limit: usize) -> Vec<Hit> {
         let ends = self.by_end.get(app).into_iter().flatten().rev();
         ends.filter_map(|(_, id)| self.hit(*id)).take(limit).collect()
     }
 
     /// Those of all apps that end first, in this order, after the `skip` first ones and at most so many.
-    pub(super) fn soonest_ending(&self, skip: usize, limit: usize) -> Vec<Hit> {
+    pub(in crate::broker) fn soonest_ending(&self, skip: usize, limit: usize) -> Vec<Hit> {
         // However many apps there are, no more than these can be among them.
         let of_app = |ends: &BTreeSet<_>| ends.iter().take(skip + limit).copied().collect::<Vec<_>>();
         let mut ends: Vec<(BootTime, SlotId)> = self.by_end.values().flat_map(of_app).collect();
@@ -108,45 +108,45 @@ impl Index {
     }
 
     /// Has `slot` looked at when it is `at`, if it is still what is cached.
-    pub(super) fn schedule(&mut self, slot: &Arc<Slot>, at: BootTime) {
+    pub(in crate::broker) fn schedule(&mut self, slot: &Arc<Slot>, at: BootTime) {
         if self.is_current(slot) {
             self.schedule.wait_until(slot.id(), at);
         }
     }
 
     /// Puts `slot` in line for a refresh, if it is still what is cached.
-    pub(super) fn make_ready(&mut self, slot: &Arc<Slot>) {
+    pub(in crate::broker) fn make_ready(&mut self, slot: &Arc<Slot>) {
         if let Some(record) = self.records.get(&slot.id()).filter(|record| Arc::ptr_eq(&record.slot, slot)) {
             self.schedule.make_ready(slot.id(), (record.key.app.clone(), slot.line()), record.end);
         }
     }
 
     /// Takes those out of the schedule whose moment has come, the earliest first and at most so many.
-    pub(super) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
+    pub(in crate::broker) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
         let due = self.schedule.take_due(now, limit);
         due.into_iter().filter_map(|id| self.hit(id)).collect()
     }
 
     /// The first in a line for a refresh.
-    pub(super) fn first_ready(&self, line: &(AppName, Line)) -> Option<Hit> {
+    pub(in crate::broker) fn first_ready(&self, line: &(AppName, Line)) -> Option<Hit> {
         self.hit(self.schedule.first_ready(line)?)
     }
 
     /// How many wait in a line for a refresh.
-    pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
+    pub(in crate::broker) fn ready_count(&self, line: &(AppName, Line)) -> usize {
         self.schedule.ready_count(line)
     }
 
     /// The tokens of `scope` are worthless: [`Index::next_purged`] brings them. Should too many of them come at a time,
     /// each is found out when it is next looked at.
-    pub(super) fn purge(&mut self, scope: InvalidationScope) {
+    pub(in crate::broker) fn purge(&mut self, scope: InvalidationScope) {
         if self.purges.len() < MAX_PURGES {
             self.purges.push_back(Purge { scope, next: FIRST });
         }
     }
 
     /// The next keys whose tokens may be worthless, at most so many.
-    pub(super) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
+    pub(in crate::broker) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
         use InvalidationScope::{AppInstallation, Installation, Unnarrowed, User};
         let Some(Purge { scope, next }) = self.purges.pop_front() else { return Vec::new() };
         let ids: Vec<SlotId> = match &scope {
@@ -200,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::broker::slot::tests::entry;
+    use crate::broker::cache::token_pair::tests::entry;
 
     fn at(seconds: u64) -> BootTime {
         BootTime::new(Duration::from_secs(seconds))

@@ -1,7 +1,7 @@
 //! Webhook events: what they invalidate here.
 
-use super::Broker;
-use super::invalidation::{Effect, InvalidationScope};
+use crate::broker::Broker;
+use crate::broker::invalidation::log::{Effect, InvalidationScope};
 use crate::model::WebhookEvent;
 
 /// What became of an event.
@@ -60,7 +60,7 @@ impl Broker {
     }
 
     /// The cached tokens of `scope`, and those that are being minted, are worthless.
-    pub(super) fn revoke_cached(&self, scope: InvalidationScope) {
+    pub(in crate::broker) fn revoke_cached(&self, scope: InvalidationScope) {
         self.0.invalidations.note(scope.clone(), Effect::Revoke, self.0.clock.boot());
         self.0.tokens.purge(scope);
     }
@@ -71,4 +71,4 @@ impl Broker {
 }
 
 /// Deliveries that are recognised when they come again.
-pub(super) const MAX_REMEMBERED_DELIVERIES: u64 = 10_000;
+pub(in crate::broker) const MAX_REMEMBERED_DELIVERIES: u64 = 10_000;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Broker, Error, Rejection, TokenHash, log_failure};
+use crate::broker::{Broker, Error, Rejection, TokenHash, log_failure};
 use crate::github::Failure;
 use crate::model::{ClientId, Secret};
 

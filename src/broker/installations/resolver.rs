@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::Error;
-use super::cache::Lru;
-use super::entry::allocated;
-use super::invalidation::{Effect, InvalidationScope, Invalidations, Sequence};
+use crate::broker::Error;
+use crate::broker::cache::entry::allocated;
+use crate::broker::cache::token_cache::Lru;
+use crate::broker::invalidation::log::{Effect, InvalidationScope, Invalidations, Sequence};
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, Role, SingleFlight};
 use crate::github::staleness::{Staleness, Use};
@@ -18,7 +18,7 @@ use crate::model::{
 };
 
 /// Turns owners, repositories and enterprises into installations, and remembers the answers for a while.
-pub(super) struct Directory {
+pub(in crate::broker) struct Directory {
     /// The configured installation of each app, for requests that name none.
     defaults: BTreeMap<AppName, Option<InstallationId>>,
     desk: Arc<Desk>,
@@ -28,11 +28,11 @@ pub(super) struct Directory {
 type Question = (AppName, Selector);
 
 /// What it is built with.
-pub(super) struct DirectoryConfig {
+pub(in crate::broker) struct DirectoryConfig {
     /// The configured installation of each app, for requests that name none.
-    pub(super) defaults: BTreeMap<AppName, Option<InstallationId>>,
+    pub(in crate::broker) defaults: BTreeMap<AppName, Option<InstallationId>>,
     /// Most bytes of cached answers.
-    pub(super) max_bytes: u64,
+    pub(in crate::broker) max_bytes: u64,
 }
 
 /// Where GitHub is asked and its answers are kept.
@@ -61,21 +61,21 @@ struct Began {
 
 /// The installation that was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) id: InstallationId,
-    pub(super) account: Option<String>,
+pub(in crate::broker) struct Found {
+    pub(in crate::broker) id: InstallationId,
+    pub(in crate::broker) account: Option<String>,
 }
 
 /// Where an answer came from: one that was remembered may be out of date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::broker) enum Source {
     Given,
     Remembered,
     Asked,
 }
 
 impl Directory {
-    pub(super) fn new(
+    pub(in crate::broker) fn new(
         github: Arc<dyn Github>,
         clock: Arc<dyn Clock>,
         invalidations: Arc<Invalidations>,
@@ -88,7 +88,7 @@ impl Directory {
     }
 
     /// The installation that `selector` names.
-    pub(super) async fn resolve(
+    pub(in crate::broker) async fn resolve(
         &self,
         app: &AppName,
         selector: &Selector,
@@ -122,7 +122,7 @@ impl Directory {
     }
 
     /// The installation that `selector` names, as GitHub says now. What is cached stays unless it says another.
-    pub(super) async fn resolve_anew(
+    pub(in crate::broker) async fn resolve_anew(
         &self,
         app: &AppName,
         selector: &Selector,
@@ -137,14 +137,14 @@ impl Directory {
     }
 
     /// Makes the next look-up that would bring this installation ask GitHub, and the next that names none.
-    pub(super) fn forget_installation(&self, id: InstallationId) {
+    pub(in crate::broker) fn forget_installation(&self, id: InstallationId) {
         self.desk.github.forget_installations();
         let scope = InvalidationScope::Installation(id);
         self.desk.invalidations.note(scope, Effect::ForgetLookups, self.desk.clock.boot());
     }
 
     /// Makes the next look-up of this repository ask GitHub.
-    pub(super) fn forget_repository(&self, owner: &Login, name: &RepositoryName) {
+    pub(in crate::broker) fn forget_repository(&self, owner: &Login, name: &RepositoryName) {
         // What is under way is told first, so that nothing is cached once it has been dropped.
         self.desk.invalidations.note_lookup_change();
         for app in self.defaults.keys() {
@@ -275,7 +275,7 @@ fn only_one(app: &AppName, list: Vec<Installation>, dialect: Dialect) -> Result<
 }
 
 /// What GitHub's answer to a look-up means to whoever asked for `selector`.
-pub(super) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
+pub(in crate::broker) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
     let wanted = match selector {
         Selector::Owner(login) => format!("owner {login}"),
         Selector::Organization(login) => format!("organisation {login}"),

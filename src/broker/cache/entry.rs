@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::TokenHash;
-use super::freshness::Life;
-use super::invalidation::Sequence;
-use super::slot::Slot;
+use crate::broker::cache::hash::TokenHash;
+use crate::broker::cache::token_pair::Slot;
+use crate::broker::freshness::Life;
+use crate::broker::invalidation::log::Sequence;
 use crate::clock::BootTime;
 use crate::model::{InstallationToken, Scope, TokenKey};
 
@@ -29,9 +29,9 @@ pub struct Entry {
     /// handed out only if no other can be had.
     pub rejected: bool,
     /// What had been invalidated when its mint began.
-    pub(super) began: Sequence,
+    pub(in crate::broker) began: Sequence,
     /// When the timer renews it.
-    pub(super) renew_at: BootTime,
+    pub(in crate::broker) renew_at: BootTime,
 }
 
 /// A token's answers, rendered once when it is minted.
@@ -51,21 +51,21 @@ impl fmt::Debug for Bodies {
 
 impl Bodies {
     /// The same without the room to grow that buffers have.
-    pub(super) fn compact(self) -> Self {
+    pub(in crate::broker) fn compact(self) -> Self {
         let exact = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
         Self { json: exact(&self.json), text: exact(&self.text) }
     }
 }
 
 /// What a token costs to keep, without its grant and without the room to grow that buffers have.
-pub(super) fn compact(mut token: InstallationToken) -> InstallationToken {
+pub(in crate::broker) fn compact(mut token: InstallationToken) -> InstallationToken {
     token.grant = Default::default();
     token.json = Bytes::copy_from_slice(token.json.expose()).into();
     token
 }
 
 /// The memory that a key and its tokens take, with the cache's own and that of the indexes, in bytes.
-pub(super) fn weight(key: &TokenKey, slot: &Arc<Slot>) -> usize {
+pub(in crate::broker) fn weight(key: &TokenKey, slot: &Arc<Slot>) -> usize {
     SLOT_OVERHEAD + scope_size(&key.scope) + slot.entries().map(|entry| entry_size(entry)).sum::<usize>()
 }
 
@@ -103,7 +103,7 @@ const fn node_share(size: usize) -> usize {
 }
 
 /// What an allocator takes for so many bytes: a header, rounded up.
-pub(super) const fn allocated(bytes: usize) -> usize {
+pub(in crate::broker) const fn allocated(bytes: usize) -> usize {
     match bytes {
         0 => 0,
         bytes => (bytes + WORD).next_multiple_of(2 * WORD),

@@ -22,19 +22,19 @@ pub enum Rejection {
 
 /// Accepts few rejections: those of the last minute.
 #[derive(Debug, Default)]
-pub(super) struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
+pub(in crate::broker) struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
 
 impl RejectLimiter {
     /// How long, at `now`, to keep a token of `key` that is out of service already: until a rejection of the next one
     /// would be accepted.
-    pub(super) fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
+    pub(in crate::broker) fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
         let accepted = self.0.iter().rev().find(|(accepted, _)| accepted == key);
         let left = accepted.map(|(_, at)| PERIOD.saturating_sub(now.since(*at)));
         left.filter(|left| !left.is_zero()).unwrap_or(PERIOD)
     }
 
     /// Whether to accept, at `now`, that the token of `key` was rejected, which is `age` old.
-    pub(super) fn decide(
+    pub(in crate::broker) fn decide(
         &mut self,
         key: &TokenKey,
         age: Duration,

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::freshness::{State, Windows, assess};
-use super::invalidation::{Sequence, Validity};
-use super::renewal::pause_after;
-use super::request::Requirement;
-use super::schedule::{Line, SlotId};
-use super::{Entry, TokenHash};
+use crate::broker::cache::schedule::{Line, SlotId};
+use crate::broker::cache::{entry::Entry, hash::TokenHash};
+use crate::broker::freshness::{State, Windows, assess};
+use crate::broker::invalidation::log::{Sequence, Validity};
+use crate::broker::refresh::step::pause_after;
+use crate::broker::request::Requirement;
 use crate::clock::BootTime;
 use crate::flight::Requester;
 use crate::model::Priority;
 
 /// A key's tokens. Replaced as a whole when one of them is; only its use changes in place.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub(in crate::broker) struct Slot {
     id: SlotId,
     current: Arc<Entry>,
     successor: Option<Arc<Entry>>,
@@ -52,7 +52,7 @@ impl Clone for Checked {
 
 /// What invalidations have left of a slot.
 #[derive(Debug)]
-pub(super) enum Validated {
+pub(in crate::broker) enum Validated {
     /// All of it, as it is.
     Unchanged,
     /// Another one.
@@ -63,16 +63,16 @@ pub(super) enum Validated {
 
 /// The time, and what it is measured by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AsOf {
-    pub(super) now: BootTime,
-    pub(super) windows: Windows,
+pub(in crate::broker) struct AsOf {
+    pub(in crate::broker) now: BootTime,
+    pub(in crate::broker) windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
-    pub(super) settle: Duration,
+    pub(in crate::broker) settle: Duration,
 }
 
 impl AsOf {
     /// How good a token is. One that was rejected is handed out only if no other can be had.
-    pub(super) fn state(&self, entry: &Entry) -> State {
+    pub(in crate::broker) fn state(&self, entry: &Entry) -> State {
         match assess(&entry.life, self.now, &self.windows) {
             State::Fresh | State::Renewing if entry.rejected => State::Stale,
             state => state,
@@ -85,7 +85,7 @@ impl AsOf {
     }
 
     /// On what account it is refreshed: one that no longer serves is urgent.
-    pub(super) fn refresh_of(&self, entry: &Entry) -> Requester {
+    pub(in crate::broker) fn refresh_of(&self, entry: &Entry) -> Requester {
         let priority = if self.serves(entry) { Priority::Ahead } else { Priority::InUse };
         Requester::background(priority, Some(self.now.plus(entry.life.remaining(self.now))))
     }
@@ -99,7 +99,7 @@ impl AsOf {
     }
 
     /// Whether a caller who demands this takes it.
-    pub(super) fn satisfies(&self, entry: &Entry, age: Requirement) -> bool {
+    pub(in crate::broker) fn satisfies(&self, entry: &Entry, age: Requirement) -> bool {
         match age {
             Requirement::Any => true,
             // Nobody shall keep for an hour what a caller has shown to be dead.
@@ -111,19 +111,19 @@ impl AsOf {
 
 impl Slot {
     /// The first token of a key, asked for at `now`.
-    pub(super) fn new(id: SlotId, entry: Arc<Entry>, now: BootTime) -> Self {
+    pub(in crate::broker) fn new(id: SlotId, entry: Arc<Entry>, now: BootTime) -> Self {
         let usage = Usage { last_used: AtomicU64::new(millis(now)), ..Usage::default() };
         let checked = Checked(AtomicU64::new(0));
         Self { id, current: entry, successor: None, usage: Arc::new(usage), checked }
     }
 
     /// Its number in the indexes.
-    pub(super) fn id(&self) -> SlotId {
+    pub(in crate::broker) fn id(&self) -> SlotId {
         self.id
     }
 
     /// The token in service: the renewed one as soon as it has settled, or the old one no longer serves.
-    pub(super) fn in_service(&self, at: &AsOf) -> &Arc<Entry> {
+    pub(in crate::broker) fn in_service(&self, at: &AsOf) -> &Arc<Entry> {
         match &self.successor {
             Some(new)
                 if at.is_alive(new) && (at.unsettled_for(new).is_zero() || !at.serves(&self.current)) =>
@@ -135,88 +135,88 @@ impl Slot {
     }
 
     /// The renewed token that is not in service yet, and after what time it is.
-    pub(super) fn settling(&self, at: &AsOf) -> Option<(&Arc<Entry>, Duration)> {
+    pub(in crate::broker) fn settling(&self, at: &AsOf) -> Option<(&Arc<Entry>, Duration)> {
         let new = self.successor.as_ref().filter(|new| !Arc::ptr_eq(new, self.in_service(at)))?;
         Some((new, at.unsettled_for(new)))
     }
 
     /// The token that a caller gets at once.
-    pub(super) fn fresh_enough(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
+    pub(in crate::broker) fn fresh_enough(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
         self.candidates(at).find(|entry| at.serves(entry) && at.satisfies(entry, age)).cloned()
     }
 
     /// The token that a caller gets if no better one can be had.
-    pub(super) fn fallback(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
+    pub(in crate::broker) fn fallback(&self, age: Requirement, at: &AsOf) -> Option<Arc<Entry>> {
         self.candidates(at).find(|entry| at.is_alive(entry) && at.satisfies(entry, age)).cloned()
     }
 
     /// The token that was minted last.
-    pub(super) fn youngest(&self) -> &Arc<Entry> {
+    pub(in crate::broker) fn youngest(&self) -> &Arc<Entry> {
         self.successor.as_ref().unwrap_or(&self.current)
     }
 
     /// The token with this hash, if it is one that callers have.
-    pub(super) fn handed_out(&self, hash: TokenHash, at: &AsOf) -> Option<&Arc<Entry>> {
+    pub(in crate::broker) fn handed_out(&self, hash: TokenHash, at: &AsOf) -> Option<&Arc<Entry>> {
         self.candidates(at).find(|entry| entry.hash == hash && at.is_alive(entry))
     }
 
     /// Whether a token with this hash is here, in service or not.
-    pub(super) fn has(&self, hash: TokenHash) -> bool {
+    pub(in crate::broker) fn has(&self, hash: TokenHash) -> bool {
         self.current.hash == hash || self.successor.as_ref().is_some_and(|new| new.hash == hash)
     }
 
     /// Notes that the key was asked for.
-    pub(super) fn note_used(&self, now: BootTime) {
+    pub(in crate::broker) fn note_used(&self, now: BootTime) {
         self.usage.last_used.store(millis(now), Ordering::Relaxed);
     }
 
     /// When the key was last asked for.
-    pub(super) fn last_used(&self) -> BootTime {
+    pub(in crate::broker) fn last_used(&self) -> BootTime {
         BootTime::new(Duration::from_millis(self.usage.last_used.load(Ordering::Relaxed)))
     }
 
     /// Notes that a mint failed at `now`, and is tried again after `wait`, or ever later.
-    pub(super) fn note_failed(&self, wait: Option<Duration>, now: BootTime) {
+    pub(in crate::broker) fn note_failed(&self, wait: Option<Duration>, now: BootTime) {
         let failures = self.usage.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let until = now.plus(wait.unwrap_or_else(|| pause_after(failures)));
         self.usage.not_before.store(millis(until), Ordering::Relaxed);
     }
 
     /// Notes that no mint is to be tried before that.
-    pub(super) fn put_off(&self, until: BootTime) {
+    pub(in crate::broker) fn put_off(&self, until: BootTime) {
         self.usage.not_before.store(millis(until), Ordering::Relaxed);
     }
 
     /// Notes that a mint succeeded.
-    pub(super) fn note_minted(&self) {
+    pub(in crate::broker) fn note_minted(&self) {
         self.usage.failures.store(0, Ordering::Relaxed);
         self.usage.not_before.store(0, Ordering::Relaxed);
     }
 
     /// Where it waits for a refresh.
-    pub(super) fn line(&self) -> Line {
+    pub(in crate::broker) fn line(&self) -> Line {
         if self.usage.failures.load(Ordering::Relaxed) > 0 { Line::Suspect } else { Line::Usual }
     }
 
     /// Before this it is not refreshed.
-    pub(super) fn not_before(&self) -> BootTime {
+    pub(in crate::broker) fn not_before(&self) -> BootTime {
         BootTime::new(Duration::from_millis(self.usage.not_before.load(Ordering::Relaxed)))
     }
 
     /// Notes whether the schedule leaves the key alone because nobody uses it. Whether it did before.
-    pub(super) fn set_idle(&self, idle: Idle) -> Idle {
+    pub(in crate::broker) fn set_idle(&self, idle: Idle) -> Idle {
         let before = self.usage.idle.swap(idle == Idle::LeftAlone, Ordering::AcqRel);
         if before { Idle::LeftAlone } else { Idle::Scheduled }
     }
 
     /// When none of its tokens can be handed out any more.
-    pub(super) fn end(&self, windows: &Windows) -> BootTime {
+    pub(in crate::broker) fn end(&self, windows: &Windows) -> BootTime {
         let ends = self.entries().map(|entry| entry.life.end(windows));
         ends.max().unwrap_or(BootTime::new(Duration::ZERO))
     }
 
     /// When it is to be looked at next, if it is in use: its successor enters service, or its token is to be renewed.
-    pub(super) fn next_event(&self, at: &AsOf) -> BootTime {
+    pub(in crate::broker) fn next_event(&self, at: &AsOf) -> BootTime {
         if let Some((_, wait)) = self.settling(at) {
             return at.now.plus(wait).min(self.current.life.stops_serving(&at.windows));
         }
@@ -225,18 +225,18 @@ impl Slot {
     }
 
     /// Whether nothing was invalidated since it was last checked: `latest` is the latest number.
-    pub(super) fn is_checked(&self, latest: Sequence) -> bool {
+    pub(in crate::broker) fn is_checked(&self, latest: Sequence) -> bool {
         self.checked.0.load(Ordering::Acquire) == latest.get()
     }
 
     /// Notes that its tokens are as valid as they say, up to this number.
-    pub(super) fn set_checked(&self, latest: Sequence) {
+    pub(in crate::broker) fn set_checked(&self, latest: Sequence) {
         self.checked.0.store(latest.get(), Ordering::Release);
     }
 
     /// What is left of it. Tokens that are revoked are gone; of those that are stale the youngest stays for need, and one
     /// whose mint began later takes its place at once.
-    pub(super) fn validated(&self, validity: impl Fn(&Entry) -> Validity, at: &AsOf) -> Validated {
+    pub(in crate::broker) fn validated(&self, validity: impl Fn(&Entry) -> Validity, at: &AsOf) -> Validated {
         let judged: Vec<_> = self.entries().map(|entry| (entry, validity(entry))).collect();
         let is_new = |(entry, validity): &(&Arc<Entry>, Validity)| match validity {
             Validity::Valid => false,
@@ -264,7 +264,7 @@ impl Slot {
     }
 
     /// After a mint: the new token waits while the one in service serves, else it takes its place.
-    pub(super) fn with(&self, minted: Arc<Entry>, at: &AsOf) -> Self {
+    pub(in crate::broker) fn with(&self, minted: Arc<Entry>, at: &AsOf) -> Self {
         let old = self.in_service(at);
         if at.serves(old) {
             return Self { current: Arc::clone(old), successor: Some(minted), ..self.clone() };
@@ -273,7 +273,7 @@ impl Slot {
     }
 
     /// Without the token that has been replaced. `None`: none has.
-    pub(super) fn without_superseded(&self, at: &AsOf) -> Option<Self> {
+    pub(in crate::broker) fn without_superseded(&self, at: &AsOf) -> Option<Self> {
         let in_service = self.in_service(at);
         let replaced = !Arc::ptr_eq(in_service, &self.current);
         replaced.then(|| Self { current: Arc::clone(in_service), successor: None, ..self.clone() })
@@ -281,7 +281,7 @@ impl Slot {
 
     /// After callers have shown that a token no longer works: the renewed one is in service at once. Without one, the
     /// token stays for need.
-    pub(super) fn rejecting(&self, hash: TokenHash, at: &AsOf) -> Self {
+    pub(in crate::broker) fn rejecting(&self, hash: TokenHash, at: &AsOf) -> Self {
         let slot = self.without_superseded(at).unwrap_or_else(|| self.clone());
         match &slot.successor {
             None if slot.current.hash == hash => {
@@ -293,7 +293,7 @@ impl Slot {
     }
 
     /// Without the token that has this hash; `None` if it was the only one.
-    pub(super) fn without(&self, hash: TokenHash) -> Option<Self> {
+    pub(in crate::broker) fn without(&self, hash: TokenHash) -> Option<Self> {
         match &self.successor {
             Some(new) if new.hash == hash => Some(Self { successor: None, ..self.clone() }),
             Some(new) if self.current.hash == hash => {
@@ -305,12 +305,12 @@ impl Slot {
     }
 
     /// All tokens here, also one that has been replaced.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(in crate::broker) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         std::iter::once(&self.current).chain(&self.successor)
     }
 
     /// Whether a token that may be handed out is left.
-    pub(super) fn is_alive(&self, at: &AsOf) -> bool {
+    pub(in crate::broker) fn is_alive(&self, at: &AsOf) -> bool {
         self.candidates(at).any(|entry| at.is_alive(entry))
     }
 
@@ -323,7 +323,7 @@ impl Slot {
 
 /// Whether a key is looked at ahead of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(in crate::broker) enum Idle {
     /// It is: its next event is scheduled.
     Scheduled,
     /// It is not, for nobody uses it.
@@ -335,7 +335,7 @@ fn millis(time: BootTime) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::broker) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 

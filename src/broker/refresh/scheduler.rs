@@ -1,7 +1,7 @@
 //! Background refresh: tokens are refreshed before they expire, and those of `[[prefetch]]` minted.
 //!
 //! One sweep does it, once a second, not a task for each key, and looks only at what is due. Its decisions are in
-//! [`super::renewal`]; how fast GitHub is asked, admission decides.
+//! [`super::step`]; how fast GitHub is asked, admission decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::MissedTickBehavior;
 
-use super::directory::Found;
-use super::freshness::State;
-use super::renewal::{self, Step, pause_after};
-use super::request::{Requirement, TokenRequest};
-use super::schedule::Line;
-use super::slot::{AsOf, Idle, Slot};
-use super::{Broker, Error};
+use crate::broker::cache::schedule::Line;
+use crate::broker::cache::token_pair::{AsOf, Idle, Slot};
+use crate::broker::freshness::State;
+use crate::broker::installations::resolver::Found;
+use crate::broker::refresh::step::{self, Step, pause_after};
+use crate::broker::request::{Requirement, TokenRequest};
+use crate::broker::{Broker, Error};
 use crate::clock::BootTime;
 use crate::flight::Requester;
 use crate::model::{AppName, Priority, TokenKey};
 
 /// What the background remembers.
 #[derive(Debug)]
-pub(super) struct RefreshScheduler {
+pub(in crate::broker) struct RefreshScheduler {
     workers: BTreeMap<AppName, Workers>,
     /// How long the token lived that GitHub granted last.
     lifetime: Duration,
@@ -84,23 +84,23 @@ impl Workers {
 }
 
 impl RefreshScheduler {
-    pub(super) fn new(apps: &[AppName]) -> Self {
+    pub(in crate::broker) fn new(apps: &[AppName]) -> Self {
         let workers = apps.iter().map(|app| (app.clone(), Workers::default())).collect();
         Self { workers, lifetime: DEFAULT_LIFETIME, prefetch: Vec::new() }
     }
 
     /// The life that callers may ask for at most.
-    pub(super) fn longest_min_ttl(&self) -> Duration {
-        renewal::longest_min_ttl(self.lifetime)
+    pub(in crate::broker) fn longest_min_ttl(&self) -> Duration {
+        step::longest_min_ttl(self.lifetime)
     }
 
     /// A mint brought a token that lives so long.
-    pub(super) fn note_lifetime(&mut self, lifetime: Duration) {
+    pub(in crate::broker) fn note_lifetime(&mut self, lifetime: Duration) {
         self.lifetime = lifetime;
     }
 
     /// What is listed for the start may be had now.
-    pub(super) fn prefetch_at_once(&mut self) {
+    pub(in crate::broker) fn prefetch_at_once(&mut self) {
         self.prefetch.iter_mut().for_each(|prefetch| prefetch.not_before = BootTime::new(Duration::ZERO));
     }
 
@@ -160,7 +160,7 @@ impl Broker {
     fn look_at_due(&self, at: &AsOf) {
         let tokens = &self.0.tokens;
         for (key, slot) in tokens.take_due(at) {
-            match renewal::step(&slot, self.0.idle_after, at) {
+            match step::step(&slot, self.0.idle_after, at) {
                 Step::DropSuperseded => tokens.drop_superseded(&key, at),
                 Step::Remove => tokens.remove_ended(&key, at),
                 Step::Refresh => tokens.make_ready(&slot),
@@ -181,7 +181,7 @@ impl Broker {
         let tokens = &self.0.tokens;
         while let Some((key, slot)) = tokens.first_ready(line, at) {
             let entry = slot.in_service(at);
-            if renewal::step(&slot, self.0.idle_after, at) != Step::Refresh {
+            if step::step(&slot, self.0.idle_after, at) != Step::Refresh {
                 // Something has changed while it waited: it is looked at anew.
                 tokens.schedule(&slot, at.now, Idle::Scheduled);
             } else if slot.not_before() > at.now {
@@ -209,7 +209,13 @@ impl Broker {
 
     /// A caller has got this token although it is time to renew it: it is renewed in the background, at once if it is
     /// [`State::Renewing`], else by the next sweep.
-    pub(super) fn refresh_in_background(&self, key: &TokenKey, slot: &Arc<Slot>, found: &Found, at: &AsOf) {
+    pub(in crate::broker) fn refresh_in_background(
+        &self,
+        key: &TokenKey,
+        slot: &Arc<Slot>,
+        found: &Found,
+        at: &AsOf,
+    ) {
         // The schedule has left it alone until now.
         if slot.set_idle(Idle::Scheduled) == Idle::LeftAlone {
             self.0.tokens.schedule(slot, at.now, Idle::Scheduled);
@@ -231,7 +237,7 @@ impl Broker {
     }
 
     /// Has the sweep mint these keys.
-    pub(super) fn prefetch(&self, requests: Vec<TokenRequest>) {
+    pub(in crate::broker) fn prefetch(&self, requests: Vec<TokenRequest>) {
         let wanted = requests.into_iter().filter_map(|request| {
             // The settings have made sure that there is such an app.
             let (app, request) = (self.app(request.app.as_ref()).ok()?.clone(), Arc::new(request));

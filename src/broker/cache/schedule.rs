@@ -10,11 +10,11 @@ use crate::model::AppName;
 
 /// The number of a cached key for as long as it stays cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SlotId(pub(super) u64);
+pub(in crate::broker) struct SlotId(pub(in crate::broker) u64);
 
 /// Which keys a ready one waits behind: what fails keeps nothing waiting that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Line {
+pub(in crate::broker) enum Line {
     /// Their last mint succeeded.
     Usual,
     /// Their last mint failed.
@@ -23,7 +23,7 @@ pub(super) enum Line {
 
 /// Keys by the moment of their next event, and those that are ready by app and by the end of their life.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(in crate::broker) struct Schedule {
     waiting: BTreeSet<(BootTime, SlotId)>,
     ready: BTreeMap<(AppName, Line), BTreeSet<(BootTime, SlotId)>>,
     places: HashMap<SlotId, Place>,
@@ -37,21 +37,21 @@ enum Place {
 
 impl Schedule {
     /// Has `id` looked at when it is `at`, and not before.
-    pub(super) fn wait_until(&mut self, id: SlotId, at: BootTime) {
+    pub(in crate::broker) fn wait_until(&mut self, id: SlotId, at: BootTime) {
         self.cancel(id);
         self.waiting.insert((at, id));
         self.places.insert(id, Place::Waiting(at));
     }
 
     /// Puts `id`, whose token ends at `end`, in line for a refresh.
-    pub(super) fn make_ready(&mut self, id: SlotId, line: (AppName, Line), end: BootTime) {
+    pub(in crate::broker) fn make_ready(&mut self, id: SlotId, line: (AppName, Line), end: BootTime) {
         self.cancel(id);
         self.ready.entry(line.clone()).or_default().insert((end, id));
         self.places.insert(id, Place::Ready(line, end));
     }
 
     /// Forgets `id`.
-    pub(super) fn cancel(&mut self, id: SlotId) {
+    pub(in crate::broker) fn cancel(&mut self, id: SlotId) {
         match self.places.remove(&id) {
             Some(Place::Waiting(at)) => drop(self.waiting.remove(&(at, id))),
             Some(Place::Ready(app, end)) => {
@@ -64,7 +64,7 @@ impl Schedule {
     }
 
     /// Takes those out whose moment has come by `now`, the earliest first, and at most so many.
-    pub(super) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<SlotId> {
+    pub(in crate::broker) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<SlotId> {
         let due = self.waiting.iter().take_while(|(at, _)| *at <= now).take(limit);
         let due: Vec<_> = due.map(|(_, id)| *id).collect();
         due.iter().for_each(|id| self.cancel(*id));
@@ -72,12 +72,12 @@ impl Schedule {
     }
 
     /// The first in a line.
-    pub(super) fn first_ready(&self, line: &(AppName, Line)) -> Option<SlotId> {
+    pub(in crate::broker) fn first_ready(&self, line: &(AppName, Line)) -> Option<SlotId> {
         self.ready.get(line)?.first().map(|(_, id)| *id)
     }
 
     /// The length of a line.
-    pub(super) fn ready_count(&self, line: &(AppName, Line)) -> usize {
+    pub(in crate::broker) fn ready_count(&self, line: &(AppName, Line)) -> usize {
         self.ready.get(line).map_or(0, BTreeSet::len)
     }
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::TokenHash;
-use super::freshness::{Life, Windows};
-use super::slot::{AsOf, Slot};
+use crate::broker::cache::hash::TokenHash;
+use crate::broker::cache::token_pair::{AsOf, Slot};
+use crate::broker::freshness::{Life, Windows};
 use crate::clock::BootTime;
 use crate::jitter::jitter;
 use crate::model::TokenKey;
 
 /// What the sweep does with a key whose moment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::broker) enum Step {
     /// Its successor has entered service: the old token goes.
     DropSuperseded,
     /// It is refreshed.
@@ -26,7 +26,7 @@ pub(super) enum Step {
 
 /// What to do with `slot` now. A token is refreshed if it was asked for within `idle_after`, at most half its lifetime.
 /// One that was rejected is left to the next caller.
-pub(super) fn step(slot: &Slot, idle_after: Duration, at: &AsOf) -> Step {
+pub(in crate::broker) fn step(slot: &Slot, idle_after: Duration, at: &AsOf) -> Step {
     if slot.without_superseded(at).is_some() {
         return Step::DropSuperseded;
     }
@@ -48,7 +48,7 @@ pub(super) fn step(slot: &Slot, idle_after: Duration, at: &AsOf) -> Step {
 
 /// The remaining life at which the timer renews a token: from 1.0 to 1.2 times `renew_before`, each token at its own,
 /// so that many that were minted together are not renewed together.
-pub(super) fn jittered_renew_before(
+pub(in crate::broker) fn jittered_renew_before(
     key: &TokenKey,
     hash: TokenHash,
     life: &Life,
@@ -59,12 +59,12 @@ pub(super) fn jittered_renew_before(
 
 /// The longest remaining life that a caller may ask for, where GitHub grants `lifetime`. What is left over keeps each
 /// of such callers from causing a mint of its own.
-pub(super) fn longest_min_ttl(lifetime: Duration) -> Duration {
+pub(in crate::broker) fn longest_min_ttl(lifetime: Duration) -> Duration {
     lifetime * 5 / 6
 }
 
 /// The pause after so many failures in a row that name no wait: from a second, doubled each time, to a minute.
-pub(super) fn pause_after(failures: u32) -> Duration {
+pub(in crate::broker) fn pause_after(failures: u32) -> Duration {
     MIN_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE)
 }
 
@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::broker::slot::tests::{entry, moment, single};
+    use crate::broker::cache::token_pair::tests::{entry, moment, single};
     use crate::model::{AppName, InstallationId};
 
     fn key(installation: u64) -> TokenKey {

@@ -1,0 +1,3 @@
+//! Installation look-up.
+
+pub(super) mod resolver;
