@@ -1,7 +1,7 @@
-//! GitHub's own endpoints, served locally: an SDK's app calls go here, and need no private key. Whichever of GitHub's two
-//! dialects the caller speaks, and whichever the upstream does.
+//! GitHub's own endpoints, served locally: an SDK's app calls go here, and need no private key. In whichever of GitHub's two
+//! styles the caller speaks, and whichever dialect the upstream does.
 
-mod choice;
+mod app_selection;
 mod identity;
 mod installations;
 mod object;
@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
 use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
-use super::route::{Call, PREFIX, Whose};
+use super::route::{Call, InstallationPath, PREFIX};
 use super::{Caller, Server};
 use crate::broker::TokenHash;
 use crate::model::id::Invalid;
@@ -51,31 +51,31 @@ impl Server {
         body: Bytes,
         caller: Caller<'_>,
     ) -> Result<Reply, ApiError> {
-        let app = choice::app(&head.headers, &self.apps)?;
-        let home = Home::of(head);
+        let app = app_selection::app(&head.headers, &self.apps)?;
+        let base = BaseUrl::of(head);
         match call {
             Call::App => {
                 let described = self.in_time(self.broker.describe_app(app.as_ref(), caller.client)).await?;
                 Ok(json(StatusCode::OK, described.json))
             }
-            Call::Installations(dialect) => {
+            Call::Installations(style) => {
                 let page = installations::page(head.uri.query().unwrap_or_default());
                 let found =
                     self.in_time(self.broker.installation_page(app.as_ref(), page, caller.client)).await?;
-                installations::list(&home, &head.uri, &found, dialect)
+                installations::list(&base, &head.uri, &found, style)
             }
-            Call::Installation(whose) => {
-                let selector = selector(whose)?;
+            Call::Installation(path) => {
+                let selector = selector(path)?;
                 let found = self.in_time(self.broker.describe(app.as_ref(), &selector, caller.client)).await;
                 let found =
                     found.map_err(|refusal| ApiError { asked: Some(selector.to_string()), ..refusal })?;
-                installations::one(&home, &found)
+                installations::one(&base, &found)
             }
-            Call::Mint(dialect, id) => {
-                let request = tokens::read(app, selector(Whose::Id(id))?, &body)?;
+            Call::Mint(style, id) => {
+                let request = tokens::read(app, selector(InstallationPath::Id(id))?, &body)?;
                 // Many may wait for their mint with a large one.
                 drop(body);
-                tokens::minted(&self.vend(request, caller).await?, dialect)
+                tokens::minted(&self.vend(request, caller).await?, style)
             }
             Call::Identity => {
                 let nonce = identity::read_nonce(&body)?;
@@ -87,14 +87,14 @@ impl Server {
 }
 
 /// Where the caller reaches us: what is linked to has to be there for it too.
-struct Home {
+struct BaseUrl {
     /// `http://HOST`
     origin: String,
     /// [`PREFIX`] if the caller used it.
     prefix: &'static str,
 }
 
-impl Home {
+impl BaseUrl {
     fn of(head: &Parts) -> Self {
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
         // The unix socket's callers may send anything, or nothing.
@@ -117,17 +117,17 @@ impl Home {
 }
 
 /// What is no login, name or number at all is not at GitHub either.
-fn selector(whose: Whose<'_>) -> Result<Selector, ApiError> {
+fn selector(path: InstallationPath<'_>) -> Result<Selector, ApiError> {
     let unknown = |error: Invalid| {
         ApiError::new(ErrorCode::UnknownInstallation, format!("no such installation: {error}"))
     };
     let selector = || {
-        Ok(match whose {
-            Whose::Id(id) => Selector::Id(id.parse()?),
-            Whose::Repository(owner, name) => Selector::Repository(owner.parse()?, name.parse()?),
-            Whose::Organization(login) => Selector::Organization(login.parse()?),
-            Whose::User(login) => Selector::Owner(login.parse()?),
-            Whose::Enterprise(slug) => Selector::Enterprise(slug.parse()?),
+        Ok(match path {
+            InstallationPath::Id(id) => Selector::Id(id.parse()?),
+            InstallationPath::Repository(owner, name) => Selector::Repository(owner.parse()?, name.parse()?),
+            InstallationPath::Organization(login) => Selector::Organization(login.parse()?),
+            InstallationPath::User(login) => Selector::Owner(login.parse()?),
+            InstallationPath::Enterprise(slug) => Selector::Enterprise(slug.parse()?),
         })
     };
     selector().map_err(unknown)

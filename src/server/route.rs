@@ -4,7 +4,7 @@ use hyper::Method;
 use url::Url;
 
 use super::reply::ApiError;
-use crate::model::{Dialect, ErrorCode};
+use crate::model::ErrorCode;
 
 /// Everything that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +25,26 @@ pub(super) enum Endpoint<'p> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call<'p> {
     App,
-    /// The list, in the words of either dialect.
-    Installations(Dialect),
-    Installation(Whose<'p>),
-    /// A new token for the installation of this id, in the words of either dialect.
-    Mint(Dialect, &'p str),
+    /// The list.
+    Installations(ApiStyle),
+    Installation(InstallationPath<'p>),
+    /// A new token for the installation of this id.
+    Mint(ApiStyle, &'p str),
     Identity,
+}
+
+/// In which of GitHub's two styles a caller speaks, by the path that it takes. The upstream may speak the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiStyle {
+    /// Today's paths and objects: GitHub Apps.
+    Apps,
+    /// Those of the preview of 2016: Integrations.
+    Preview,
 }
 
 /// Which installation a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose<'p> {
+pub(super) enum InstallationPath<'p> {
     Id(&'p str),
     Repository(&'p str, &'p str),
     Organization(&'p str),
@@ -173,16 +182,18 @@ fn github(path: &str) -> Option<Endpoint<'_>> {
     }
     let call = match *segments.as_slice() {
         ["app"] => Call::App,
-        ["app", "installations"] => Call::Installations(Dialect::Apps),
-        ["app", "installations", id] => Call::Installation(Whose::Id(id)),
-        ["app", "installations", id, "access_tokens"] => Call::Mint(Dialect::Apps, id),
-        ["repos", owner, name, "installation"] => Call::Installation(Whose::Repository(owner, name)),
-        ["orgs", login, "installation"] => Call::Installation(Whose::Organization(login)),
-        ["users", login, "installation"] => Call::Installation(Whose::User(login)),
-        ["enterprises", slug, "installation"] => Call::Installation(Whose::Enterprise(slug)),
+        ["app", "installations"] => Call::Installations(ApiStyle::Apps),
+        ["app", "installations", id] => Call::Installation(InstallationPath::Id(id)),
+        ["app", "installations", id, "access_tokens"] => Call::Mint(ApiStyle::Apps, id),
+        ["repos", owner, name, "installation"] => {
+            Call::Installation(InstallationPath::Repository(owner, name))
+        }
+        ["orgs", login, "installation"] => Call::Installation(InstallationPath::Organization(login)),
+        ["users", login, "installation"] => Call::Installation(InstallationPath::User(login)),
+        ["enterprises", slug, "installation"] => Call::Installation(InstallationPath::Enterprise(slug)),
         ["installation", "token"] => return Some(Endpoint::Revoke),
-        ["integration", "installations"] => Call::Installations(Dialect::Integrations),
-        ["installations", id, "access_tokens"] => Call::Mint(Dialect::Integrations, id),
+        ["integration", "installations"] => Call::Installations(ApiStyle::Preview),
+        ["installations", id, "access_tokens"] => Call::Mint(ApiStyle::Preview, id),
         ["integration", "identity", "user"] => Call::Identity,
         _ => return None,
     };
@@ -250,15 +261,23 @@ mod tests {
     fn githubs_paths_are_there_with_and_without_the_prefix() {
         for (method, path, call) in [
             (Method::GET, "/app", Call::App),
-            (Method::GET, "/app/installations", Call::Installations(Dialect::Apps)),
-            (Method::GET, "/integration/installations", Call::Installations(Dialect::Integrations)),
-            (Method::GET, "/app/installations/7", Call::Installation(Whose::Id("7"))),
-            (Method::GET, "/repos/o/r/installation", Call::Installation(Whose::Repository("o", "r"))),
-            (Method::GET, "/orgs/o/installation", Call::Installation(Whose::Organization("o"))),
-            (Method::GET, "/users/o/installation", Call::Installation(Whose::User("o"))),
-            (Method::GET, "/enterprises/e/installation", Call::Installation(Whose::Enterprise("e"))),
-            (Method::POST, "/app/installations/7/access_tokens", Call::Mint(Dialect::Apps, "7")),
-            (Method::POST, "/installations/7/access_tokens", Call::Mint(Dialect::Integrations, "7")),
+            (Method::GET, "/app/installations", Call::Installations(ApiStyle::Apps)),
+            (Method::GET, "/integration/installations", Call::Installations(ApiStyle::Preview)),
+            (Method::GET, "/app/installations/7", Call::Installation(InstallationPath::Id("7"))),
+            (
+                Method::GET,
+                "/repos/o/r/installation",
+                Call::Installation(InstallationPath::Repository("o", "r")),
+            ),
+            (Method::GET, "/orgs/o/installation", Call::Installation(InstallationPath::Organization("o"))),
+            (Method::GET, "/users/o/installation", Call::Installation(InstallationPath::User("o"))),
+            (
+                Method::GET,
+                "/enterprises/e/installation",
+                Call::Installation(InstallationPath::Enterprise("e")),
+            ),
+            (Method::POST, "/app/installations/7/access_tokens", Call::Mint(ApiStyle::Apps, "7")),
+            (Method::POST, "/installations/7/access_tokens", Call::Mint(ApiStyle::Preview, "7")),
             (Method::POST, "/integration/identity/user", Call::Identity),
         ] {
             assert_eq!(routed(Surface::Tokens, &method, path), Ok(Endpoint::Github(call)));

@@ -5,31 +5,32 @@ use hyper::Uri;
 use hyper::header::{HeaderValue, LINK};
 
 use super::super::reply::{ApiError, Reply};
+use super::super::route::ApiStyle;
 use super::object::Object;
-use super::{Home, json};
+use super::{BaseUrl, json};
 use crate::broker::{self, InstallationPage, Page};
-use crate::model::{Dialect, Installation};
+use crate::model::Installation;
 
 /// The page that a query asks for. As at GitHub, what is no number counts as not there, and a page is no longer than
 /// 100.
 pub(super) fn page(query: &str) -> Page {
     Page {
         number: number(query, "page").unwrap_or(1),
-        size: number(query, "per_page").unwrap_or(USUAL).min(LONGEST),
+        size: number(query, "per_page").unwrap_or(DEFAULT_PAGE_SIZE).min(MAX_PAGE_SIZE),
     }
 }
 
-/// A page of the list, for a caller of `dialect`.
+/// A page of the list, for a caller that speaks in this style.
 pub(super) fn list(
-    home: &Home,
+    base: &BaseUrl,
     uri: &Uri,
     found: &InstallationPage,
-    dialect: Dialect,
+    style: ApiStyle,
 ) -> Result<Reply, ApiError> {
     let objects: Result<Vec<_>, _> =
-        found.installations.iter().map(|installation| localised(home, installation, dialect)).collect();
+        found.installations.iter().map(|installation| rewrite_urls(base, installation, style)).collect();
     let mut reply = json(hyper::StatusCode::OK, format!("[{}]", objects?.join(",")));
-    let link = link(&home.of_path(uri.path()), uri.query().unwrap_or_default(), found);
+    let link = link(&base.of_path(uri.path()), uri.query().unwrap_or_default(), found);
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
         reply.headers_mut().insert(LINK, link);
     }
@@ -37,16 +38,16 @@ pub(super) fn list(
 }
 
 /// One installation.
-pub(super) fn one(home: &Home, installation: &Installation) -> Result<Reply, ApiError> {
-    Ok(json(hyper::StatusCode::OK, localised(home, installation, Dialect::Apps)?))
+pub(super) fn one(base: &BaseUrl, installation: &Installation) -> Result<Reply, ApiError> {
+    Ok(json(hyper::StatusCode::OK, rewrite_urls(base, installation, ApiStyle::Apps)?))
 }
 
 /// GitHub's object, with the place where its tokens are minted moved here.
-fn localised(home: &Home, installation: &Installation, dialect: Dialect) -> Result<String, ApiError> {
+fn rewrite_urls(base: &BaseUrl, installation: &Installation, style: ApiStyle) -> Result<String, ApiError> {
     let id = installation.id;
-    let url = match dialect {
-        Dialect::Apps => home.api(&format!("/app/installations/{id}/access_tokens")),
-        Dialect::Integrations => home.api(&format!("/installations/{id}/access_tokens")),
+    let url = match style {
+        ApiStyle::Apps => base.api(&format!("/app/installations/{id}/access_tokens")),
+        ApiStyle::Preview => base.api(&format!("/installations/{id}/access_tokens")),
     };
     let rewritten = serde_json::value::to_raw_value(&url).and_then(|url| {
         let mut object: Object<'_> = serde_json::from_str(&installation.json)?;
@@ -77,8 +78,8 @@ fn link(url: &str, query: &str, found: &InstallationPage) -> Option<String> {
     if this > 1 {
         links.push(("first", 1));
     }
-    let size =
-        number(query, "per_page").map_or_else(String::new, |size| format!("per_page={}&", size.min(LONGEST)));
+    let size = number(query, "per_page")
+        .map_or_else(String::new, |size| format!("per_page={}&", size.min(MAX_PAGE_SIZE)));
     let links: Vec<_> = links
         .iter()
         .map(|(relation, page)| format!("<{url}?{size}page={page}>; rel=\"{relation}\""))
@@ -92,8 +93,8 @@ fn number(query: &str, name: &str) -> Option<u64> {
     value.parse().ok().filter(|number| *number > 0)
 }
 
-const USUAL: u64 = 30;
-const LONGEST: u64 = 100;
+const DEFAULT_PAGE_SIZE: u64 = 30;
+const MAX_PAGE_SIZE: u64 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -146,12 +147,12 @@ mod tests {
             suspended: false,
             json: json.into(),
         };
-        let home = Home { origin: "http://h".into(), prefix: "/api/v3" };
-        for (dialect, path) in
-            [(Dialect::Apps, "/app/installations/7"), (Dialect::Integrations, "/installations/7")]
+        let base = BaseUrl { origin: "http://h".into(), prefix: "/api/v3" };
+        for (style, path) in
+            [(ApiStyle::Apps, "/app/installations/7"), (ApiStyle::Preview, "/installations/7")]
         {
             let url = format!("http://h/api/v3{path}/access_tokens");
-            assert_eq!(localised(&home, &installation, dialect).unwrap(), json.replace("https://g/x", &url));
+            assert_eq!(rewrite_urls(&base, &installation, style).unwrap(), json.replace("https://g/x", &url));
         }
     }
 }

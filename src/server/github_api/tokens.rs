@@ -1,4 +1,4 @@
-//! The mint endpoints of both dialects, and `DELETE /installation/token`.
+//! The mint endpoints of both styles, and `DELETE /installation/token`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -12,13 +12,15 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::reply::{ApiError, Reply, json_object};
+use super::super::route::ApiStyle;
 use super::super::token::{MAX_REPOSITORIES, described};
 use super::json;
 use super::object::Object;
 use crate::broker::{self, Requirement, TokenRequest, Vended};
-use crate::model::{AppName, Dialect, ErrorCode, Level, Permission, Scope, Secret, Selector};
+use crate::model::{AppName, ErrorCode, Level, Permission, Scope, Secret, Selector};
 
-/// What a body asks for. Both dialects' members are understood in either: what the upstream has no words for, it refuses.
+/// What a body asks for. The members of both styles are understood in either: what the upstream
+/// does not support, it refuses.
 /// No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
 ///
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
@@ -57,8 +59,8 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
     Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Requirement::RecentlyMinted })
 }
 
-/// The token, in the words of the dialect that the caller speaks.
-pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, ApiError> {
+/// The token, in the style that the caller speaks.
+pub(super) fn minted(vended: &Vended, style: ApiStyle) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Preview<'a> {
         token: &'a str,
@@ -66,9 +68,9 @@ pub(super) fn minted(vended: &Vended, dialect: Dialect) -> Result<Reply, ApiErro
         on_behalf_of: Option<&'a RawValue>,
     }
     let token = &vended.entry.token;
-    let body = match dialect {
-        Dialect::Apps => token.json.expose().clone(),
-        Dialect::Integrations => {
+    let body = match style {
+        ApiStyle::Apps => token.json.expose().clone(),
+        ApiStyle::Preview => {
             let user = token.on_behalf_of.as_ref().map(|user| serde_json::from_str(&user.json)).transpose();
             let preview = |on_behalf_of| Preview {
                 token: token.secret.expose(),
