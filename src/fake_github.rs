@@ -11,42 +11,18 @@
 //!
 //! Whoever changes the world, `store` tells the apps of it in the words of `events`, and `webhook` sends them.
 //!
-//! With a seed, apps get keys from `fake_github/keys.pem`. These are public and for tests only.
+//! With a seed, apps get keys from `fake_github/world/keys.pem`. These are public and for tests only.
 
-mod answer;
-mod apps;
-mod audit;
-mod call;
+mod api;
 mod clock;
 mod control;
-mod events;
-mod explain;
-mod fault;
-mod frame;
-mod hold;
-mod installations;
-mod journal;
-mod jwt;
-mod keys;
-mod limits;
-mod members;
-mod meta;
-mod mint;
+mod digest;
+mod faults;
 mod options;
-mod page;
-mod payload;
-mod preview;
 mod random;
-mod render;
-mod replication;
-mod repositories;
-mod request;
-mod routes;
-mod server;
-mod shared;
-mod store;
-mod token;
-mod webhook;
+mod state;
+mod webhooks;
+mod wire;
 mod world;
 
 use std::fmt;
@@ -56,22 +32,25 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-pub use fault::{Effect, Fault, WiderRepositories};
-pub use hold::Hold;
-pub use journal::{Counters, JournalEntry};
-pub use keys::AppKey;
-pub use members::Member;
+pub use faults::fault::{Effect, Fault, WiderRepositories};
+pub use faults::hold::Hold;
+pub use options::preview::{Flavour, Preview, Refusal};
 pub use options::{
     Mode, Options, RateLimits, Revocation, SuspendedWording, Timestamps, TokenFormat, Wording,
 };
-pub use preview::{Flavour, Preview, Refusal};
-pub use replication::{Replication, Unreplicated};
-pub use shared::AppInfo;
-pub use webhook::{Delivered, Delivery, Hook};
-pub use world::{Account, App, Installation, Permissions, Repository, Selection, World, permissions};
+pub use state::AppInfo;
+pub use webhooks::delivery::{Delivered, Delivery, Hook};
+pub use world::definition::{
+    Account, App, Installation, Permissions, Repository, Selection, World, permissions,
+};
+pub use world::journal::{Counters, JournalEntry};
+pub use world::keys::AppKey;
+pub use world::replication::{Replication, Unreplicated};
+pub use world::users::Member;
 
-use keys::KeyRing;
-use shared::{Shared, prefix, refusal};
+use state::{Shared, prefix, refusal};
+use wire::server;
+use world::keys::KeyRing;
 
 /// A running emulator. Dropping it stops it and cuts its connections.
 pub struct FakeGithub {

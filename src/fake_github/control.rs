@@ -1,5 +1,7 @@
 //! The control endpoint: what the Rust interface can do, for everybody with curl.
 
+mod json;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +12,18 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Shared;
-use super::explain;
-use super::fault::Fault;
-use super::payload::Payload;
-use super::replication::Replication;
-use super::request::Request;
-use super::routes::parameters;
-use super::server::Service;
-use super::webhook::Hook;
-use super::world::{Installation, Permissions, check_levels};
+use crate::fake_github::api::routes::parameters;
+use crate::fake_github::faults::fault::Fault;
+use crate::fake_github::state::Shared;
+use crate::fake_github::webhooks::delivery::Hook;
+use crate::fake_github::wire::body::Payload;
+use crate::fake_github::wire::request::Request;
+use crate::fake_github::wire::server::Service;
+use crate::fake_github::world::definition::{Installation, Permissions, check_levels};
+use crate::fake_github::world::replication::Replication;
 
 /// What the control endpoint, which is at `url`, does with a request.
-pub(super) fn control(shared: Arc<Shared>, url: String) -> Service {
+pub(crate) fn control(shared: Arc<Shared>, url: String) -> Service {
     let url: Arc<str> = url.into();
     Arc::new(move |request| {
         let (shared, url) = (shared.clone(), url.clone());
@@ -252,9 +253,11 @@ fn control_routes(shared: &Shared, request: &Request, template: &str, name: &str
             if let Some(seconds) = skew_seconds {
                 shared.clock.skew(seconds);
             }
-            Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) }))
+            Ok(json!({ "now": crate::fake_github::clock::iso(shared.clock.shown_second()) }))
         }
-        ("GET", "/clock") => Ok(json!({ "now": super::clock::iso(shared.clock.shown_second()) })),
+        ("GET", "/clock") => {
+            Ok(json!({ "now": crate::fake_github::clock::iso(shared.clock.shown_second()) }))
+        }
         ("GET", "/replication") => Ok(json!(*shared.replication.lock())),
         ("POST", "/replication") => {
             let replication: Replication = body(request)?;
@@ -349,7 +352,7 @@ struct Matching {
 }
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal> {
-    explain::read(request.body.as_deref().unwrap_or_default()).map_err(invalid)
+    json::read(request.body.as_deref().unwrap_or_default()).map_err(invalid)
 }
 
 fn id(text: &str) -> Result<u64, Refusal> {

@@ -1,5 +1,7 @@
 //! How an emulator is set up. What GitHub's documents leave open is a setting here, not a constant elsewhere.
 
+pub(crate) mod preview;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,10 +9,10 @@ use std::time::Duration;
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
-use super::preview::options::Preview;
-use super::replication::Replication;
-use super::webhook::Hook;
-use super::world::World;
+use crate::fake_github::options::preview::Preview;
+use crate::fake_github::webhooks::delivery::Hook;
+use crate::fake_github::world::definition::World;
+use crate::fake_github::world::replication::Replication;
 
 /// Everything that is decided at the start.
 #[derive(Debug, Clone)]
@@ -224,10 +226,10 @@ impl FromStr for TokenFormat {
 }
 
 /// The version in which some answers lost fields or changed their status.
-pub(super) const NEWEST_VERSION: &str = "2026-03-10";
+pub(crate) const NEWEST_VERSION: &str = "2026-03-10";
 
 /// What `text` names, or which names there are.
-pub(super) fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+pub(crate) fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
 }
 

@@ -1,0 +1,4 @@
+//! Misbehaviour on demand: faults, and answers held back.
+
+pub(crate) mod fault;
+pub(crate) mod hold;

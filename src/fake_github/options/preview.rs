@@ -1,0 +1,109 @@
+//! What the preview's page leaves open.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fake_github::options::by_name;
+use crate::fake_github::wire::response::{Docs, Problem};
+
+/// How the "Integrations" preview of 2016 is spoken. Its page is silent on much of this.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// Which of its two recorded forms. Default [`Flavour::Y2016`].
+    pub flavour: Flavour,
+    /// Its routes are not there, as on GitHub since 2020-10-01; today's take its media type without harm.
+    /// Default false, so that its clients find something to talk to: those of today's API do not meet it.
+    pub retired: bool,
+    /// How long a nonce can be used, by GitHub's clock. Default 10 minutes.
+    pub nonce_lifetime: Duration,
+    /// The status of a successful identity call, which the page leaves blank. Default 200.
+    pub identity_status: u16,
+    /// The answer to a nonce that is unknown, used, expired or another app's. Default 404 `Not Found`.
+    pub dead_nonce: Refusal,
+    /// The answer to an identity call without a nonce, or with one that is not text. Default 422
+    /// `Validation Failed`.
+    pub missing_nonce: Refusal,
+    /// The answer to a `user_id` that is nobody's, or not that of a member. Default 422 `Validation Failed`.
+    pub unknown_user: Refusal,
+    /// What the 415 without the media type calls the preview. Default `Integrations`.
+    pub name: String,
+}
+
+/// The preview changed within its first half year.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Flavour {
+    /// As on its page in November 2016: `on_behalf_of` is always there, accounts of organisations are short.
+    #[default]
+    #[serde(rename = "2016")]
+    Y2016,
+    /// As recorded in March 2017: no `on_behalf_of` without a user, `html_url`, accounts of all kinds alike.
+    #[serde(rename = "2017")]
+    Y2017,
+}
+
+/// How something is refused. With the status 422 the answer also names the field, as GitHub's do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// The status, from 400 to 599.
+    pub status: u16,
+    /// The `message`.
+    pub message: String,
+}
+
+impl Default for Preview {
+    fn default() -> Self {
+        Self {
+            flavour: Flavour::default(),
+            retired: false,
+            nonce_lifetime: Duration::from_secs(600),
+            identity_status: 200,
+            dead_nonce: Refusal { status: 404, message: "Not Found".into() },
+            missing_nonce: Refusal::validation_failed(),
+            unknown_user: Refusal::validation_failed(),
+            name: "Integrations".into(),
+        }
+    }
+}
+
+impl Preview {
+    /// What cannot be, in words.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !(200..=299).contains(&self.identity_status) {
+            return Err("`identity_status` must be from 200 to 299".into());
+        }
+        for (name, refusal) in [
+            ("dead_nonce", &self.dead_nonce),
+            ("missing_nonce", &self.missing_nonce),
+            ("unknown_user", &self.unknown_user),
+        ] {
+            if !(400..=599).contains(&refusal.status) {
+                return Err(format!("the status of `{name}` must be from 400 to 599"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Refusal {
+    /// 422, as GitHub answers a value it will not take.
+    pub fn validation_failed() -> Self {
+        Self { status: 422, message: "Validation Failed".into() }
+    }
+
+    /// The answer that blames `field` of `resource`.
+    pub(crate) fn problem(&self, resource: &str, field: &str, code: &str) -> Problem {
+        let problem = Problem::new(self.status, &self.message, Docs::Operation);
+        if self.status == 422 { problem.blaming(resource, field, code) } else { problem }
+    }
+}
+
+impl FromStr for Flavour {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text)
+    }
+}

@@ -1,0 +1,3 @@
+//! Webhooks: signed deliveries, and the queue that sends them.
+
+pub(crate) mod delivery;

@@ -1,0 +1,69 @@
+//! GitHub's replicas: for a while after a token was made, those that answer for it have not heard of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::store::Token;
+use crate::fake_github::clock::Millis;
+use crate::fake_github::wire::response::Problem;
+
+/// How far the replicas are behind, and what they say meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replication {
+    /// For how many milliseconds after its creation a token is not known where it is used. Default 0.
+    pub lag_ms: u64,
+    /// How its use is answered in that time. Default [`Unreplicated::Unauthorized`].
+    #[serde(default)]
+    pub status: Unreplicated,
+}
+
+/// The answers that clients have met with for a token just made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub enum Unreplicated {
+    /// `401 Bad credentials`: the token is not there yet.
+    #[default]
+    Unauthorized,
+    /// `403 Resource not accessible by integration`: its permissions are not there yet.
+    Forbidden,
+    /// `404 Not Found`: its repositories are not there yet.
+    NotFound,
+}
+
+impl TryFrom<u16> for Unreplicated {
+    type Error = String;
+
+    fn try_from(status: u16) -> Result<Self, String> {
+        match status {
+            401 => Ok(Self::Unauthorized),
+            403 => Ok(Self::Forbidden),
+            404 => Ok(Self::NotFound),
+            other => Err(format!("`status` is {other}; allowed: 401, 403, 404")),
+        }
+    }
+}
+
+impl From<Unreplicated> for u16 {
+    fn from(status: Unreplicated) -> Self {
+        match status {
+            Unreplicated::Unauthorized => 401,
+            Unreplicated::Forbidden => 403,
+            Unreplicated::NotFound => 404,
+        }
+    }
+}
+
+impl Replication {
+    /// How the use of `token` is refused at `now`, if it is.
+    pub(crate) fn objection(self, token: &Token, now: Millis) -> Option<Problem> {
+        let lag = Millis::try_from(self.lag_ms).unwrap_or(Millis::MAX);
+        if now >= token.created.saturating_add(lag) {
+            return None;
+        }
+        Some(match self.status {
+            Unreplicated::Unauthorized => Problem::bad_credentials(),
+            Unreplicated::Forbidden => Problem::not_for_integrations("metadata=read"),
+            Unreplicated::NotFound => Problem::not_found(),
+        })
+    }
+}
