@@ -19,8 +19,7 @@ use crate::clock::Clock;
 use crate::github::key::{Key, KeyError};
 use crate::github::{BuildError, Github, Upstream, UpstreamConfig, webhook};
 use crate::model::AppName;
-use crate::server::listen::{BindError, Listeners, UnixSocket, bind_tcp};
-use crate::server::{self, Guard, ServedApp, Server};
+use crate::server::{self, BindError, Guard, Listeners, ServedApp, Server, UnixSocket, bind_tcp};
 use crate::settings::{self, Settings};
 use crate::telemetry::metrics::Metrics;
 

@@ -8,8 +8,10 @@
 //!
 //! ```text
 //! socket ── server::accept      accepts, bounds, drains
+//!        ── server::handler     hands a request to its endpoint: one match
 //!        ── server::route       which endpoint: one match                                              pure
-//!        ── server::guard       who may talk to us at all                                              pure
+//!        ── caller              who calls, by which proof: name, uid, fair share
+//!        ── server::guard       keeps out web pages, proxies and forged requests                       pure
 //!        ── server::token       the query becomes a TokenRequest                                       pure
 //!        ── Broker::vend ────── broker::installations   which installation is meant
 //!                          ├─── broker::cache           the token in hand
@@ -35,9 +37,10 @@
 //! |---|---|---|
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
-//! | [`server`] | the local HTTP endpoint | `api`, `broker`, `telemetry` |
+//! | [`server`] | the local HTTP endpoint | `api`, `broker`, `caller`, `telemetry` |
 //! | [`broker`] | which token, and when to mint one | `github`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
 //! | [`github`] | the way out to GitHub, in either of its two dialects | `flight`, `jitter`, `keyed_hash` |
+//! | `caller` | who calls: a file per proof | – |
 //! | `flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | `jitter` | keeps what happened together from happening together again | – |
 //! | `keyed_hash` | stands for long keys | – |
@@ -66,6 +69,7 @@
 //! | audit | who got which token, by its hash | `telemetry/audit.rs` |
 //! | back-off | time in which a host or an app is not asked again | `github/admission/memory.rs` |
 //! | background refresh | renewal before a token expires | `broker/refresh/scheduler.rs` |
+//! | caller proof | who calls: the client header, the peer's uid | `caller/callers.rs` |
 //! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
 //! | concurrency limit | calls to GitHub in flight | `github/admission/places.rs` |
 //! | CSRF, SSRF | what the guards keep out | `server/guard.rs` |
@@ -111,6 +115,7 @@
 pub mod api;
 pub mod app;
 pub mod broker;
+mod caller;
 pub mod cli;
 pub mod client;
 pub mod clock;

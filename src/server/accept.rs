@@ -17,40 +17,48 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Server;
-use super::guard::Transport;
-use super::listen::{Listeners, UnixSocket};
+use super::handler::Server;
 use super::memory::MAX_HEAD_BUFFER;
 use super::route::Surface;
 use super::slots::{Slot, Slots};
 use super::stream::{BoundedStream, Timeouts};
+use super::unix_socket::UnixSocket;
+use crate::caller::Peer;
 
-/// Serves until `stop`; then lets the requests in hand end, for at most `grace`.
-pub(super) async fn serve(
-    listeners: Listeners,
-    server: Arc<Server>,
-    stop: CancellationToken,
-    grace: Duration,
-) {
-    let acceptor =
-        Acceptor { log_limiter: Arc::new(Semaphore::new(1)), tasks: TaskTracker::new(), server, stop };
-    let Listeners { tcp, unix, ops } = listeners;
-    tokio::join!(
-        acceptor.accept_tcp(tcp, Surface::Tokens),
-        acceptor.accept_unix(unix),
-        acceptor.accept_tcp(ops, Surface::Ops),
-    );
-    acceptor.tasks.close();
-    if tokio::time::timeout(grace, acceptor.tasks.wait()).await.is_err() {
-        let left = acceptor.tasks.len();
-        tracing::warn!(left, "shutdown.grace has passed: requests in hand are cut off");
-        acceptor.server.cut.cancel();
-        let _ = tokio::time::timeout(ABORT_GRACE, acceptor.tasks.wait()).await;
+/// Sockets that are bound and not yet served.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For tokens, on loopback.
+    pub tcp: Option<TcpListener>,
+    /// For tokens, guarded by its mode.
+    pub unix: Option<UnixSocket>,
+    /// For health and metrics.
+    pub ops: Option<TcpListener>,
+}
+
+impl Server {
+    /// Serves until `stop`; then lets the in-flight requests end, for at most `grace`.
+    pub async fn serve(self, listeners: Listeners, stop: CancellationToken, grace: Duration) {
+        let (log_limiter, tasks) = (Arc::new(Semaphore::new(1)), TaskTracker::new());
+        let acceptor = Acceptor { log_limiter, tasks, server: Arc::new(self), stop };
+        let Listeners { tcp, unix, ops } = listeners;
+        tokio::join!(
+            acceptor.accept_tcp(tcp, Surface::Tokens),
+            acceptor.accept_unix(unix),
+            acceptor.accept_tcp(ops, Surface::Ops),
+        );
+        acceptor.tasks.close();
+        if tokio::time::timeout(grace, acceptor.tasks.wait()).await.is_err() {
+            let in_flight = acceptor.tasks.len();
+            tracing::warn!(in_flight, "shutdown.grace elapsed; aborting in-flight requests");
+            acceptor.server.tokens.abort.cancel();
+            let _ = tokio::time::timeout(ABORT_GRACE, acceptor.tasks.wait()).await;
+        }
     }
 }
 
 struct Acceptor {
-    /// Whoever has its permit may say that no connection can be accepted.
+    /// Its permit allows one warning.
     log_limiter: Arc<Semaphore>,
     tasks: TaskTracker,
     server: Arc<Server>,
@@ -60,30 +68,30 @@ struct Acceptor {
 impl Acceptor {
     async fn accept_tcp(&self, listener: Option<TcpListener>, surface: Surface) {
         let Some(listener) = listener else { return };
-        let rules = &self.server.rules;
+        let config = &self.server.config;
         let (name, max) = match surface {
-            Surface::Tokens => ("tcp", rules.max_connections),
-            Surface::Ops => ("ops", rules.max_ops_connections),
+            Surface::Tokens => ("tcp", config.max_connections),
+            Surface::Ops => ("ops", config.max_ops_connections),
         };
         let slots = self.slots(name, max);
         while let Some((slot, (stream, _))) = self.next(&slots, || listener.accept()).await {
-            prepare(&stream, surface == Surface::Tokens && rules.hop_limit_1);
-            self.spawn(stream, slot, Transport::Tcp, surface);
+            prepare(&stream, surface == Surface::Tokens && config.hop_limit_1);
+            self.spawn(stream, slot, Peer::Tcp, surface);
         }
     }
 
     async fn accept_unix(&self, socket: Option<UnixSocket>) {
         let Some(socket) = socket else { return };
-        let slots = self.slots("unix", self.server.rules.max_connections);
+        let slots = self.slots("unix", self.server.config.max_connections);
         while let Some((slot, stream)) = self.next(&slots, || socket.accept()).await {
-            let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-            self.spawn(stream, slot, Transport::Unix { uid }, Surface::Tokens);
+            let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+            self.spawn(stream, slot, Peer::Unix { uid }, Surface::Tokens);
         }
     }
 
     /// Each listener has places of its own: a crowd at one of them leaves the others as they are.
     fn slots(&self, listener: &'static str, max: usize) -> Arc<Slots> {
-        Slots::new(max, self.server.metrics.connections(listener))
+        Slots::new(max, self.server.tokens.metrics.connections(listener))
     }
 
     /// The next connection, once there is a place for it; `None` when it is time to stop. What goes wrong with one
@@ -104,10 +112,10 @@ impl Acceptor {
         }
     }
 
-    /// Says so, but not ten times a second.
+    /// Logs it, but not ten times a second.
     fn warn_throttled(&self, error: &io::Error) {
         if let Ok(permit) = Arc::clone(&self.log_limiter).try_acquire_owned() {
-            tracing::warn!(%error, "no connection can be accepted at the moment: trying on");
+            tracing::warn!(%error, "accept failed; retrying");
             tokio::spawn(async move {
                 tokio::time::sleep(WARNING_INTERVAL).await;
                 drop(permit);
@@ -115,20 +123,20 @@ impl Acceptor {
         }
     }
 
-    fn spawn<S>(&self, stream: S, slot: Slot, transport: Transport, surface: Surface)
+    fn spawn<S>(&self, stream: S, slot: Slot, peer: Peer, surface: Surface)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (server, stop) = (Arc::clone(&self.server), self.stop.clone());
         self.tasks.spawn(async move {
             let slot = Arc::new(slot);
-            let timeouts = Timeouts { idle: server.rules.idle_timeout, head: server.rules.head_timeout };
+            let timeouts = Timeouts { idle: server.config.idle_timeout, head: server.config.head_timeout };
             let stream = BoundedStream::new(stream, Arc::clone(&slot), timeouts, server.memory.heads());
             let service = service_fn(|request| {
                 slot.begin_request();
                 let (server, slot) = (Arc::clone(&server), Arc::clone(&slot));
                 async move {
-                    let reply = server.handle(request, transport, surface).await;
+                    let reply = server.handle(request, peer, surface).await;
                     // Set where the request was answered before its end.
                     if reply.headers().contains_key(CONNECTION) {
                         slot.leave_bytes_unread();
@@ -145,7 +153,7 @@ impl Acceptor {
                 .max_headers(MAX_HEADERS)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
-            let aged = tokio::time::sleep(server.rules.connection_age);
+            let aged = tokio::time::sleep(server.config.connection_age);
             // The client's mistakes and its going away are its own business. The connection comes first: a request that
             // has come in time is served, whatever else is to be done.
             tokio::select! {
@@ -168,7 +176,7 @@ fn prepare(stream: &TcpStream, hop_limit_1: bool) {
     }
 }
 
-/// Lets the request in hand end, and takes no other.
+/// Lets the in-flight request end, and takes no other.
 async fn finish<F: GracefulShutdown>(mut connection: Pin<&mut F>) {
     connection.as_mut().shut_down();
     let _ = connection.await;
@@ -199,7 +207,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 /// Above our own limit, so that the refusal is ours and has a body.
 const MAX_HEADERS: usize = 256;
-/// For those who are cut off to hear of it.
+/// Time for aborted requests to get their answer.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// Out of file descriptors: some are likely to be closed by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

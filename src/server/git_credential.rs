@@ -3,26 +3,69 @@
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderMap};
+use hyper::http::request::Parts;
 use url::Url;
 
+use super::context::Context;
 use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
+use super::route::GitOperation;
 use super::token;
-use crate::broker::{TokenRequest, Vended};
-use crate::model::{Dialect, Login, RepositoryName, Scope, Secret, Selector};
+use super::token_service::TokenService;
+use crate::broker::{TokenHash, TokenRequest, Vended};
+use crate::model::{Dialect, ErrorCode, Login, RepositoryName, Scope, Secret, Selector};
 
 /// What git says about the credential it wants, or wants to be rid of.
 #[derive(Debug, Default)]
-pub(super) struct Description {
+struct Description {
     protocol: Option<String>,
     host: Option<String>,
     path: Option<String>,
     password: Option<Secret>,
 }
 
+/// Answers git. Another host, or no such installation, is an empty answer: git asks its next helper.
+pub(super) async fn handle(
+    tokens: &TokenService,
+    web_url: &Url,
+    (operation, head, body): (GitOperation, &Parts, Bytes),
+    context: Context<'_>,
+) -> Result<Reply, ApiError> {
+    if operation == GitOperation::Other {
+        return Ok(nothing());
+    }
+    let description = Description::read(body)?;
+    if !description.is_for(web_url) {
+        return Ok(nothing());
+    }
+    match operation {
+        GitOperation::Get => {
+            let query = head.uri.query().unwrap_or_default();
+            let Some(request) = description.request(query, &head.headers, tokens.broker.dialect())? else {
+                return Ok(nothing());
+            };
+            match tokens.vend(request, context).await {
+                Ok(vended) => Ok(answer(&vended)),
+                Err(error) if error.code == ErrorCode::UnknownInstallation => {
+                    context.record(&error);
+                    Ok(nothing())
+                }
+                Err(error) => Err(error),
+            }
+        }
+        GitOperation::Erase => {
+            if let Some(password) = &description.password {
+                tokens.broker.reject(TokenHash::of(password));
+            }
+            Ok(nothing())
+        }
+        GitOperation::Other => Ok(nothing()),
+    }
+}
+
 impl Description {
     /// Reads git's lines. Attributes that are not known are ignored, as the protocol demands; a CR or a NUL, by which a
     /// host could be smuggled into another attribute, is refused.
-    pub(super) fn read(body: Bytes) -> Result<Self, ApiError> {
+    fn read(body: Bytes) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(&body).ok().filter(|text| !text.contains(['\r', '\0']));
         let text =
             text.ok_or_else(|| ApiError::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
@@ -50,7 +93,7 @@ impl Description {
     }
 
     /// Whether this is about the host of `web_url`: the same scheme, name and port.
-    pub(super) fn is_for(&self, web_url: &Url) -> bool {
+    fn is_for(&self, web_url: &Url) -> bool {
         let (Some(protocol), Some(host)) = (&self.protocol, &self.host) else { return false };
         let (name, port) = match host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => match port.parse() {
@@ -73,7 +116,7 @@ impl Description {
     /// names repositories itself. `None`: git asks for something that can be no repository, or not one of that owner.
     ///
     /// git cannot choose: where the dialect knows no narrowing, it is the plain token of the repository's owner.
-    pub(super) fn request(
+    fn request(
         &self,
         query: &str,
         headers: &HeaderMap,
@@ -100,18 +143,13 @@ impl Description {
         }
         Ok(Some(request))
     }
-
-    /// The token that git wants to be rid of.
-    pub(super) fn password(&self) -> Option<&Secret> {
-        self.password.as_ref()
-    }
 }
 
 /// Takes an attribute that may be there once: by a line break in a URL, one host could pass for another (CVE-2020-5260).
 fn once<T: From<String>>(key: &str, value: &str, slot: &mut Option<T>) -> Result<(), ApiError> {
     match slot.replace(T::from(value.to_owned())) {
         None => Ok(()),
-        Some(_) => Err(ApiError::invalid(format!("{key} is there twice: refused"))),
+        Some(_) => Err(ApiError::invalid(format!("duplicate attribute {key}"))),
     }
 }
 
@@ -125,7 +163,7 @@ fn repository(path: &str) -> Option<(&str, &str)> {
 }
 
 /// The credential, in git's lines.
-pub(super) fn answer(vended: &Vended) -> Reply {
+fn answer(vended: &Vended) -> Reply {
     let token = &vended.entry.token;
     let expiry = token.expires_at.parse::<jiff::Timestamp>();
     let expiry = expiry.map(|at| format!("password_expiry_utc={}\n", at.as_second())).unwrap_or_default();
@@ -133,7 +171,7 @@ pub(super) fn answer(vended: &Vended) -> Reply {
 }
 
 /// Nothing to say: git asks its next helper.
-pub(super) fn nothing() -> Reply {
+fn nothing() -> Reply {
     lines(String::new())
 }
 

@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::reply::ApiError;
 use super::route::Endpoint;
+use crate::caller::{CLIENT_HEADER, Peer};
 use crate::model::ErrorCode;
 
 /// What is accepted beyond the defaults.
@@ -19,16 +20,6 @@ pub struct Guard {
     pub allowed_hosts: Vec<String>,
     /// Whether a TCP request must carry a client header.
     pub require_client_header: bool,
-}
-
-/// How a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
-    Tcp,
-    /// Guarded by its mode and the peer's uid.
-    Unix {
-        uid: Option<u32>,
-    },
 }
 
 /// Refuses what no honest HTTP/1.1 client sends, on any listener.
@@ -65,7 +56,7 @@ impl Guard {
     /// `endpoint` is `None` for a path that there is not: the guards hold there too.
     pub(super) fn admit(
         &self,
-        transport: Transport,
+        peer: Peer,
         endpoint: Option<Endpoint<'_>>,
         headers: &HeaderMap,
     ) -> Result<(), ApiError> {
@@ -77,9 +68,9 @@ impl Guard {
                 format!("requests with {name} come from a browser or through a proxy, and get nothing here");
             return Err(ApiError::forbidden(message));
         }
-        match transport {
-            Transport::Unix { .. } => Ok(()),
-            Transport::Tcp => {
+        match peer {
+            Peer::Unix { .. } => Ok(()),
+            Peer::Tcp => {
                 self.host(headers)?;
                 self.client(endpoint, headers)
             }
@@ -105,19 +96,15 @@ impl Guard {
     fn client(&self, endpoint: Option<Endpoint<'_>>, headers: &HeaderMap) -> Result<(), ApiError> {
         let named =
             |name: &str| headers.get(name).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
-        let identified = named(CLIENT) || named("ghtokend-secret") || has_bearer(headers);
+        let identified = named(CLIENT_HEADER) || named("ghtokend-secret") || has_bearer(headers);
         if identified || !self.require_client_header || !endpoint.is_some_and(Endpoint::needs_client) {
             return Ok(());
         }
         Err(ApiError::forbidden(
-            "no web page can send a header of its own, so one is needed: add 'Ghtokend-Client: NAME', \
-             as in curl -H 'Ghtokend-Client: me'",
+            "missing Ghtokend-Client header (protects against CSRF and SSRF): add one, as in curl -H 'Ghtokend-Client: me'",
         ))
     }
 }
-
-/// The header by which a caller says who it is.
-pub(super) const CLIENT: &str = "ghtokend-client";
 
 /// A header that only a browser or a forwarding proxy sends.
 fn browser_or_proxy_header<'h>(
@@ -183,7 +170,7 @@ mod tests {
     fn status(endpoint: Endpoint<'_>, list: &[(&str, &str)]) -> u16 {
         let guard =
             Guard { allowed_hosts: ["tokens.internal".to_owned()].into(), require_client_header: true };
-        let admitted = guard.admit(Transport::Tcp, Some(endpoint), &headers(list));
+        let admitted = guard.admit(Peer::Tcp, Some(endpoint), &headers(list));
         admitted.map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
     }
 

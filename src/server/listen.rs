@@ -1,23 +1,10 @@
-//! Sockets: bind.
+//! Binding of TCP addresses, and why an address cannot be bound.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::net::{TcpListener, TcpSocket};
-
-pub use super::unix_socket::UnixSocket;
-
-/// Sockets that are bound and not yet served.
-#[derive(Debug, Default)]
-pub struct Listeners {
-    /// For tokens, on loopback.
-    pub tcp: Option<TcpListener>,
-    /// For tokens, guarded by its mode.
-    pub unix: Option<UnixSocket>,
-    /// For health and metrics.
-    pub ops: Option<TcpListener>,
-}
 
 /// Why an address cannot be served.
 #[derive(Debug, thiserror::Error)]

@@ -1,94 +1,109 @@
 //! Health, readiness, metrics and status: for kubelet, Prometheus and people. Structurally no token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use jiff::{Timestamp, Unit};
+use url::Url;
 
+use super::config::ServedApp;
 use super::reply::{ApiError, Format, Reply, ok, whole_seconds};
-use super::{Server, scrape};
+use super::scrape;
 use crate::api;
-use crate::broker::{AppAdmission, CachedTokenInfo};
+use crate::broker::{AppAdmission, Broker, CachedTokenInfo};
+use crate::clock::GithubClock;
 use crate::model::{AppName, KeyInUse, KeyStatus};
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Metrics};
 
-/// The process turns.
-pub(super) fn healthz() -> Reply {
-    ok(Format::Text, "ok\n".into())
+/// Answers about the daemon itself.
+pub(super) struct Ops {
+    pub(super) broker: Broker,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) github_clock: GithubClock,
+    pub(super) apps: Vec<ServedApp>,
+    pub(super) web_url: Url,
 }
 
-/// `200` once GitHub has accepted every app, and while it refuses none that has no live token left; else `503` with the
-/// reasons.
-pub(super) fn readyz(server: &Server) -> Reply {
-    let missing = server.broker.not_ready();
-    if missing.is_empty() {
-        return ok(Format::Text, "ok\n".into());
+impl Ops {
+    /// The process is responsive.
+    pub(super) fn healthz(&self) -> Reply {
+        ok(Format::Text, "ok\n".into())
     }
-    let reasons: String = missing.iter().map(|(app, reason)| format!("app {app}: {reason}\n")).collect();
-    let mut reply = ok(Format::Text, reasons.into());
-    *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    reply
-}
 
-/// The counters, in the format that the scraper reads.
-pub(super) fn metrics(server: &Server, headers: &HeaderMap) -> Reply {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (format, content_type) = if accept.contains("application/openmetrics-text") {
-        (metrics::Format::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
-    } else {
-        (metrics::Format::Prometheus, "text/plain; version=0.0.4; charset=utf-8")
-    };
-    scrape::admission(server);
-    for (app, keys) in server.broker.keys() {
-        server.metrics.keys(&app, &keys);
+    /// `200` once GitHub has accepted every app, and while it refuses none that has no live token left; else `503` with the
+    /// reasons.
+    pub(super) fn readyz(&self) -> Reply {
+        let missing = self.broker.not_ready();
+        if missing.is_empty() {
+            return ok(Format::Text, "ok\n".into());
+        }
+        let reasons: String = missing.iter().map(|(app, reason)| format!("app {app}: {reason}\n")).collect();
+        let mut reply = ok(Format::Text, reasons.into());
+        *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        reply
     }
-    let text = server.metrics.scrape(server.broker.entry_count(), server.github_clock.offset(), format);
-    let mut reply = ok(Format::Text, text.into());
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply
-}
 
-/// What the daemon knows, but for the secrets: of the tokens those that expire soonest.
-pub(super) fn status(server: &Server, query: &str) -> Result<Reply, ApiError> {
-    let limit = status_limit(query)?;
-    let (soonest, tokens_total) = server.broker.soonest_expiring(limit);
-    let tokens: Vec<_> = soonest.into_iter().map(cached_token).collect();
-    let missing = server.broker.not_ready();
-    let not_ready =
-        |name: &str| missing.iter().find(|(app, _)| app.as_str() == name).map(|(_, why)| why.clone());
-    let keys = server.broker.keys();
-    let keys_of = |name: &str| {
-        let named = keys.iter().find(|(app, _)| app.as_str() == name);
-        named.map_or(&[][..], |(_, keys)| keys)
-    };
-    let admission = server.broker.admission();
-    let limits_of = |name: &str| {
-        let named = |app: &Option<AppName>| app.as_ref().is_some_and(|app| app.as_str() == name);
-        let named = admission.apps.iter().find(|(app, _)| named(app));
-        named.map_or_else(Vec::new, |(_, limits)| limits_until(limits, server.github_clock.now()))
-    };
-    let apps = server.apps.iter().map(|app| api::App {
-        name: app.name.clone(),
-        id: app.id.clone(),
-        key_fingerprint: signing(keys_of(&app.name)),
-        keys: keys_of(&app.name).iter().map(shown).collect(),
-        not_ready: not_ready(&app.name),
-        limits: limits_of(&app.name),
-    });
-    let status = api::Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ready: missing.is_empty(),
-        web_url: server.rules.web_url.to_string(),
-        clock_offset_seconds: server.github_clock.offset().map(|offset| offset.as_secs_f64()),
-        apps: apps.collect(),
-        tokens_total,
-        tokens_omitted: tokens_total.saturating_sub(tokens.len()),
-        tokens,
-    };
-    let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
-    body.push(b'\n');
-    Ok(ok(Format::Json, body.into()))
+    /// The counters, in the format that the scraper reads.
+    pub(super) fn metrics(&self, headers: &HeaderMap) -> Reply {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (format, content_type) = if accept.contains("application/openmetrics-text") {
+            (metrics::Format::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        } else {
+            (metrics::Format::Prometheus, "text/plain; version=0.0.4; charset=utf-8")
+        };
+        scrape::admission(&self.broker, &self.metrics, self.github_clock.now());
+        for (app, keys) in self.broker.keys() {
+            self.metrics.keys(&app, &keys);
+        }
+        let text = self.metrics.scrape(self.broker.entry_count(), self.github_clock.offset(), format);
+        let mut reply = ok(Format::Text, text.into());
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        reply
+    }
+
+    /// What the daemon knows, but for the secrets: of the tokens those that expire soonest.
+    pub(super) fn status(&self, query: &str) -> Result<Reply, ApiError> {
+        let limit = status_limit(query)?;
+        let (soonest, tokens_total) = self.broker.soonest_expiring(limit);
+        let tokens: Vec<_> = soonest.into_iter().map(cached_token).collect();
+        let missing = self.broker.not_ready();
+        let not_ready =
+            |name: &str| missing.iter().find(|(app, _)| app.as_str() == name).map(|(_, why)| why.clone());
+        let keys = self.broker.keys();
+        let keys_of = |name: &str| {
+            let named = keys.iter().find(|(app, _)| app.as_str() == name);
+            named.map_or(&[][..], |(_, keys)| keys)
+        };
+        let admission = self.broker.admission();
+        let limits_of = |name: &str| {
+            let named = |app: &Option<AppName>| app.as_ref().is_some_and(|app| app.as_str() == name);
+            let named = admission.apps.iter().find(|(app, _)| named(app));
+            named.map_or_else(Vec::new, |(_, limits)| limits_until(limits, self.github_clock.now()))
+        };
+        let apps = self.apps.iter().map(|app| api::App {
+            name: app.name.clone(),
+            id: app.id.clone(),
+            key_fingerprint: signing(keys_of(&app.name)),
+            keys: keys_of(&app.name).iter().map(shown).collect(),
+            not_ready: not_ready(&app.name),
+            limits: limits_of(&app.name),
+        });
+        let status = api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: missing.is_empty(),
+            web_url: self.web_url.to_string(),
+            clock_offset_seconds: self.github_clock.offset().map(|offset| offset.as_secs_f64()),
+            apps: apps.collect(),
+            tokens_total,
+            tokens_omitted: tokens_total.saturating_sub(tokens.len()),
+            tokens,
+        };
+        let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
+        body.push(b'\n');
+        Ok(ok(Format::Json, body.into()))
+    }
 }
 
 fn limits_until(admission: &AppAdmission, now: Timestamp) -> Vec<api::Limit> {

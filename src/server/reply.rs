@@ -65,16 +65,16 @@ impl ApiError {
 
     pub(super) fn overloaded() -> Self {
         let message = "too many bodies are on their way at the same time: send this one again later";
-        Self::later(ErrorCode::Overloaded, message.to_owned(), DEFAULT_WAIT)
+        Self::retryable(ErrorCode::Overloaded, message.to_owned(), DEFAULT_WAIT)
     }
 
-    pub(super) fn out_of_time() -> Self {
+    pub(super) fn deadline_exceeded() -> Self {
         let message =
-            "GitHub was asked several times over and it took too long: what is under way goes on, try again";
-        Self::later(ErrorCode::GithubTimeout, message.to_owned(), DEFAULT_WAIT)
+            "deadline exceeded while waiting for GitHub: the request continues in the background, try again";
+        Self::retryable(ErrorCode::GithubTimeout, message.to_owned(), DEFAULT_WAIT)
     }
 
-    fn later(code: ErrorCode, message: String, after: Duration) -> Self {
+    fn retryable(code: ErrorCode, message: String, after: Duration) -> Self {
         Self { retryable: true, retry_after: Some(after), ..Self::new(code, message) }
     }
 }
@@ -92,13 +92,13 @@ impl From<broker::Error> for ApiError {
             Error::UnknownApp(_) => Self::new(ErrorCode::UnknownApp, message),
             Error::Internal => Self { retryable: true, ..Self::new(ErrorCode::Internal, message) },
             Error::InvalidatedWhileMinting => {
-                Self::later(ErrorCode::GithubUnavailable, message, DEFAULT_WAIT)
+                Self::retryable(ErrorCode::GithubUnavailable, message, DEFAULT_WAIT)
             }
-            Error::ShuttingDown => Self::later(ErrorCode::ShuttingDown, message, DEFAULT_WAIT),
+            Error::ShuttingDown => Self::retryable(ErrorCode::ShuttingDown, message, DEFAULT_WAIT),
             Error::Github(failure) => {
                 let (code, is_retryable) = (failure.kind.code(), failure.kind.is_retryable());
                 let refusal = match is_retryable {
-                    true => Self::later(code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
+                    true => Self::retryable(code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
                     false => Self::new(code, message),
                 };
                 Self { is_local: failure.origin == Origin::Local, ..refusal }
@@ -166,8 +166,16 @@ pub(super) fn ok(format: Format, body: Bytes) -> Reply {
     reply
 }
 
+/// An answer of this status whose body is JSON that nobody may keep.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut reply = ok(Format::Json, body.into());
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
 /// What every answer carries, whatever it is.
-pub(super) fn sign(reply: &mut Reply, request_id: &str) {
+pub(super) fn add_common_headers(reply: &mut Reply, request_id: &str) {
     let headers = reply.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(concat!("ghtokend/", env!("CARGO_PKG_VERSION"))));
     headers.insert(NOSNIFF.0, NOSNIFF.1);

@@ -154,8 +154,9 @@ pub(super) fn route<'p>(
         let api_url = api_url.as_str().trim_end_matches('/');
         return Err(not_found(format!(
             "ghtokend does not proxy the API: send this call to {api_url} with the token; here there are /token, \
-             /token/reject, /git-credential/get, store and erase, /webhook, /status, /healthz, /readyz, /metrics, and \
-             what mints and finds installations"
+             /token/reject, /git-credential/get, store and erase, /webhook, /status, /healthz, /readyz, /metrics, plus \
+             the GitHub App endpoints listed in {}",
+            env!("CARGO_PKG_REPOSITORY")
         )));
     };
     let (fits, allow) = match endpoint.method() {
@@ -166,7 +167,7 @@ pub(super) fn route<'p>(
     if fits {
         return Ok(endpoint);
     }
-    let message = format!("{path} is asked with {}", endpoint.method());
+    let message = format!("method {method} is not allowed for {path}: use {}", endpoint.method());
     let refusal = ApiError::new(ErrorCode::MethodNotAllowed, message);
     Err(ApiError { allow: Some(allow), ..refusal })
 }

@@ -2,17 +2,16 @@
 
 use jiff::Timestamp;
 
-use super::Server;
-use crate::broker::{AdmissionStatus, AppAdmission};
-use crate::telemetry::metrics::Github;
+use crate::broker::{AdmissionStatus, AppAdmission, Broker};
+use crate::telemetry::metrics::{Github, Metrics};
 
 /// Brings the metrics of the way to GitHub up to date.
-pub(super) fn admission(server: &Server) {
-    let AdmissionStatus { apps, in_flight, queued, is_reachable, signatures, .. } = server.broker.admission();
-    let metrics = server.metrics.github();
+pub(super) fn admission(broker: &Broker, metrics: &Metrics, now: Timestamp) {
+    let AdmissionStatus { apps, in_flight, queued, is_reachable, signatures, .. } = broker.admission();
+    let metrics = metrics.github();
     for (app, admission) in &apps {
         let app = app.as_ref().map_or("", |app| app.as_str());
-        of_app(metrics, app, admission, server.github_clock.now());
+        of_app(metrics, app, admission, now);
     }
     metrics.calls(in_flight, queued);
     metrics.host(is_reachable, signatures);

@@ -51,11 +51,11 @@ pub(super) fn answer(vended: &Vended, format: Format) -> Reply {
         Format::Json => bodies.json.clone(),
         Format::Text => bodies.text.clone(),
     };
-    described(vended, ok(format, body))
+    with_token_headers(vended, ok(format, body))
 }
 
 /// An answer that carries a token, with the headers that say how long it is good.
-pub(super) fn described(vended: &Vended, mut reply: Reply) -> Reply {
+pub(super) fn with_token_headers(vended: &Vended, mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(STATE, HeaderValue::from_static(vended.state.as_str()));

@@ -15,12 +15,12 @@ use crate::broker::{Broker, EventOutcome};
 /// Takes deliveries.
 pub(super) struct Webhook {
     secrets: watch::Sender<Secrets>,
-    under_way: Semaphore,
+    in_flight: Semaphore,
 }
 
 impl Webhook {
     pub(super) fn new(secrets: Secrets) -> Self {
-        Self { secrets: watch::Sender::new(secrets), under_way: Semaphore::new(MAX_DELIVERIES) }
+        Self { secrets: watch::Sender::new(secrets), in_flight: Semaphore::new(MAX_DELIVERIES) }
     }
 
     pub(super) fn secrets(&self) -> watch::Sender<Secrets> {
@@ -36,11 +36,16 @@ impl Webhook {
                  on with its deliveries",
             ));
         }
-        self.under_way.try_acquire().map_err(|_| ApiError::overloaded())
+        self.in_flight.try_acquire().map_err(|_| ApiError::overloaded())
     }
 
-    /// Has the broker hear what a delivery says, if GitHub sent it.
-    pub(super) fn hear(&self, broker: &Broker, headers: &HeaderMap, body: &[u8]) -> Result<Reply, ApiError> {
+    /// Applies a delivery, if GitHub has signed it.
+    pub(super) fn receive(
+        &self,
+        broker: &Broker,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Reply, ApiError> {
         let signature = headers.get(SIGNATURE).map(|value| value.as_bytes()).unwrap_or_default();
         if !self.secrets.borrow().verify_signature(body, signature) {
             return Err(ApiError::forbidden(
@@ -64,8 +69,8 @@ impl Webhook {
     }
 }
 
-/// What is said where no deliveries are taken.
-pub(super) fn switched_off() -> ApiError {
+/// The answer where no deliveries are taken.
+pub(super) fn not_configured() -> ApiError {
     not_found("webhook deliveries are not taken: webhook.secret_file is not configured")
 }
 

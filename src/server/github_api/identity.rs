@@ -5,8 +5,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::reply::{ApiError, Reply, json_object};
-use super::json;
+use super::super::reply::{ApiError, Reply, json, json_object};
 use crate::broker::{self, Kind};
 use crate::model::{ErrorCode, Identity, Secret};
 

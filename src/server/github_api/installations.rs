@@ -4,10 +4,10 @@
 use hyper::Uri;
 use hyper::header::{HeaderValue, LINK};
 
-use super::super::reply::{ApiError, Reply};
+use super::super::reply::{ApiError, Reply, json};
 use super::super::route::ApiStyle;
+use super::base_url::BaseUrl;
 use super::object::Object;
-use super::{BaseUrl, json};
 use crate::broker::{self, InstallationPage, Page};
 use crate::model::Installation;
 

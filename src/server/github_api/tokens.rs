@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::reply::{ApiError, Reply, json_object};
+use super::super::reply::{ApiError, Reply, json, json_object};
 use super::super::route::ApiStyle;
-use super::super::token::{MAX_REPOSITORIES, described};
-use super::json;
+use super::super::token::{MAX_REPOSITORIES, with_token_headers};
 use super::object::Object;
 use crate::broker::{self, Requirement, TokenRequest, Vended};
 use crate::model::{AppName, ErrorCode, Level, Permission, Scope, Secret, Selector};
@@ -81,7 +80,7 @@ pub(super) fn minted(vended: &Vended, style: ApiStyle) -> Result<Reply, ApiError
             body.map_err(|_| ApiError::from(broker::Error::Internal))?.into()
         }
     };
-    Ok(described(vended, json(StatusCode::CREATED, body)))
+    Ok(with_token_headers(vended, json(StatusCode::CREATED, body)))
 }
 
 /// The token that `DELETE /installation/token` is about: it authorises the call itself.

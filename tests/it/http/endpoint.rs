@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ghtokend::app;
 use ghtokend::fake_github::{Effect, Fault};
-use ghtokend::server::listen::UnixSocket;
+use ghtokend::server::UnixSocket;
 use ghtokend::settings::{Environment, Settings, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

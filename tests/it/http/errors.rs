@@ -13,8 +13,7 @@ use ghtokend::clock::{Clock, GithubClock, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use ghtokend::github::{Github, Reply as GithubReply};
 use ghtokend::model::{AppName, Grant, InstallationToken, Minted, Secret, SecretBytes, TokenKey};
-use ghtokend::server::listen::{Listeners, bind_tcp};
-use ghtokend::server::{self, Guard, Server, render};
+use ghtokend::server::{self, Guard, Listeners, Server, bind_tcp, render};
 use ghtokend::telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -105,7 +104,7 @@ async fn a_403_shows_the_header_to_add() {
     check(&reply, 403, "caller_forbidden", "curl -H 'Ghtokend-Client: me'");
     let text = "GET /token?format=text HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let reply = send(world.address, text).await.unwrap();
-    assert!(reply.text().starts_with("caller_forbidden: no web page can"), "{}", reply.text());
+    assert!(reply.text().starts_with("caller_forbidden: missing Ghtokend-Client header"), "{}", reply.text());
     assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(world.mints(), 0);
 }
@@ -169,7 +168,12 @@ async fn another_method_is_a_405_with_allow() {
             "{method} /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n"
         );
         let reply = send(world.address, &request).await.unwrap();
-        check(&reply, 405, "method_not_allowed", "/token is asked with GET");
+        check(
+            &reply,
+            405,
+            "method_not_allowed",
+            &format!("method {method} is not allowed for /token: use GET"),
+        );
         assert_eq!(reply.header("allow"), Some("GET, HEAD"));
     }
 }
@@ -394,7 +398,7 @@ async fn a_request_is_not_worked_on_for_ever() {
         &get(address, "/token?owner=acme").await,
         504,
         "github_timeout",
-        "what is under way goes on, try again",
+        "deadline exceeded while waiting for GitHub: the request continues in the background, try again",
     );
 }
 

@@ -1,0 +1,129 @@
+//! Each of GitHub's calls, answered.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+
+use super::super::config::ServedApp;
+use super::super::context::Context;
+use super::super::reply::{ApiError, Reply, json};
+use super::super::route::{Call, InstallationPath};
+use super::super::token_service::TokenService;
+use super::base_url::BaseUrl;
+use super::{app_selection, identity, installations, tokens};
+use crate::broker::TokenHash;
+use crate::model::id::Invalid;
+use crate::model::{ErrorCode, Selector};
+use crate::telemetry::audit;
+
+/// GitHub's own endpoints.
+pub(in super::super) struct GithubApi {
+    pub(in super::super) tokens: TokenService,
+    pub(in super::super) apps: Vec<ServedApp>,
+}
+
+impl GithubApi {
+    /// Answers one of GitHub's own endpoints.
+    pub(in super::super) async fn call(
+        &self,
+        call: Call<'_>,
+        head: &Parts,
+        body: Bytes,
+        context: Context<'_>,
+    ) -> Result<Reply, ApiError> {
+        self.answer(call, head, body, context).await.map_err(as_github_would)
+    }
+
+    /// Ends the life of the token that authorises the call.
+    pub(in super::super) async fn revoke(
+        &self,
+        headers: &HeaderMap,
+        context: Context<'_>,
+    ) -> Result<Reply, ApiError> {
+        let token = tokens::to_revoke(headers)?;
+        let hash = TokenHash::of(&token);
+        self.tokens.within_deadline(self.tokens.broker.revoke(token, context.client())).await?;
+        audit::revoked(context.audited(), &hash);
+        let mut reply = Reply::default();
+        *reply.status_mut() = StatusCode::NO_CONTENT;
+        Ok(reply)
+    }
+
+    async fn answer(
+        &self,
+        call: Call<'_>,
+        head: &Parts,
+        body: Bytes,
+        context: Context<'_>,
+    ) -> Result<Reply, ApiError> {
+        let app = app_selection::app(&head.headers, &self.apps)?;
+        let base = BaseUrl::of(head);
+        match call {
+            Call::App => {
+                let described = self
+                    .tokens
+                    .within_deadline(self.tokens.broker.describe_app(app.as_ref(), context.client()))
+                    .await?;
+                Ok(json(StatusCode::OK, described.json))
+            }
+            Call::Installations(style) => {
+                let page = installations::page(head.uri.query().unwrap_or_default());
+                let found = self
+                    .tokens
+                    .within_deadline(self.tokens.broker.installation_page(
+                        app.as_ref(),
+                        page,
+                        context.client(),
+                    ))
+                    .await?;
+                installations::list(&base, &head.uri, &found, style)
+            }
+            Call::Installation(path) => {
+                let selector = selector(path)?;
+                let found = self
+                    .tokens
+                    .within_deadline(self.tokens.broker.describe(app.as_ref(), &selector, context.client()))
+                    .await;
+                let found = found.map_err(|error| ApiError { asked: Some(selector.to_string()), ..error })?;
+                installations::one(&base, &found)
+            }
+            Call::Mint(style, id) => {
+                let request = tokens::read(app, selector(InstallationPath::Id(id))?, &body)?;
+                // Many may wait for their mint with a large one.
+                drop(body);
+                tokens::minted(&self.tokens.vend(request, context).await?, style)
+            }
+            Call::Identity => {
+                let nonce = identity::read_nonce(&body)?;
+                let identity = self.tokens.broker.identify(app.as_ref(), &nonce, context.client()).await;
+                identity::identity(&identity.map_err(identity::no_identity)?)
+            }
+        }
+    }
+}
+
+/// What is no login, name or number at all is not at GitHub either.
+fn selector(path: InstallationPath<'_>) -> Result<Selector, ApiError> {
+    let unknown = |invalid: Invalid| {
+        ApiError::new(ErrorCode::UnknownInstallation, format!("no such installation: {invalid}"))
+    };
+    let selector = || {
+        Ok(match path {
+            InstallationPath::Id(id) => Selector::Id(id.parse()?),
+            InstallationPath::Repository(owner, name) => Selector::Repository(owner.parse()?, name.parse()?),
+            InstallationPath::Organization(login) => Selector::Organization(login.parse()?),
+            InstallationPath::User(login) => Selector::Owner(login.parse()?),
+            InstallationPath::Enterprise(slug) => Selector::Enterprise(slug.parse()?),
+        })
+    };
+    selector().map_err(unknown)
+}
+
+/// GitHub says 422 where the rest of this daemon says 400.
+fn as_github_would(error: ApiError) -> ApiError {
+    match error.status {
+        StatusCode::BAD_REQUEST => ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, ..error },
+        _ => error,
+    }
+}

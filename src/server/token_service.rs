@@ -1,0 +1,52 @@
+//! The broker, as handlers use it: within a deadline, counted and put on record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::reply::ApiError;
+use crate::broker::{self, Broker, Origin, TokenRequest, Vended};
+use crate::telemetry::audit;
+use crate::telemetry::metrics::Metrics;
+
+/// Vends tokens.
+#[derive(Clone)]
+pub(super) struct TokenService {
+    pub(super) broker: Broker,
+    pub(super) metrics: Arc<Metrics>,
+    /// Longest time that a request is worked on.
+    pub(super) request_timeout: Duration,
+    /// Cancelled when the in-flight requests have had their time.
+    pub(super) abort: CancellationToken,
+}
+
+impl TokenService {
+    /// A token for `request`, counted and put on record.
+    pub(super) async fn vend(&self, request: TokenRequest, context: Context<'_>) -> Result<Vended, ApiError> {
+        let app = self.broker.app(request.app.as_ref()).ok();
+        let vended = self.within_deadline(self.broker.vend(&request, context.client())).await;
+        let outcome = match &vended {
+            Ok(Vended { origin: Origin::Cached, .. }) => "cached",
+            Ok(Vended { origin: Origin::Minted, .. }) => "minted",
+            Err(error) => error.code.as_str(),
+        };
+        self.metrics.vend(app, outcome);
+        if let Ok(vended) = &vended {
+            audit::vended(context.audited(), &vended.key, outcome, &vended.entry.hash);
+        }
+        vended.map_err(|error| ApiError { asked: Some(request.to_string()), ..error })
+    }
+
+    /// What the broker answers, unless it takes longer than any caller would wait.
+    pub(super) async fn within_deadline<T>(
+        &self,
+        answering: impl Future<Output = Result<T, broker::Error>>,
+    ) -> Result<T, ApiError> {
+        let answering = self.abort.run_until_cancelled(answering);
+        let answer = tokio::time::timeout(self.request_timeout, answering).await;
+        let answer = answer.map(|answer| answer.unwrap_or(Err(broker::Error::ShuttingDown)));
+        answer.map_or_else(|_| Err(ApiError::deadline_exceeded()), |answer| answer.map_err(ApiError::from))
+    }
+}
