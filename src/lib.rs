@@ -1,5 +1,5 @@
 //! ghtokend: a sidecar daemon that holds a GitHub App's private key, fetches installation tokens, keeps them until
-//! shortly before they expire, and hands them out on localhost.
+//! shortly before they expire, and hands them out on localhost. The manual is [`guide`].
 //!
 //! # Where to begin
 //!
@@ -48,6 +48,7 @@
 //! | [`settings`] | file, environment and flags, checked | – |
 //! | [`telemetry`] | log, audit, metrics | – |
 //! | [`client`], [`api`] | our own endpoint, from the caller's side | – |
+//! | [`guide`] | the manual; no code | – |
 //! | `fake_github` | GitHub, written from GitHub's documents; shares nothing with [`github`] | – |
 //!
 //! Beside the way of a request there is one task: [`app::reload`] looks at the files of keys and secrets, and on SIGHUP
@@ -123,6 +124,7 @@ pub mod clock;
 pub mod fake_github;
 mod flight;
 pub mod github;
+pub mod guide;
 mod jitter;
 mod keyed_hash;
 pub mod model;

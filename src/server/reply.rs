@@ -16,7 +16,7 @@ use crate::model::{ErrorCode, redact};
 /// An answer on its way out.
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// A request that gets no token: status, code and sentence as CONTRACT and README list them.
+/// A request that gets no token: status, code and sentence as CONTRACT and the manual list them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
@@ -194,6 +194,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A browser that reads an answer after all shall not take it for a page.
 const NOSNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-const DOCUMENTATION: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#errors");
+const DOCUMENTATION: &str =
+    concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/HEAD/src/guide/operations.md#errors");
 /// For failures that name no time of their own.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);

@@ -1,5 +1,8 @@
-//! What is shipped beside the program is true: README, deploy files, the page of 2016.
+//! What is shipped beside the program is true: README.md, the manual, deploy files, the page of 2016.
 
+pub mod commands;
 mod deploy;
+mod links;
 pub mod page;
-pub mod readme;
+pub mod pages;
+mod tables;

@@ -1,4 +1,4 @@
-// Runs behind the lines of README.md that define viaGhtokend, with the address of GitHub as argument.
+// Runs behind the lines of src/guide/sdks.md that define viaGhtokend, with the address of GitHub as argument.
 import { createAppAuth } from "@octokit/auth-app";
 import { Octokit } from "@octokit/rest";
 import { privateKey } from "./key.mjs";

@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("client", &["api"]),
     ("api", &[]),
+    ("guide", &[]),
     ("fake_github", &[]),
 ];
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use crate::docs::readme::blocks;
+use crate::docs::pages::blocks;
 use crate::support::world::{Setup, World, until};
 
 /// Where the scripts are, and what they need.
@@ -246,10 +246,15 @@ async fn pygithub_mints_and_looks_up_at_the_daemon() {
     assert_eq!(world.mints(), 2);
 }
 
-/// A block of README.md with the addresses and names of `world`.
+/// A block of README.md or the manual with the addresses and names of `world`.
 fn block(info: &str, world: &World) -> String {
     let found = blocks(info);
     assert_eq!(found.len(), 1, "{info}");
+    with_addresses(&found[0], world)
+}
+
+/// `block` with the addresses and names of `world`.
+fn with_addresses(block: &str, world: &World) -> String {
     [
         ("http://127.0.0.1:7171", daemon(world)),
         ("https://api.github.com", world.github.api_url()),
@@ -257,7 +262,20 @@ fn block(info: &str, world: &World) -> String {
         ("my-org", "acme".to_owned()),
     ]
     .iter()
-    .fold(found[0].clone(), |block, (from, to)| block.replace(from, to))
+    .fold(block.to_owned(), |block, (from, to)| block.replace(from, to))
+}
+
+#[tokio::test]
+async fn octokit_with_token_from_readme_runs() {
+    for script in blocks("js token") {
+        let Some(mut node) = node().await else { return };
+        let world = World::start().await;
+        let script = format!(
+            "{}\nconsole.log((await octokit.rest.apps.listReposAccessibleToInstallation()).data.total_count);",
+            with_addresses(script.trim_end().trim_end_matches("console.log(data.total_count);"), &world)
+        );
+        assert_eq!(output(node.args(["--input-type=module", "--eval", &script])).await, "3\n");
+    }
 }
 
 #[tokio::test]

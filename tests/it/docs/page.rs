@@ -1,5 +1,5 @@
 //! The page of 2016, line by line: <https://web.archive.org/web/20161114184934/https://developer.github.com/v3/integrations/>.
-//! README.md has a table of its lines and these tests.
+//! PROMISES.md has a table of its lines and these tests.
 
 #![cfg(feature = "fake-github")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
@@ -14,7 +14,7 @@ use ghtokend::model::{AppName, ClientId, Priority, Secret, TokenKey, UserId};
 use ghtokend::settings::{Environment, Settings, Sources};
 use serde_json::{Value, json};
 
-use crate::docs::readme::has_curl;
+use crate::docs::commands::has_curl;
 use crate::emulator::apps::{Reply, bearer, claims, key, signed, start};
 use crate::emulator::preview::{ACCEPT, IDENTITY, LIST, MEDIA_TYPE, MINT, ask, call};
 use crate::support::program::variables_for;

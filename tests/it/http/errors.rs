@@ -38,7 +38,12 @@ fn check(reply: &Reply, status: u16, code: &str, says: &str) {
     assert_eq!((reply.status, body["code"].as_str()), (status, Some(code)), "{body}");
     assert_eq!(body["status"], status.to_string());
     assert!(reply.message().contains(says), "{says:?} is not in {:?}", reply.message());
-    assert!(body["documentation_url"].as_str().is_some_and(|url| url.ends_with("#errors")), "{body}");
+    assert!(
+        body["documentation_url"]
+            .as_str()
+            .is_some_and(|url| url.ends_with("/src/guide/operations.md#errors")),
+        "{body}"
+    );
     assert_eq!(body["request_id"].as_str(), reply.header("x-request-id"));
     assert!(body["retryable"].is_boolean());
     assert_eq!(reply.header("cache-control"), Some("no-store"));

@@ -1,4 +1,4 @@
-//! Faults of GitHub and of the way there, each with what callers get and how often GitHub is asked: exactly. README.md
+//! Faults of GitHub and of the way there, each with what callers get and how often GitHub is asked: exactly. PROMISES.md
 //! has the table.
 
 use std::process::Stdio;

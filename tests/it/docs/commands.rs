@@ -1,25 +1,21 @@
-//! README.md, run: its commands, tables and snippets against the program itself.
+//! The commands and snippets of README.md and the manual, run against the program itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
-use ghtokend::client::{Address, Answer, Client};
-use ghtokend::fake_github::{Effect, Fault};
-use ghtokend::model::ErrorCode;
 use ghtokend::settings::{Settings, Sources};
 
 use serde_json::Value;
 
-use crate::support::world::World;
+use super::pages::blocks;
 
-const README: &str = include_str!("../../../README.md");
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ghtokend");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ghtokend");
 
 /// A process of ours, ended with the test.
-struct Running {
+pub struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
@@ -55,7 +51,7 @@ fn lines_until(output: &mut BufReader<impl Read>, last: &str) -> Vec<String> {
 }
 
 /// The demo, and the address of its daemon.
-fn demo() -> (Running, Vec<String>, String) {
+pub fn demo() -> (Running, Vec<String>, String) {
     let mut demo = Running::start(Command::new(PROGRAM).arg("demo").env_clear());
     let lines = lines_until(&mut demo.stdout, "README.md");
     let address = lines[0].split_once("http://").unwrap().1.split_once(',').unwrap().0.to_owned();
@@ -101,39 +97,11 @@ fn has(tool: &str, version: &str) -> bool {
     let found = Command::new(tool).arg(version).output().is_ok_and(|output| output.status.success());
     assert!(found || inherited("CI").is_none(), "{tool} is missing: install it");
     if !found {
-        eprintln!("\n!!! {tool} is missing: the commands of README.md are NOT tested. Install {tool}.\n");
+        eprintln!(
+            "\n!!! {tool} is missing: the commands of README.md and the manual are NOT tested. Install {tool}.\n"
+        );
     }
     found
-}
-
-/// The fenced blocks with this info string.
-pub fn blocks(info: &str) -> Vec<String> {
-    let fence = format!("\n```{info}\n");
-    let found = README.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
-    let found: Vec<_> = found.collect();
-    assert!(!found.is_empty(), "README.md has no block of {info:?}");
-    found
-}
-
-/// The text below a heading.
-fn section(heading: &str) -> &'static str {
-    let (_, rest) = README.split_once(&format!("\n## {heading}\n")).unwrap();
-    rest.split("\n## ").next().unwrap()
-}
-
-/// The cells of the rows of every table in `text` whose head begins with `first`.
-fn rows(text: &str, first: &str) -> Vec<Vec<String>> {
-    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
-    let tables = text.split("\n\n").filter(|block| block.trim_start().starts_with(&format!("| {first} |")));
-    let found: Vec<Vec<String>> =
-        tables.flat_map(|table| table.trim().lines().skip(2).map(cells).collect::<Vec<_>>()).collect();
-    assert!(!found.is_empty(), "there is no table that begins with {first:?}");
-    found
-}
-
-/// What stands between backticks.
-fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 #[test]
@@ -176,7 +144,7 @@ fn the_way_to_the_real_github_works() {
     replacements.push(("https\\nhost=github.com", git_host));
     let mut daemon = None;
     let script = blocks("sh real").into_iter().chain(blocks("sh socket")).collect::<Vec<_>>().join("\n");
-    for line in script.lines() {
+    for line in script.lines().filter(|line| !line.is_empty()) {
         let line = replacements.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
         if let Some((name, value)) = line.strip_prefix("export ").and_then(|line| line.split_once('=')) {
             environment.insert(name.to_owned(), value.to_owned());
@@ -227,7 +195,7 @@ fn the_fake_github_does_what_is_written() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (_fake, ready) = fake_github(dir.path());
-    let line = blocks("json").into_iter().find(|block| block.contains("\"api_url\"")).unwrap();
+    let line = blocks("json ready").remove(0);
     let shown: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(names(&shown), names(&ready));
     assert_eq!(names(&shown["apps"][0]), names(&ready["apps"][0]));
@@ -239,7 +207,7 @@ fn the_fake_github_does_what_is_written() {
     }
 }
 
-/// Starts it with the command that README.md shows, on free ports.
+/// Starts it with the command that the pages show, on free ports.
 fn fake_github(dir: &Path) -> (Running, Value) {
     let command = blocks("sh fake-github").remove(0).replace(":8080", ":0").replace(":8081", ":0");
     let mut fake = Running::start(&mut shell(&format!("exec {command}"), dir));
@@ -253,36 +221,6 @@ fn text(value: &Value) -> String {
 
 fn names(value: &Value) -> BTreeSet<&String> {
     value.as_object().unwrap().keys().collect()
-}
-
-#[test]
-fn the_commands_are_those_that_there_are() {
-    let help = |arguments: &[&str]| {
-        let output = Command::new(PROGRAM).args(arguments).arg("--help").env_clear().output().unwrap();
-        assert!(output.status.success(), "{arguments:?} --help: {}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let all = help(&[]);
-    let list = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let there: BTreeSet<_> = list
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| *name != "help")
-        .collect();
-    let table = rows(section("Commands"), "Command");
-    let told: BTreeSet<_> =
-        table.iter().map(|row| row[0].trim_matches('`').strip_prefix("ghtokend ").unwrap()).collect();
-    assert_eq!(told, there);
-    for row in &table {
-        let help = help(&[row[0].trim_matches('`').strip_prefix("ghtokend ").unwrap()]);
-        for flag in code(&row[1]).filter(|word| word.starts_with("--")) {
-            assert!(help.contains(flag.split(' ').next().unwrap()), "{}: {flag}", row[0]);
-        }
-    }
-    for (at, _) in README.match_indices("`ghtokend ") {
-        let word = README[at + "`ghtokend ".len()..].split([' ', '`']).next().unwrap();
-        assert!(there.contains(word) || word == "COMMAND", "`ghtokend {word}` is no command");
-    }
 }
 
 #[test]
@@ -304,132 +242,4 @@ fn what_git_is_told_is_gits_language() {
         std::fs::write(&file, &block).unwrap();
         run(&mut shell("git config --file config credential.https://github.com.helper", dir.path()));
     }
-}
-
-#[test]
-fn the_errors_are_those_that_the_server_can_answer() {
-    let told: BTreeSet<(String, String)> = rows(section("Errors"), "Status")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].trim_matches('`').to_owned()))
-        .collect();
-    let pairs =
-        ErrorCode::ALL.into_iter().flat_map(|code| code.statuses().iter().map(move |status| (status, code)));
-    let there = pairs.map(|(status, code)| (status.to_string(), code.as_str().to_owned()));
-    assert_eq!(told, there.collect());
-}
-
-/// The metrics of a daemon whose app GitHub limits: some have no value before that.
-async fn limited() -> String {
-    let world = World::start().await;
-    world.github.fault(Fault::new(Effect::SecondaryLimit { status: 429, retry_after: Some(60) }));
-    for _ in 0..2 {
-        assert_eq!(world.get("/token").await.code(), "rate_limited");
-    }
-    world.get("/metrics").await.text()
-}
-
-#[tokio::test]
-async fn parameters_and_metrics_are_those_of_the_daemon() {
-    let (_demo, _, address) = demo();
-    let client = Client { address: Address::Tcp(address), app: None, secret: None };
-    let get = async |target| -> Answer { client.get(target, "application/json").await.unwrap() };
-
-    assert_eq!(get("/token").await.status, 200);
-    let scrape = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap() + &limited().await;
-    let there: BTreeSet<_> = scrape
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
-        .collect();
-    let table = rows(section("Metrics"), "Metric");
-    assert_eq!(table.iter().map(|row| row[0].trim_matches('`').to_owned()).collect::<BTreeSet<_>>(), there);
-
-    let refusal = get("/token?no_such=1").await.error();
-    let there: BTreeSet<_> = refusal.split_once("there are ").unwrap().1.split(", ").collect();
-    let table = rows(section("GET /token"), "Parameter");
-    let told = table.iter().flat_map(|row| code(&row[0])).filter_map(|code| Some(code.split_once('=')?.0));
-    assert_eq!(told.collect::<BTreeSet<_>>(), there);
-}
-
-#[test]
-fn every_line_of_the_page_of_2016_has_its_tests() {
-    let table = rows(section("Other endpoints"), "Line of the page");
-    let told: BTreeSet<_> = table.iter().flat_map(|row| code(&row[1])).collect();
-    assert_eq!(told, tests_in(include_str!("page.rs")));
-}
-
-#[test]
-fn every_promise_has_its_tests() {
-    let table = rows(section("What it survives"), "What goes wrong");
-    let mut told = BTreeSet::new();
-    for row in &table {
-        for test in code(&row[3]) {
-            let (module, name) = test.split_once("::").unwrap();
-            let source = source_of(module);
-            assert!(tests_in(&source).contains(name), "there is no test {test}");
-            told.extend((module == "faults").then_some(name));
-        }
-        assert!(row.len() == 4 && code(&row[3]).count() > 0, "{row:?}");
-    }
-    assert_eq!(told, tests_in(include_str!("../upstream/faults.rs")), "faults.rs is there for the table");
-}
-
-/// The file of a module, in whichever room it is.
-fn source_of(module: &str) -> String {
-    let rooms = std::fs::read_dir(root().join("tests/it")).unwrap();
-    let mut files = rooms.map(|room| room.unwrap().path().join(format!("{module}.rs")));
-    let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no room has {module}.rs"));
-    std::fs::read_to_string(file).unwrap()
-}
-
-/// The names of the tests in a file.
-fn tests_in(source: &str) -> BTreeSet<&str> {
-    let after = source.lines().zip(source.lines().skip(1));
-    let tests = after.filter(|(line, _)| *line == "#[test]" || line.starts_with("#[tokio::test"));
-    tests
-        .map(|(_, line)| {
-            line.trim_start_matches("async ").trim_start_matches("fn ").split('(').next().unwrap()
-        })
-        .collect()
-}
-
-#[test]
-fn links_and_paths_lead_somewhere() {
-    let anchor = |heading: &str| {
-        let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
-        heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
-    };
-    let anchors: BTreeSet<_> = README
-        .lines()
-        .filter_map(|line| line.strip_prefix("##"))
-        .map(|heading| anchor(heading.trim_start_matches('#').trim()))
-        .collect();
-    for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-        match link.strip_prefix('#') {
-            Some(to) => assert!(anchors.contains(to), "{link}"),
-            None if link.starts_with("https://") => {}
-            None => assert!(root().join(link).exists(), "{link}"),
-        }
-    }
-    // What the daemon's errors point to.
-    assert!(anchors.contains("errors"));
-
-    let tops = ["src/", "config/", "deploy/", "tests/", ".ci/"];
-    let paths: Vec<_> = code(section("How it is built"))
-        .chain(code(section("How to test")))
-        .filter(|path| tops.iter().any(|top| path.starts_with(top)))
-        .collect();
-    for path in &paths {
-        assert!(root().join(path).exists(), "{path}");
-    }
-    for entry in std::fs::read_dir(root().join("src")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let module = name.trim_end_matches(".rs");
-        let told = [format!("src/{module}/"), format!("src/{module}.rs")];
-        let told = paths.iter().any(|path| told.iter().any(|told| told == path));
-        assert!(told, "src/{name} is not on the map of README.md");
-    }
-}
-
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
 }
