@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grain_of_date_hardly_moves_githubs_time_and_a_real_change_does_at_once() {
+    fn clock_offset_ignores_date_resolution_not_jumps() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24));
         let github = GithubClock::new(clock.clone());
         github.observe(clock.wall(), clock.boot());

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listener_and_calls_to_github_have_files_of_their_own() {
+    fn open_file_limit_is_split_between_listeners_and_github() {
         for (limit, listeners, tokens, ops, calls) in [
             (1_048_576, 1, 1_048_432, 64, 64),
             (1_048_576, 2, 524_216, 64, 64),

@@ -69,7 +69,7 @@ mod tests {
     type Read = Box<dyn FnOnce() -> u8 + Send>;
 
     #[tokio::test]
-    async fn one_that_hangs_holds_up_no_other_and_is_not_begun_again_until_it_has_ended() {
+    async fn hung_read_is_isolated_and_not_restarted() {
         let mut reads = BoundedFileReads::default();
         let (release, released) = mpsc::channel::<()>();
         let hangs: Read = Box::new(move || released.recv().map_or(0, |()| 1));

@@ -258,7 +258,7 @@ mod tests {
     use crate::telemetry::metrics::Format;
 
     #[tokio::test]
-    async fn a_key_file_on_a_dead_volume_is_reported_and_its_key_stays() {
+    async fn key_stays_in_use_while_its_volume_hangs() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), include_str!("../../tests/it/keys/rsa.pem")).unwrap();
         let path = file.path().display().to_string();

@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_past_its_deadline_is_handed_out_and_states_only_get_worse(
+        fn token_state_only_degrades_with_age(
             lifetime in 2u64..86_400, earlier in 0u64..100_000, later in 0u64..100_000, window in [0u64..900, 0..900, 0..900],
         ) {
             let life = life(lifetime);

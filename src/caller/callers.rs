@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_uid_are_known_side_by_side() {
+    fn client_name_or_uid_identifies_a_client() {
         let headers = headers(&[(CLIENT, "bot"), ("user-agent", "curl")]);
         let caller =
             Callers::default().identify(&headers, Peer::Unix { uid: Some(7) }, BootTime::new(Duration::ZERO));

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_fit_and_omitted_tokens_are_counted() {
+    fn status_table_counts_omitted_tokens() {
         let status = r#"{"version":"1","ready":false,"web_url":"","clock_offset_seconds":-0.25,
             "apps":[{"name":"release","id":"12","key_fingerprint":"","keys":[{"fingerprint":"SHA256:x","status":"active"}],
                      "not_ready":"GitHub has not been reached yet",

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_and_formats_are_known_by_their_names() {
+    fn option_values_parse_by_name() {
         assert_eq!("ghes".parse(), Ok(Mode::Ghes));
         assert_eq!("legacy_v1".parse(), Ok(TokenFormat::LegacyV1));
         let unknown = "x".parse::<Mode>().unwrap_err();

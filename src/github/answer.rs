@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_what_github_names_within_reason() {
+    fn retry_after_of_github_is_clamped() {
         assert_eq!(limited(Some("30"), None, None), Some(30));
         assert_eq!(limited(Some("Sun, 22 Nov 2026 10:02:00 GMT"), None, None), Some(120));
         for huge in ["3601", "999999999", "99999999999999999999999999"] {

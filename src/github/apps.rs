@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_enterprise_is_named_by_its_slug_and_a_lost_account_by_nothing() {
+    fn account_name_is_enterprise_slug_or_absent() {
         let read = |account: &str| {
             let body = format!("{{\"id\":1,\"account\":{account},\"suspended_at\":null}}");
             read_installation(&answer(200, &body)).unwrap().account

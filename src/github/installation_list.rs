@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panicked_read_is_a_failure_and_not_final() {
+    async fn panicked_list_read_can_be_retried() {
         let (listing, _) = listing();
         let app = AppName::default();
         let panics = |_| -> ListRead { Box::pin(async { panic!("a defect") }) };

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_is_found_by_id_and_by_owner_in_any_case() {
+    fn installation_found_by_id_or_owner_in_any_case() {
         for id in ["7", "\"7\""] {
             let list = listed(id, "OctoCat", "x");
             let owner = Selector::Owner("octocat".parse().unwrap());
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_dialect_cannot_say_is_refused() {
+    fn unsupported_requests_are_refused() {
         let narrowed = Scope { permissions: Some([].into()), ..Scope::default() };
         let repository = Selector::Repository("acme".parse().unwrap(), "widgets".parse().unwrap());
         let enterprise = Selector::Enterprise("acme".parse().unwrap());
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_is_in_the_request_and_in_no_error() {
+    fn nonce_never_appears_in_an_error() {
         let nonce = Secret::from("abc\"123".to_owned());
         let request = identify(&base(), &nonce);
         assert_eq!(request.url.as_str(), "https://ghe.example/api/v3/integration/identity/user");

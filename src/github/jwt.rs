@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_an_app_id_and_anything_else_a_client_id() {
+    fn issuer_of_digits_is_an_app_id_else_a_client_id() {
         let json = |id: &str| serde_json::to_string(&Issuer::new(id)).unwrap();
         assert_eq!((json("1001").as_str(), json("Iv1.ab").as_str()), ("1001", "\"Iv1.ab\""));
     }

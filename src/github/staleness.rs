@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_asked_anew_before_it_is_too_old() {
+    fn lookup_in_use_is_revalidated_before_it_expires() {
         let said = Staleness::new(at(1000));
         for (age, expected) in [
             (0, Use::AsItIs),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_github_is_asked_every_half_minute_and_nobody_waits_for_it() {
+    fn silent_github_is_revalidated_every_30_seconds() {
         let said = Staleness { at: at(1000), failed: Some(at(2000)) };
         for (now, expected) in [(2000, Use::AsItIs), (2029, Use::AsItIs), (2030, Use::AndAskBehind)] {
             assert_eq!(said.judge(at(now)), expected, "{now}");

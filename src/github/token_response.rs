@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn expiry_may_come_with_fractions_and_offsets() {
+    fn expires_at_parses_with_fraction_or_offset() {
         let read = |at: &str| parse_expires_at(&answer(), at);
         let expected = "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap();
         for at in ["2026-11-22T10:00:00Z", "2026-11-22T12:00:00+02:00", "2026-11-22T10:00:00.000Z"] {

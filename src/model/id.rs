@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_ignore_case_and_refuse_what_could_leave_their_path_segment() {
+    fn name_ignores_case_within_one_path_segment() {
         assert_eq!("AcMe".parse::<Login>(), "acme".parse());
         for bad in ["", "a/b", "..", "a b", "ä", "a%2e", "a\n", &"x".repeat(101)] {
             assert!(bad.parse::<Login>().is_err(), "{bad:?}");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_names_the_value_its_kind_and_what_is_allowed() {
+    fn parse_error_names_value_kind_and_allowed_form() {
         let error = "a/b".parse::<Login>().unwrap_err().to_string();
         assert_eq!(error, "\"a/b\" is not a GitHub login: 1 to 100 letters, digits, '-' or '_' are");
     }

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redaction_takes_the_whole_token_and_nothing_else() {
+    fn redaction_covers_exactly_the_token() {
         let stateless = "ghs_1001_eyJhbGciOi.eyJpc3Mi-x_y.c2ln-_";
         for (text, expected) in [
             ("Not Found", "Not Found"),

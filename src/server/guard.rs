@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_needs_a_client_that_says_who_it_is() {
+    fn token_request_needs_a_client_header() {
         let ask = |name: &str, value: &str| status(Endpoint::Token, &[("host", "localhost"), (name, value)]);
         for (name, value, expected) in [
             ("accept", "*/*", 403),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_and_proxies_give_themselves_away() {
+    fn browser_or_proxy_header_is_refused() {
         let with = |endpoint, name: &str, value: &str| {
             status(endpoint, &[("host", "localhost"), ("ghtokend-client", "x"), (name, value)])
         };

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_and_bodies_together_stay_below_32_mib() {
+    fn request_memory_stays_below_32_mib() {
         const MAX_CONNECTIONS: usize = 2 * 1024 + 64;
         let heads = MAX_CONNECTIONS * FREE_HEAD_BYTES + MAX_LONG_HEADS_BYTES;
         let deliveries = MAX_SMALL_DELIVERIES_BYTES + MAX_LARGE_DELIVERIES_BYTES;

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn githubs_paths_are_there_with_and_without_the_prefix() {
+    fn github_paths_work_under_api_v3_prefix() {
         for (method, path, call) in [
             (Method::GET, "/app", Call::App),
             (Method::GET, "/app/installations", Call::Installations(ApiStyle::Apps)),

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_behind_a_request_counts_for_the_next_head() {
+    async fn pipelined_bytes_count_for_the_next_head() {
         let (mut client, mut stream, slot) = connection(Timeouts { idle: LONG, head: SHORT }).await;
         slot.begin_request();
         client.write_all(&[b'x'; FREE_HEAD_BYTES]).await.unwrap();

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_requests_in_any_order_and_case_are_equal() {
+    fn query_order_or_case_does_not_change_the_request() {
         let one = request("owner=Acme&repositories=b,A&permissions=contents:read,issues:WRITE").unwrap();
         let other = request("permissions=Issues:write,contents:read&repositories=a,B,b&owner=acme").unwrap();
         assert_eq!(one, other);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bad_query_is_told_what_is_wrong_with_it() {
+    fn bad_query_error_names_the_fault() {
         for (query, expected) in [
             ("x=1", "parameter \"x\" is not known: there are installation, owner, repo"),
             ("owner=", "parameter owner is empty"),
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_given_to_who_prefers_it() {
+    fn text_is_served_when_accept_prefers_it() {
         let format_of = |accept: &str| {
             let accept = HeaderValue::from_str(accept).unwrap();
             format("", &HeaderMap::from_iter([(ACCEPT, accept)]))

@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn sweep_takes_only_what_is_due() {
+    fn sweep_takes_only_due_keys() {
         let cache = cache(100_000, 1024 * 1024 * 1024);
         for number in 1..=10_000 {
             let entry = token(&cache, number, 10);

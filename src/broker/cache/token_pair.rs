@@ -412,7 +412,7 @@ pub(in crate::broker) mod tests {
     }
 
     #[test]
-    fn whom_the_old_one_does_not_satisfy_gets_the_one_that_settles() {
+    fn unsettled_token_served_when_current_too_old() {
         let slot = renewed();
         let at = moment(3001);
         assert_eq!(hash(slot.fresh_enough(Requirement::MinTtl(Duration::from_secs(590)), &at)), is(1));
@@ -447,7 +447,7 @@ pub(in crate::broker) mod tests {
     }
 
     #[test]
-    fn a_rejection_puts_the_one_that_settles_into_service_and_never_the_old_one() {
+    fn rejection_promotes_the_settling_token() {
         let slot = renewed();
         let [old, new] = [1, 2].map(|hash| TokenHash::new([hash; 32]));
         assert_eq!(
@@ -526,7 +526,7 @@ pub(in crate::broker) mod tests {
 
     proptest! {
         #[test]
-        fn no_dead_token_is_handed_out_and_no_live_one_withheld(
+        fn every_live_token_is_served_until_it_expires(
             first in 2u64..7200, second in 2u64..7200, minted in 0u64..7200, now in 0u64..15_000, settle in 0u64..600,
         ) {
             let now = minted + now;

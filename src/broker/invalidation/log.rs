@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn validity_equals_that_of_a_plain_list(
+        fn validity_matches_a_plain_list_of_events(
             events in proptest::collection::vec(
                 proptest::option::of((scope(), any::<bool>())), 0..40,
             ),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn invalidation_at_same_instant_hits_what_began_before() {
+    fn same_instant_invalidation_hits_earlier_mints() {
         let log = Invalidations::default();
         let before = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::Revoke, at(7));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn full_log_forgets_what_no_token_outlives() {
+    fn full_log_drops_events_older_than_any_token() {
         let log = Invalidations::default();
         let before = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::MarkStale, at(0));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn lookup_change_reaches_only_what_is_under_way() {
+    fn lookup_change_affects_only_lookups_in_flight() {
         let log = Invalidations::default();
         let began = log.latest();
         log.note_lookup_change();

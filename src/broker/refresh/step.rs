@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_moment_is_spread_between_one_and_one_point_two_windows_and_stays_the_same(
+        fn renewal_jitter_is_stable_within_1_to_1_2_windows(
             installation in 1u64..1_000_000, hash in any::<u8>(), lifetime in 2u64..86_400, renew_before in 0u64..7200,
         ) {
             let entry = entry(hash, 0, lifetime);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn budget_gives_a_third_at_once_and_two_thirds_a_minute() {
+    fn budget_bursts_a_third_then_refills_evenly() {
         let mut budget = Budget::per_minute(150);
         assert_eq!(take_all(&mut budget, Cost::Mint, at(0)), 50);
         assert_eq!(budget.funds(Cost::Mint, at(599)), Funds::NoMint);

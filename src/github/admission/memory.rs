@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_a_question_grows_to_a_minute_and_spares_others() {
+    fn question_backoff_grows_to_a_minute_alone() {
         let (mut memory, mut now) = (Memory::new(1 << 20), 0);
         for longest in [1, 2, 4, 8, 16, 32, 60, 60] {
             fail(&mut memory, 2, &failure(Kind::Unavailable, None), now);
@@ -626,7 +626,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn memory_is_bounded_and_keeps_the_latest(
+        fn full_memory_keeps_the_latest_failures(
             questions in proptest::collection::vec((0u128..300, any::<bool>()), 1..800),
         ) {
             let mut memory = Memory::new(20 * ENTRY_BYTES);

@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn late_caller_hears_whose_demand_it_waited_for() {
+    fn late_caller_hears_which_demand_delayed_it() {
         let mut state = state(64, 150);
         spend_the_burst(&mut state);
         let mut greedy: Vec<_> =
@@ -532,7 +532,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_can_go_goes_and_nothing_leaks(
+        fn queue_is_work_conserving_without_leaks(
             steps in proptest::collection::vec((0u8..5, 0u128..40, 0u64..4, 0u64..400), 1..300),
         ) {
             let (mut state, mut now) = (state(6, 60), 0);

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_are_three_a_minute_and_a_tenth_of_all_calls() {
+    fn retry_budget_is_three_a_minute_plus_a_tenth() {
         let mut budget = RetryBudget::new(at(0));
         assert_eq!(spent(&mut budget, 0), 10);
         assert_eq!(spent(&mut budget, 19), 0);

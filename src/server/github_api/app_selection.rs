@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issuer_of_the_sdks_jwt_chooses_the_app_and_the_header_goes_before_it() {
+    fn app_header_precedes_jwt_issuer() {
         for (claims, expected) in [
             (r#"{"iss":"Iv23liRelease"}"#, Some("release")),
             (r#"{"iss":1001}"#, Some("triage")),

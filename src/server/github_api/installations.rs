@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_what_the_query_says_within_reason() {
+    fn page_query_is_clamped() {
         for (query, number, size) in [
             ("", 1, 30),
             ("per_page=1&page=7", 7, 1),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_passed_on_as_it_is_but_for_the_place_of_its_tokens() {
+    fn object_is_unchanged_except_access_tokens_url() {
         let json = r#"{"z":1.50,"a":{"access_tokens_url":"x"},"big":12345678901234567890123,"access_tokens_url":"https://g/x","é":null}"#;
         let installation = Installation {
             id: "7".parse().unwrap(),

@@ -238,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equal_requests_in_any_order_and_case_are_one_and_different_ones_are_two(
+        fn body_order_or_case_does_not_change_the_key(
             one in asked(), other in asked(), upper: bool, reversed: bool,
         ) {
             let plain = one.in_a_query(false, false);

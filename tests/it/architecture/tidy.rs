@@ -172,7 +172,7 @@ fn every_module_is_in_the_table() {
 }
 
 #[test]
-fn modules_use_only_what_is_below_them() {
+fn modules_use_only_lower_layers() {
     for source in sources() {
         let module = source.module();
         let allowed = listed(MAY_USE, module);

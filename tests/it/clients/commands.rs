@@ -24,7 +24,7 @@ async fn every_command_has_help_with_an_example() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_a_2_and_says_what_is_wrong() {
+async fn wrong_command_line_exits_2_with_the_reason() {
     for (arguments, says) in [
         (&["serv"][..], "a similar subcommand exists: 'serve'"),
         (&["serve", "--confg", "x"], "a similar argument exists: '--config'"),
@@ -47,7 +47,7 @@ async fn a_wrong_command_line_is_a_2_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_a_78_on_one_line_and_nothing_is_bound() {
+async fn wrong_configuration_exits_78_before_binding() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("tokens.sock");
     let listen = socket.display().to_string();
@@ -72,7 +72,7 @@ async fn a_wrong_configuration_is_a_78_on_one_line_and_nothing_is_bound() {
 }
 
 #[tokio::test]
-async fn serve_vends_until_sigterm_and_ends_with_0() {
+async fn serve_exits_0_on_sigterm() {
     let github = github(Options::default()).await;
     let variables = variables_for(&github);
     for signal in [Signal::TERM, Signal::INT] {
@@ -147,7 +147,7 @@ async fn without_an_audit_file_the_trail_is_in_the_log_at_any_level() {
 }
 
 #[tokio::test]
-async fn our_client_reads_an_answer_that_closes_the_connection_and_knows_other_servers() {
+async fn client_reads_closing_responses_of_our_server_only() {
     let github = github(Options::default()).await;
     let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let hold = github.hold("POST", "/app/installations");
@@ -172,7 +172,7 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[tokio::test]
-async fn the_log_and_the_audit_file_have_a_line_for_each_hand_out_and_refusal() {
+async fn audit_has_a_line_for_each_first_vend_or_refusal() {
     let github = github(Options::default()).await;
     let dir = tempfile::tempdir().unwrap();
     let audit = dir.path().join("audit.log");
@@ -203,7 +203,7 @@ async fn the_log_and_the_audit_file_have_a_line_for_each_hand_out_and_refusal() 
 }
 
 #[tokio::test]
-async fn token_prints_the_bare_token_or_all_of_it_or_one_line_of_error() {
+async fn token_command_prints_text_json_or_one_error_line() {
     let github = github(Options::default()).await;
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s").display().to_string();
@@ -229,7 +229,7 @@ async fn token_prints_the_bare_token_or_all_of_it_or_one_line_of_error() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_not_there_is_a_69_that_says_where_it_was_sought() {
+async fn missing_daemon_exits_69_with_its_address() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
     let (code, stdout, stderr) = run(&["token", "--url", &url], &[]).await;
@@ -248,7 +248,7 @@ async fn a_daemon_that_is_not_there_is_a_69_that_says_where_it_was_sought() {
 }
 
 #[tokio::test]
-async fn status_shows_what_is_in_hand_and_no_token() {
+async fn status_lists_cached_tokens_without_secrets() {
     let github = github(Options::default()).await;
     let daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let show = async |flags: &[&str]| {
@@ -318,7 +318,7 @@ async fn check_walks_from_the_key_to_the_last_of_250_installations() {
 }
 
 #[tokio::test]
-async fn check_says_what_is_wrong_and_ends_with_1() {
+async fn check_exits_1_with_the_fault() {
     let github = github(Options::default()).await;
     let good = variables_for(&github);
     let (_, report, _) = run(&["check", "--quiet"], &borrowed(&good)).await;
@@ -352,7 +352,7 @@ async fn check_says_what_is_wrong_and_ends_with_1() {
 }
 
 #[tokio::test]
-async fn check_tells_of_suspensions_missing_grants_and_a_wrong_clock() {
+async fn check_reports_suspension_grants_and_clock() {
     let github = github(Options::default()).await;
     github.suspend(2);
     assert!(github.set_permissions(1, permissions("contents:read metadata:read")));

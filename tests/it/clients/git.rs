@@ -27,7 +27,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_credential_has_name_token_and_expiry_and_is_narrowed_to_the_path() {
+async fn credential_is_narrowed_to_the_path() {
     let world = world().await;
     let (status, credential) = ask(
         &world,
@@ -72,7 +72,7 @@ async fn a_path_narrows_whatever_else_chose_the_installation() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_left_to_gits_next_helper_and_costs_no_mint() {
+async fn foreign_host_is_left_to_the_next_helper() {
     let world = world().await;
     let ours = "protocol=https\nhost=git.example:8443\n";
     for lines in [
@@ -109,7 +109,7 @@ async fn what_is_not_ours_is_left_to_gits_next_helper_and_costs_no_mint() {
 }
 
 #[tokio::test]
-async fn what_fails_is_said_and_not_left_to_the_next_helper() {
+async fn credential_failure_is_an_error_not_an_empty_reply() {
     let world = World::with(Setup {
         environment: vec![("GHTOKEND_GITHUB__WEB_URL", "https://git.example".to_owned())],
         without_default_installation: true,
@@ -271,17 +271,17 @@ async fn fill(forge: &Forge, lines: &str) -> String {
 }
 
 #[tokio::test]
-async fn git_clones_pushes_and_fetches_with_curl_as_its_helper() {
+async fn git_works_with_curl_as_credential_helper() {
     clone_push_and_fetch(CURL_HELPER).await;
 }
 
 #[tokio::test]
-async fn git_clones_pushes_and_fetches_with_our_command_as_its_helper() {
+async fn git_works_with_our_credential_command() {
     clone_push_and_fetch(COMMAND_HELPER).await;
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_erased_by_git_and_the_next_clone_works() {
+async fn git_erase_of_a_revoked_token_heals_the_next_clone() {
     let Some(forge) = Forge::start().await else { return };
     let environment = variables_for(&forge.github);
     let mut variables = borrowed(&environment);
@@ -299,7 +299,7 @@ async fn a_revoked_token_is_erased_by_git_and_the_next_clone_works() {
 }
 
 #[tokio::test]
-async fn our_command_fails_with_one_line_and_nothing_on_stdout() {
+async fn credential_command_fails_with_one_stderr_line() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
     let (code, stdout, stderr) = run(&["git-credential", "get", "--url", &url], &[]).await;
@@ -326,7 +326,7 @@ async fn exec_lets_no_inherited_host_or_token_through() {
 }
 
 #[tokio::test]
-async fn exec_gives_a_command_its_token_and_takes_its_exit_code_and_signals() {
+async fn exec_passes_token_exit_code_and_signals() {
     let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
     let environment = variables_for(&github);
     let daemon = Daemon::serve(&[], &borrowed(&environment)).await;

@@ -75,7 +75,7 @@ fn says(message: &str) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+async fn unread_log_blocks_neither_requests_nor_shutdown() {
     let github = github().await;
     let mut variables = variables_for(&github);
     for (delay, signals, code) in [("0s", 1, 0), ("1h", 2, 1)] {
@@ -94,7 +94,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_who_comes_back_is_told_how_much_is_missing() {
+async fn resumed_log_reader_learns_the_dropped_line_count() {
     let github = github().await;
     let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     fill_the_log(daemon.address()).await;
@@ -129,7 +129,7 @@ async fn a_slow_reader_of_the_log_misses_no_line() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_who_has_gone_is_not_missed() {
+async fn closed_log_pipe_does_not_stop_the_daemon() {
     let github = github().await;
     let Daemon { mut child, url, stderr, .. } = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     drop(stderr);
@@ -168,7 +168,7 @@ async fn an_error_at_the_start_ends_it_although_nobody_reads_of_it() {
 }
 
 #[tokio::test]
-async fn an_audit_file_on_a_full_disk_stops_nothing_and_the_log_tells() {
+async fn full_disk_under_the_audit_file_is_logged() {
     let github = github().await;
     let mut variables = variables_for(&github);
     variables.push(("GHTOKEND_AUDIT__FILE", "/dev/full".to_owned()));
@@ -225,7 +225,7 @@ fn limited(limit: &str, variables: &[(&str, &str)]) -> Command {
 }
 
 #[tokio::test]
-async fn a_low_limit_on_open_files_lowers_the_number_of_connections_and_no_more() {
+async fn low_open_file_limit_lowers_max_connections() {
     let github = github().await;
     let variables = variables_for(&github);
     let daemon = Daemon::start(limited("ulimit -n 64", &borrowed(&variables))).await;
@@ -283,7 +283,7 @@ async fn the_soft_limit_on_open_files_is_raised() {
 }
 
 #[tokio::test]
-async fn without_file_descriptors_the_daemon_serves_on_and_waits_for_better_times() {
+async fn daemon_survives_descriptor_exhaustion() {
     let github = github().await;
     let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let mut kept = Kept::open(daemon.address()).await;
@@ -310,7 +310,7 @@ async fn without_file_descriptors_the_daemon_serves_on_and_waits_for_better_time
 }
 
 #[tokio::test]
-async fn a_mint_that_is_under_way_at_sigterm_is_finished_and_handed_out() {
+async fn mint_in_flight_at_sigterm_is_vended() {
     let github = github().await;
     let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let hold = github.hold("POST", "/app/installations");
@@ -327,7 +327,7 @@ async fn a_mint_that_is_under_way_at_sigterm_is_finished_and_handed_out() {
 }
 
 #[tokio::test]
-async fn who_still_waits_when_the_shutdown_grace_has_passed_is_told_so() {
+async fn request_after_shutdown_grace_is_aborted_with_an_error() {
     let github = github().await;
     let mut variables = variables_for(&github);
     variables.push(("GHTOKEND_SHUTDOWN__GRACE", "300ms".to_owned()));
@@ -363,7 +363,7 @@ async fn an_audit_file_that_is_a_pipe_is_refused() {
 }
 
 #[tokio::test]
-async fn for_the_shutdown_delay_what_is_in_hand_is_still_handed_out() {
+async fn cached_tokens_are_vended_during_shutdown_delay() {
     let github = github().await;
     let mut variables = variables_for(&github);
     variables.push(("GHTOKEND_SHUTDOWN__DELAY", "3s".to_owned()));
@@ -391,7 +391,7 @@ enum Moment {
 }
 
 #[tokio::test]
-async fn a_killed_daemon_is_back_within_a_second_and_nothing_is_in_its_way() {
+async fn killed_daemon_restarts_on_the_same_socket() {
     use Moment::{AfterAHandOut, AtItsStart, InAMint, WhileDraining};
     let github = github().await;
     let dir = tempfile::tempdir().unwrap();

@@ -86,7 +86,7 @@ async fn crowded(mode: Mode) -> World {
 }
 
 #[tokio::test]
-async fn octokit_mints_at_the_daemon_and_github_accepts_the_token() {
+async fn octokit_mints_a_working_token_at_the_daemon() {
     let Some(mut node) = node().await else { return };
     let world = World::start().await;
     let said = json_of(node.args(["mint.mjs".to_owned(), daemon(&world), world.github.api_url()])).await;
@@ -107,7 +107,7 @@ async fn octokit_mints_at_the_daemon_and_github_accepts_the_token() {
 }
 
 #[tokio::test]
-async fn octokit_keeps_its_token_for_59_minutes_and_it_lives_that_long() {
+async fn octokit_token_outlives_its_59_minute_cache() {
     let Some(mut node) = node().await else { return };
     let world = World::start().await;
     let warm = world.token("/token?installation=1").await;
@@ -224,7 +224,7 @@ async fn nodes_own_fetch_passes_the_guards_with_a_client_header_only() {
 }
 
 #[tokio::test]
-async fn pygithub_mints_and_looks_up_at_the_daemon() {
+async fn pygithub_works_against_the_daemon() {
     let Some(mut python) = python().await else { return };
     let world = World::start().await;
     let said = json_of(python.args(["pygithub.py".to_owned(), daemon(&world), world.github.api_url()])).await;
@@ -279,7 +279,7 @@ async fn octokit_with_token_from_readme_runs() {
 }
 
 #[tokio::test]
-async fn what_readme_says_about_octokit_runs() {
+async fn octokit_snippet_in_docs_runs() {
     let Some(mut node) = node().await else { return };
     let world = World::start().await;
     let script = block("js octokit", &world);
@@ -288,7 +288,7 @@ async fn what_readme_says_about_octokit_runs() {
 }
 
 #[tokio::test]
-async fn what_readme_says_about_pygithub_runs() {
+async fn pygithub_snippet_in_docs_runs() {
     let Some(mut python) = python().await else { return };
     let world = World::start().await;
     assert_eq!(output(python.args(["-c", &block("python", &world)])).await, "acme/widgets\n");
@@ -296,7 +296,7 @@ async fn what_readme_says_about_pygithub_runs() {
 }
 
 #[tokio::test]
-async fn the_fetch_of_readme_sends_the_calls_of_apps_to_the_daemon_and_others_to_github() {
+async fn fetch_snippet_in_docs_splits_app_calls_from_api_calls() {
     for mode in [Mode::Dotcom, Mode::Ghes] {
         let Some(mut node) = node().await else { return };
         let world = crowded(mode).await;

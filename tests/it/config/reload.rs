@@ -83,7 +83,7 @@ const NOT_RELOADED: &str = "the configuration was not reloaded";
 const BASE: &str = "[app]\nid = 1001\nprivate_key_file = \"DIR/app.pem\"\n";
 
 #[tokio::test]
-async fn sighup_puts_the_live_part_in_force_and_names_what_needs_a_restart() {
+async fn sighup_applies_reloadable_keys_only() {
     let mut configured = Configured::with(BASE).await;
     assert_eq!(configured.as_host("tokens.internal").await, 403);
     let changed = format!(
@@ -113,7 +113,7 @@ async fn sighup_puts_the_live_part_in_force_and_names_what_needs_a_restart() {
 }
 
 #[tokio::test]
-async fn a_configuration_with_a_mistake_changes_nothing_and_is_one_line() {
+async fn invalid_reload_keeps_the_running_configuration() {
     let mut configured = Configured::with(BASE).await;
     fs::write(configured.dir.path().join("other.pem"), &RSA[..100]).unwrap();
     let before = configured.fingerprints().await;
@@ -204,7 +204,7 @@ async fn an_app_that_becomes_another_one_needs_a_restart_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_storm_of_sighups_is_a_reload_a_second_and_ends_nothing() {
+async fn sighup_storm_reloads_once_a_second() {
     let mut configured = Configured::with(BASE).await;
     let began = SystemClock.boot();
     for _ in 0..100 {
@@ -223,7 +223,7 @@ async fn a_storm_of_sighups_is_a_reload_a_second_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_configuration_on_a_dead_volume_is_waited_for_ten_seconds_and_holds_nothing_up() {
+async fn hung_configuration_read_times_out_without_blocking() {
     let mut configured = Configured::with(BASE).await;
     configured.daemon.says("GitHub accepts this private key").await;
     let file = configured.dir.path().join("ghtokend.toml");
@@ -262,7 +262,7 @@ async fn a_key_from_the_environment_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_client_header_can_be_demanded_and_waived_while_it_runs() {
+async fn reload_toggles_the_client_header_guard() {
     let world = World::start().await;
     let without = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for (configuration, status) in [("", 403), ("[listen]\nrequire_client_header = false\n", 200), ("", 403)]
@@ -274,7 +274,7 @@ async fn the_client_header_can_be_demanded_and_waived_while_it_runs() {
 }
 
 #[test]
-fn differences_are_named_and_quote_no_secret() {
+fn reload_differences_quote_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ghtokend.toml");
     let settings = |configuration: &str| {

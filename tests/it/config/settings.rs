@@ -9,7 +9,7 @@ use ghtokend::settings::{Environment, Error, Flag, Keys, LogLevel, Settings, Sou
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
 #[test]
-fn mistakes_are_named_with_their_place_and_what_is_allowed() {
+fn configuration_error_names_place_and_allowed_values() {
     let mut wrong = Vec::new();
     for (name, file, environment, expected) in MISTAKES {
         let message = load(file, environment).expect_err(name).to_string();
@@ -152,7 +152,7 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
 ];
 
 #[test]
-fn tokens_to_mint_at_start_are_named_as_in_a_query_and_shown_as_they_are() {
+fn prefetch_entries_use_query_parameter_names() {
     let file = "[app]\nid = 1\nprivate_key_file = 'a'\n\n[[prefetch]]\napp = 'default'\nowner = 'Acme'\n\
                 repositories = ['b', 'A']\nrepository_ids = [7, 3]\npermissions = { issues = 'write', contents = 'read' }\n\n\
                 [[prefetch]]\nrepo = 'acme/widgets'\n\n[[prefetch]]\ninstallation = 5\n\n[[prefetch]]\nenterprise = 'x'\n\n\
@@ -191,7 +191,7 @@ fn tokens_to_mint_at_start_are_named_as_in_a_query_and_shown_as_they_are() {
 const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\nMARKER\n-----END RSA PRIVATE KEY-----\n";
 
 #[test]
-fn without_any_source_the_defaults_are_those_of_the_documented_file() {
+fn defaults_equal_the_documented_file() {
     let nothing = Settings::load(&Sources::default()).unwrap();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/ghtokend.toml");
     let documented = Settings::load(&Sources { file: Some(file.into()), ..Sources::default() }).unwrap();
@@ -332,7 +332,7 @@ fn the_commented_examples_of_the_documented_file_load() {
 }
 
 #[test]
-fn flags_win_over_variables_over_well_known_names_over_the_file_over_defaults() {
+fn source_precedence_is_flag_env_github_env_file_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("g.toml");
     std::fs::write(&path, "[github]\napi_url = 'https://file.example.com'\n").unwrap();
@@ -366,7 +366,7 @@ fn flags_win_over_variables_over_well_known_names_over_the_file_over_defaults() 
 }
 
 #[test]
-fn the_file_is_named_by_flag_else_variable_else_it_is_the_systems_if_there() {
+fn configuration_file_is_flag_else_env_else_system() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, level: &str| {
         let path = folder.path().join(name);
@@ -455,7 +455,7 @@ fn an_app_id_is_a_number_or_a_string() {
 }
 
 #[test]
-fn the_key_variable_takes_pem_escaped_pem_and_base64() {
+fn private_key_variable_accepts_pem_escaped_or_base64() {
     const PEM: &str = include_str!("../keys/rsa.pem");
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, PEM);
     let folded = base64.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect::<Vec<_>>();
@@ -494,7 +494,7 @@ fn empty_well_known_names_are_unset() {
 }
 
 #[test]
-fn without_an_app_settings_load_and_say_what_a_daemon_lacks() {
+fn settings_without_an_app_name_the_missing_keys() {
     let settings = load("[app]\nid = ''\nprivate_key_file = []\n", &[]).unwrap();
     assert_eq!(
         settings.require_apps().unwrap_err().to_string(),
@@ -555,7 +555,7 @@ fn the_web_host_follows_from_the_api() {
 }
 
 #[test]
-fn a_proxys_password_is_used_and_never_shown() {
+fn proxy_password_is_never_shown() {
     let settings = load("[github]\nproxy = 'http://user:MARKER@proxy.example.com:3128/'\n", &[]).unwrap();
     assert!(settings.effective().contains("proxy = \"http://[redacted]@proxy.example.com:3128\"\n"));
     let proxy = settings.github.proxy.unwrap();

@@ -105,7 +105,7 @@ fn has(tool: &str, version: &str) -> bool {
 }
 
 #[test]
-fn what_the_demo_prints_and_what_is_written_about_it_runs() {
+fn demo_commands_in_docs_run() {
     if !has_curl() {
         return;
     }
@@ -166,7 +166,7 @@ fn the_way_to_the_real_github_works() {
 }
 
 #[test]
-fn the_webhook_is_told_what_is_written() {
+fn webhook_commands_in_docs_run() {
     if !has_curl() || !has("openssl", "version") {
         return;
     }
@@ -189,7 +189,7 @@ fn the_webhook_is_told_what_is_written() {
 }
 
 #[test]
-fn the_fake_github_does_what_is_written() {
+fn fake_github_commands_in_docs_run() {
     if !has_curl() {
         return;
     }
@@ -235,7 +235,7 @@ fn the_snippets_of_configuration_are_read() {
 }
 
 #[test]
-fn what_git_is_told_is_gits_language() {
+fn git_snippet_in_docs_works() {
     let dir = tempfile::tempdir().unwrap();
     for block in blocks("gitconfig") {
         let file = dir.path().join("config");

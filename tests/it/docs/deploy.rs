@@ -50,7 +50,7 @@ fn a_second_crypto_stack_is_banned() {
 }
 
 #[test]
-fn nothing_names_a_place_on_one_machine() {
+fn repository_names_no_machine_specific_path() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("Cargo.toml"), root.join("README.md"), root.join(".dockerignore")];
     for dir in [".ci", ".config", "config", "deploy", "src", "tests"] {

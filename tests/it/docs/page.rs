@@ -123,7 +123,7 @@ async fn installations_are_listed_as_on_the_page() {
 }
 
 #[tokio::test]
-async fn the_first_of_five_pages_links_to_the_next_and_the_last() {
+async fn first_of_five_pages_links_next_and_last() {
     let github = start(Options { world: World::with_installations(150), ..Options::default() }).await;
     let first = ask(&github, "GET", LIST, "").await;
     let resource = format!("{}{LIST}", github.api_url());
@@ -157,7 +157,7 @@ async fn tokens_are_given_as_on_the_page() {
 }
 
 #[tokio::test]
-async fn a_nonce_tells_who_a_user_is_as_on_the_page() {
+async fn identity_request_follows_the_preview_page() {
     let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
     let nonce = github.create_nonce(1, "octocat").unwrap();
     let identity = ask(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await;
@@ -270,7 +270,7 @@ async fn curl_lists_installations_as_on_the_page() {
 }
 
 #[tokio::test]
-async fn curl_is_led_to_the_next_and_the_last_page_as_on_the_page() {
+async fn curl_pagination_follows_the_preview_page() {
     if !has_curl() {
         return;
     }
@@ -310,7 +310,7 @@ async fn curl_gets_tokens_as_on_the_page() {
 }
 
 #[tokio::test]
-async fn curl_learns_who_a_user_is_as_on_the_page() {
+async fn curl_identity_follows_the_preview_page() {
     if !has_curl() {
         return;
     }

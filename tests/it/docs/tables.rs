@@ -109,7 +109,7 @@ fn metrics_in(scrape: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn parameters_and_metrics_are_those_of_the_daemon() {
+async fn documented_parameters_and_metrics_match() {
     let (_demo, _, address) = demo();
     let client = Client { address: Address::Tcp(address), app: None, secret: None };
     let get = async |target| -> Answer { client.get(target, "application/json").await.unwrap() };

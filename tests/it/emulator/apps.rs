@@ -184,7 +184,7 @@ async fn an_old_enterprise_server_refuses_a_client_id() {
 }
 
 #[tokio::test]
-async fn each_wrong_claim_has_its_message() {
+async fn wrong_jwt_claim_has_its_own_message() {
     let github = demo().await;
     let key = key(&github);
     let check = async |change: fn(&mut Value), message: &str| {
@@ -220,7 +220,7 @@ async fn each_wrong_claim_has_its_message() {
 }
 
 #[tokio::test]
-async fn a_jwt_may_end_ten_minutes_from_now_and_not_a_minute_more() {
+async fn jwt_lifetime_limit_is_ten_minutes() {
     let github = demo().await;
     let key = key(&github);
     let claims = |life: i64| json!({"iss": 1001, "iat": now(), "exp": now() + life});
@@ -313,7 +313,7 @@ async fn every_key_of_an_app_signs_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_key_is_pkcs1_and_known_by_the_hash_of_its_public_half() {
+async fn key_is_pkcs1_with_public_key_fingerprint() {
     let github = demo().await;
     let key = github.app("demo").unwrap().keys[0].clone();
     assert!(key.private_key_pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
@@ -322,7 +322,7 @@ async fn a_key_is_pkcs1_and_known_by_the_hash_of_its_public_half() {
 }
 
 #[tokio::test]
-async fn a_generated_key_is_pkcs1_too_and_signs() {
+async fn generated_pkcs1_key_signs() {
     let github = FakeGithub::start(Options::default()).await.unwrap();
     assert!(key(&github).starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
     assert_eq!(verdict(&github, &signed(&key(&github), &claims(1001))).await, "");
@@ -330,7 +330,7 @@ async fn a_generated_key_is_pkcs1_too_and_signs() {
 }
 
 #[tokio::test]
-async fn a_skewed_clock_shows_in_date_and_in_what_is_thought_of_jwts() {
+async fn skewed_clock_affects_date_and_jwt_validation() {
     let github = demo().await;
     let key = key(&github);
     github.skew(-300);
@@ -379,7 +379,7 @@ async fn a_jwt_counts_only_by_the_scheme_bearer_in_any_case() {
 }
 
 #[tokio::test]
-async fn a_token_counts_by_bearer_by_token_and_by_basic() {
+async fn token_authenticates_as_bearer_token_or_basic() {
     let github = demo().await;
     let url = format!("{}/installation/repositories", github.api_url());
     let token = token(&github, 1).await;
@@ -430,7 +430,7 @@ async fn without_a_user_agent_the_answer_is_text() {
 }
 
 #[tokio::test]
-async fn unknown_routes_wrong_verbs_and_trailing_slashes_are_not_found() {
+async fn unknown_route_is_not_found() {
     let github = demo().await;
     for (method, path) in
         [("GET", "/nothing"), ("POST", "/app"), ("GET", "/app/"), ("GET", "/app//installations")]
@@ -465,7 +465,7 @@ async fn the_name_of_the_old_preview_does_no_harm() {
 }
 
 #[tokio::test]
-async fn answers_carry_the_recorded_headers_and_rate_limits_only_off_jwt_routes() {
+async fn rate_limit_headers_only_off_jwt_routes() {
     let github = demo().await;
     let minted = mint(&github, 1, "").await;
     assert_eq!(minted.header("cache-control"), "public, max-age=60, s-maxage=60");
@@ -490,7 +490,7 @@ async fn answers_carry_the_recorded_headers_and_rate_limits_only_off_jwt_routes(
 }
 
 #[tokio::test]
-async fn the_newest_version_changes_what_it_is_documented_to_change() {
+async fn newest_api_version_changes_as_documented() {
     let github = demo().await;
     let jwt = bearer(&signed(&key(&github), &claims(1001)));
     let url = |path: &str| format!("{}{path}", github.api_url());
@@ -529,7 +529,7 @@ async fn the_newest_version_changes_what_it_is_documented_to_change() {
 }
 
 #[tokio::test]
-async fn an_enterprise_server_has_a_prefix_its_own_documents_and_no_rate_limits() {
+async fn enterprise_server_has_prefix_without_rate_limits() {
     let github = start(Options { mode: Mode::Ghes, ..Options::default() }).await;
     assert!(github.api_url().ends_with("/api/v3"));
     let minted = mint(&github, 1, "").await;
@@ -561,7 +561,7 @@ async fn with_data_residency_nobody_is_answered_without_credentials() {
 }
 
 #[tokio::test]
-async fn legacy_errors_have_no_status_and_the_old_urls() {
+async fn legacy_errors_have_old_documentation_urls() {
     let github = start(Options { legacy_errors: true, ..Options::default() }).await;
     assert_eq!(
         mint(&github, 99, "").await.json(),
@@ -590,7 +590,7 @@ async fn urls_in_bodies_begin_with_the_external_url() {
 }
 
 #[tokio::test]
-async fn it_listens_on_loopback_only() {
+async fn emulator_listens_on_loopback_only() {
     let error = FakeGithub::start(Options { listen: "0.0.0.0:0".parse().unwrap(), ..Options::default() });
     assert!(error.await.unwrap_err().to_string().contains("not a loopback address"));
 }
@@ -606,7 +606,7 @@ async fn after_shutdown_the_port_is_free() {
 // Installations
 
 #[tokio::test]
-async fn an_organisation_a_user_and_an_enterprise_are_found_by_name() {
+async fn accounts_of_every_kind_are_found_by_name() {
     let github = demo().await;
     for (path, id, kind) in [
         ("/orgs/acme/installation", 1, "Organization"),
@@ -681,7 +681,7 @@ async fn an_account_may_be_null() {
 }
 
 #[tokio::test]
-async fn two_hundred_and_fifty_installations_are_three_pages() {
+async fn installations_250_fill_three_pages() {
     let github = start(Options { world: World::with_installations(250), ..Options::default() }).await;
     let base = format!("{}/app/installations", github.api_url());
     let first = as_app(&github, "GET", "/app/installations?per_page=100", "").await;
@@ -718,7 +718,7 @@ async fn two_hundred_and_fifty_installations_are_three_pages() {
 }
 
 #[tokio::test]
-async fn one_page_has_no_link_and_the_last_link_can_be_dropped() {
+async fn link_header_is_absent_on_a_single_page() {
     let github = demo().await;
     assert_eq!(as_app(&github, "GET", "/app/installations", "").await.header("link"), "");
     let github = start(Options { drop_last_link: true, ..Options::default() }).await;
@@ -728,7 +728,7 @@ async fn one_page_has_no_link_and_the_last_link_can_be_dropped() {
 }
 
 #[tokio::test]
-async fn a_suspended_installation_is_listed_and_refused() {
+async fn suspended_installation_is_listed_but_mints_nothing() {
     let github = demo().await;
     let old = token(&github, 1).await;
     assert!(github.suspend(1));
@@ -752,7 +752,7 @@ async fn a_suspended_installation_is_listed_and_refused() {
 }
 
 #[tokio::test]
-async fn a_deleted_installation_is_gone_and_its_tokens_are_dead() {
+async fn deleting_an_installation_revokes_its_tokens() {
     let github = demo().await;
     let old = token(&github, 1).await;
     assert_eq!(as_app(&github, "DELETE", "/app/installations/1", "").await.status, 204);
@@ -812,7 +812,7 @@ async fn apps_do_not_see_each_others_installations() {
 // Tokens
 
 #[tokio::test]
-async fn a_restricted_token_is_told_in_full_and_reaches_no_further() {
+async fn restricted_token_reaches_only_its_scope() {
     let github = demo().await;
     let body = r#"{"repositories": ["WIDGETS"], "repository_ids": [3], "permissions": {"contents": "read"}}"#;
     let minted = mint(&github, 1, body).await;
@@ -918,7 +918,7 @@ async fn a_token_lives_for_an_hour_by_githubs_clock() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_dead_and_cannot_be_revoked_again() {
+async fn revoked_token_cannot_be_revoked_again() {
     let github = demo().await;
     let token = token(&github, 1).await;
     assert_eq!(with_token(&github, &token, "DELETE", "/installation/token").await.status, 204);
@@ -1011,7 +1011,7 @@ async fn a_token_of_four_kibibytes_works() {
 }
 
 #[tokio::test]
-async fn the_same_seed_gives_the_same_keys_and_tokens() {
+async fn same_seed_gives_same_keys_and_tokens() {
     let (one, two) = (demo().await, demo().await);
     assert_eq!(key(&one), key(&two));
     assert_eq!(token(&one, 1).await, token(&two, 1).await);
@@ -1020,7 +1020,7 @@ async fn the_same_seed_gives_the_same_keys_and_tokens() {
 }
 
 #[tokio::test]
-async fn what_is_granted_changes_tokens_to_come_and_repositories_change_tokens_there_are() {
+async fn permission_change_affects_new_tokens_only() {
     let github = demo().await;
     let old = token(&github, 2).await;
     assert!(github.set_permissions(2, permissions("contents:read issues:read metadata:read")));
@@ -1056,7 +1056,7 @@ async fn an_installation_can_be_added_while_it_runs() {
 const MINT: &str = "/app/installations/1/access_tokens";
 
 #[tokio::test]
-async fn a_fault_meets_as_many_requests_as_it_was_armed_for_and_only_those_that_match() {
+async fn fault_hits_only_its_count_of_matching_requests() {
     let github = demo().await;
     let fault = Effect::Status {
         status: 418,
@@ -1105,7 +1105,7 @@ async fn a_fault_may_be_a_matter_of_luck() {
 }
 
 #[tokio::test]
-async fn rate_limits_say_what_githubs_say() {
+async fn rate_limit_responses_match_github() {
     let github = demo().await;
     let limited = async |effect: Effect| {
         github.fault(Fault::new(effect).times(1));
@@ -1129,7 +1129,7 @@ async fn rate_limits_say_what_githubs_say() {
 }
 
 #[tokio::test]
-async fn enforced_limits_refuse_what_is_too_much() {
+async fn enforced_limits_refuse_excess_requests() {
     let options =
         || Options { rate_limits: RateLimits::Enforced, installation_rate_limit: 3, ..Options::default() };
     let github = start(options()).await;
@@ -1198,7 +1198,7 @@ async fn a_reset_comes_before_or_after_the_deed() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_reset_and_not_closed() {
+async fn cut_connection_fault_resets_the_socket() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let github = demo().await;
     github.fault(Fault::new(Effect::ResetBefore).times(1));
@@ -1259,7 +1259,7 @@ async fn a_scripted_lifetime_is_the_real_one() {
 }
 
 #[tokio::test]
-async fn a_grant_can_be_wider_than_what_was_asked() {
+async fn wider_grant_fault_exceeds_the_request() {
     let github = demo().await;
     let effect = Effect::WiderGrant {
         permissions: permissions("contents:write administration:write"),
@@ -1279,7 +1279,7 @@ async fn a_grant_can_be_wider_than_what_was_asked() {
 }
 
 #[tokio::test]
-async fn slow_and_stalled_answers_keep_the_client_waiting() {
+async fn slow_response_fault_delays_the_client() {
     let github = demo().await;
     for effect in [Effect::SlowHeaders { millis: 60 }, Effect::SlowBody { millis: 20 }] {
         github.fault(Fault::new(effect.clone()).times(1));
@@ -1296,7 +1296,7 @@ async fn slow_and_stalled_answers_keep_the_client_waiting() {
 // Holds, journal, counters
 
 #[tokio::test]
-async fn a_held_answer_waits_for_its_release_and_the_deed_is_done() {
+async fn held_response_waits_after_its_effect() {
     let github = std::sync::Arc::new(demo().await);
     let hold = github.hold("POST", "/app/installations/1");
     let waiting: Vec<_> = (0..5)
@@ -1378,7 +1378,7 @@ async fn mints_one_after_the_other_are_never_two_at_once() {
 }
 
 #[tokio::test]
-async fn the_journal_has_hashes_and_no_secrets() {
+async fn journal_holds_hashes_not_secrets() {
     let github = demo().await;
     let token = token(&github, 1).await;
     with_token(&github, &token, "GET", &format!("/installation/repositories?access_token={token}")).await;
@@ -1464,7 +1464,7 @@ pub async fn control(github: &FakeGithub, method: &str, path: &str, body: &str) 
 }
 
 #[tokio::test]
-async fn the_control_endpoint_does_what_the_rust_interface_does() {
+async fn control_endpoint_matches_the_rust_interface() {
     let github = demo().await;
     let ok = async |method: &str, path: &str, body: &str| {
         let reply = control(&github, method, path, body).await;
@@ -1529,7 +1529,7 @@ async fn the_control_endpoint_does_what_the_rust_interface_does() {
 }
 
 #[tokio::test]
-async fn a_hold_can_be_made_and_released_by_its_id() {
+async fn control_endpoint_releases_a_hold_by_id() {
     let github = std::sync::Arc::new(demo().await);
     let id = control(&github, "POST", "/holds", r#"{"method": "POST"}"#).await.json()["id"].clone();
     let waiting = tokio::spawn({
@@ -1547,7 +1547,7 @@ async fn a_hold_can_be_made_and_released_by_its_id() {
 }
 
 #[tokio::test]
-async fn the_control_endpoint_says_what_is_wrong_and_what_is_allowed() {
+async fn control_error_names_fault_and_allowed_values() {
     let github = demo().await;
     let check = async |method: &str, path: &str, body: &str, status: u16, words: &[&str]| {
         let reply = control(&github, method, path, body).await;
@@ -1627,7 +1627,7 @@ async fn uses(github: &FakeGithub, token: &str) -> [u16; 2] {
 }
 
 #[tokio::test]
-async fn a_token_just_made_is_not_known_until_the_replicas_have_heard_of_it() {
+async fn new_token_is_unknown_until_replication() {
     for (status, text) in [
         (Unreplicated::Unauthorized, "Bad credentials"),
         (Unreplicated::Forbidden, "Resource not accessible by integration"),
@@ -1653,7 +1653,7 @@ async fn a_token_just_made_is_not_known_until_the_replicas_have_heard_of_it() {
 }
 
 #[tokio::test]
-async fn the_lag_of_the_replicas_is_set_and_lifted_by_the_control_endpoint() {
+async fn control_endpoint_sets_replication_lag() {
     let github = demo().await;
     let token = token(&github, 1).await;
     assert_eq!(control(&github, "POST", "/replication", r#"{"lag_ms": 60000}"#).await.status, 200);
@@ -1681,7 +1681,7 @@ async fn the_lag_of_the_replicas_is_set_and_lifted_by_the_control_endpoint() {
 }
 
 #[tokio::test]
-async fn every_call_in_the_help_is_a_call_and_every_body_in_it_is_understood() {
+async fn control_help_lists_working_calls() {
     let github = demo().await;
     let help = control(&github, "GET", "/", "").await.text;
     let examples: Vec<&str> = help.lines().filter_map(|line| line.trim().strip_prefix("curl -s ")).collect();

@@ -65,7 +65,7 @@ fn check_refused(reply: &Reply, (status, message): (u16, &str)) {
 // The gate
 
 #[tokio::test]
-async fn only_those_who_name_the_preview_are_let_in() {
+async fn preview_media_type_is_required() {
     let github = demo().await;
     let jwt = bearer(&signed(&key(&github), &claims(1001)));
     let plain = format!("{ACCEPT}+json");
@@ -105,7 +105,7 @@ async fn only_those_who_name_the_preview_are_let_in() {
 }
 
 #[tokio::test]
-async fn what_the_415_calls_the_preview_is_an_option() {
+async fn preview_name_in_415_is_configurable() {
     let github = speaking(Preview { name: "Robots".into(), ..Preview::default() }).await;
     let reply = as_app(&github, "GET", LIST, "").await;
     assert_eq!(reply.status, 415);
@@ -113,7 +113,7 @@ async fn what_the_415_calls_the_preview_is_an_option() {
 }
 
 #[tokio::test]
-async fn the_shared_route_answers_in_the_dialect_of_whoever_asks() {
+async fn shared_route_answers_in_the_requested_dialect() {
     let github = demo().await;
     let secret = bearer(&token(&github, 1).await);
     let url = |query: &str| format!("{}{REPOSITORIES}{query}", github.api_url());
@@ -161,7 +161,7 @@ async fn the_jwt_is_checked_as_on_the_routes_of_today() {
 // Flavours
 
 #[tokio::test]
-async fn in_2017_installations_have_a_url_and_one_kind_of_account() {
+async fn installations_of_2017_have_one_account_kind() {
     let github = speaking(Preview { flavour: "2017".parse().unwrap(), ..Preview::default() }).await;
     let list = ask(&github, "GET", LIST, "").await.json();
     let keys: Vec<&String> = list[0].as_object().unwrap().keys().collect();
@@ -191,7 +191,7 @@ async fn in_2017_a_token_of_nobody_does_not_say_so() {
 }
 
 #[tokio::test]
-async fn in_2016_no_account_has_what_came_later() {
+async fn accounts_of_2016_lack_later_fields() {
     let github = demo().await;
     let list = ask(&github, "GET", LIST, "").await;
     for item in list.json().as_array().unwrap() {
@@ -203,7 +203,7 @@ async fn in_2016_no_account_has_what_came_later() {
 }
 
 #[tokio::test]
-async fn an_enterprise_is_not_there_and_an_account_may_be_null() {
+async fn preview_omits_enterprises_but_allows_null_accounts() {
     let mut world = World::demo();
     world.installations.push(Installation { account: None, ..Installation::new(9, "demo", "acme") });
     let github = start(Options { world, ..Options::default() }).await;
@@ -227,7 +227,7 @@ async fn an_enterprise_server_speaks_it_under_its_prefix() {
 // Users
 
 #[tokio::test]
-async fn the_id_of_a_user_is_text_or_a_number_and_that_of_a_member() {
+async fn user_id_is_text_or_number_of_a_member() {
     let github = demo().await;
     for (body, login) in [
         (r#"{"user_id": "2"}"#, json!("octocat")),
@@ -266,7 +266,7 @@ async fn how_an_unknown_user_is_refused_is_an_option() {
 }
 
 #[tokio::test]
-async fn a_token_on_behalf_of_a_user_sees_only_what_both_may_see() {
+async fn user_token_sees_the_intersection_of_repositories() {
     let mut world = World::demo();
     let names = BTreeSet::from(["plans".to_owned()]);
     world.members[1].repositories = Some(names);
@@ -420,7 +420,7 @@ async fn apps_have_neither_each_others_installations_nor_their_nonces() {
 // One store
 
 #[tokio::test]
-async fn tokens_of_both_dialects_live_and_die_by_the_same_rules() {
+async fn token_lifetime_is_equal_in_both_dialects() {
     let github = demo().await;
     let (old, new) = (preview_token(&github, "").await, token(&github, 1).await);
     let statuses = async |expected: u16| {
@@ -450,7 +450,7 @@ async fn tokens_of_both_dialects_live_and_die_by_the_same_rules() {
 }
 
 #[tokio::test]
-async fn mints_in_both_dialects_are_counted_together_and_by_user() {
+async fn mint_counts_span_both_dialects() {
     let github = demo().await;
     for body in ["", r#"{"user_id": "2"}"#, r#"{"user_id": 2}"#, r#"{"user_id": 4}"#] {
         preview_token(&github, body).await;
@@ -500,7 +500,7 @@ async fn faults_happen_in_this_dialect_too() {
 }
 
 #[tokio::test]
-async fn repositories_are_given_to_an_installation_and_taken_from_it() {
+async fn repositories_can_be_added_or_removed() {
     let mut world = World::demo();
     let spoon = Repository { id: 9, owner: "octocat".into(), name: "spoon-knife".into(), private: true };
     world.repositories.push(spoon);
@@ -528,7 +528,7 @@ async fn repositories_are_given_to_an_installation_and_taken_from_it() {
 // Retirement
 
 #[tokio::test]
-async fn retired_it_is_gone_and_its_media_type_does_no_harm() {
+async fn retired_preview_media_type_is_harmless() {
     let github = demo().await;
     let old = preview_token(&github, r#"{"user_id": 4}"#).await;
     let repository = "/installations/2/repositories/4";
@@ -562,7 +562,7 @@ async fn retired_it_is_gone_and_its_media_type_does_no_harm() {
 // The control endpoint, and worlds
 
 #[tokio::test]
-async fn the_control_endpoint_makes_nonces_and_retires_the_preview() {
+async fn control_endpoint_creates_nonces() {
     let github = demo().await;
     let made = control(&github, "POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#).await;
     assert_eq!(made.status, 200);

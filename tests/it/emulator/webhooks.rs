@@ -140,7 +140,7 @@ fn last(github: &FakeGithub) -> Delivered {
 }
 
 #[tokio::test]
-async fn a_delivery_has_githubs_headers_and_both_signatures_over_its_bytes() {
+async fn delivery_has_github_headers_and_signatures() {
     let (github, receiver) = hooked().await;
     github.suspend(1);
     github.all_delivered().await;
@@ -200,7 +200,7 @@ async fn a_new_hook_is_pinged_for_every_app() {
 }
 
 #[tokio::test]
-async fn every_change_of_an_installation_is_told_once_and_in_order() {
+async fn installation_changes_are_delivered_once_in_order() {
     let (github, receiver) = hooked().await;
     for _ in 0..2 {
         // The second time nothing changes.
@@ -264,7 +264,7 @@ async fn a_payload_shows_the_world_as_the_change_left_it() {
 }
 
 #[tokio::test]
-async fn a_repository_that_comes_or_goes_is_told_to_all_who_have_it() {
+async fn repository_change_is_delivered_to_each_installation() {
     let mut world = World::demo();
     world.apps.push(App::new("silent", 1002));
     world.installations.push(Installation::new(7, "silent", "acme"));
@@ -309,7 +309,7 @@ async fn a_renamed_account_is_told_to_the_subscribers_on_it() {
 }
 
 #[tokio::test]
-async fn changes_by_the_api_and_the_control_endpoint_are_told_too() {
+async fn api_or_control_changes_are_delivered() {
     let (github, receiver) = hooked().await;
     assert_eq!(as_app(&github, "PUT", "/app/installations/1/suspended", "").await.status, 204);
     assert_eq!(control(&github, "POST", "/installations/1/unsuspend", "").await.status, 200);
@@ -343,7 +343,7 @@ async fn times_are_numbers_or_text_with_an_offset() {
 }
 
 #[tokio::test]
-async fn a_delivery_can_be_repeated_reordered_and_spoiled() {
+async fn delivery_can_be_repeated_reordered_or_corrupted() {
     let (github, receiver) = hooked().await;
     let suspend = github.delivery("installation", "suspend", 1).unwrap();
     let unsuspend = github.delivery("installation", "unsuspend", 1).unwrap();
@@ -370,7 +370,7 @@ async fn mint_works(github: &FakeGithub) -> bool {
 }
 
 #[tokio::test]
-async fn every_event_that_github_tells_of_can_be_made_without_happening() {
+async fn every_webhook_event_can_be_sent_on_request() {
     let (github, _receiver) = hooked().await;
     let events = [
         ("installation", "created deleted suspend unsuspend new_permissions_accepted"),
@@ -393,7 +393,7 @@ async fn every_event_that_github_tells_of_can_be_made_without_happening() {
 }
 
 #[tokio::test]
-async fn what_the_receiver_answered_is_written_down_and_nothing_is_retried() {
+async fn receiver_response_is_recorded_without_retry() {
     let github = demo().await;
     assert_eq!(github.delivery("installation", "suspend", 1), None, "there is no hook yet");
     github.suspend(2);
@@ -414,7 +414,7 @@ async fn what_the_receiver_answered_is_written_down_and_nothing_is_retried() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_silent_is_given_up_and_the_next_delivery_has_its_turn() {
+async fn silent_receiver_times_out_before_the_next_delivery() {
     assert_eq!(Options::default().webhook_timeout, Duration::from_secs(10), "as GitHub's documents say");
     let silent = Receiver::answering("").await;
     let github = start(Options { webhook_timeout: Duration::from_millis(100), ..Options::default() }).await;
@@ -426,7 +426,7 @@ async fn a_receiver_that_is_silent_is_given_up_and_the_next_delivery_has_its_tur
 }
 
 #[tokio::test]
-async fn the_control_endpoint_sets_the_hook_shows_deliveries_and_repeats_them() {
+async fn control_endpoint_manages_webhook_deliveries() {
     let (github, receiver) = (demo().await, Receiver::start().await);
     let event = json!({"event": "github_app_authorization",
                        "payload": {"action": "revoked", "sender": {"id": 2}}});
@@ -453,7 +453,7 @@ async fn the_control_endpoint_sets_the_hook_shows_deliveries_and_repeats_them() 
 }
 
 #[tokio::test]
-async fn a_reset_goes_back_to_the_hook_of_the_start_and_forgets_deliveries() {
+async fn reset_restores_the_initial_webhook() {
     let (first, second) = (Receiver::start().await, Receiver::start().await);
     let webhook = Some(Hook::new(&first.url, SECRET).unwrap());
     let github = start(Options { webhook, ..Options::default() }).await;
@@ -467,7 +467,7 @@ async fn a_reset_goes_back_to_the_hook_of_the_start_and_forgets_deliveries() {
 }
 
 #[tokio::test]
-async fn a_seed_gives_the_same_ids_and_with_webhooks_and_without_the_same_tokens() {
+async fn webhooks_do_not_change_seeded_tokens() {
     let opaque = || start(Options { token_format: TokenFormat::Opaque, ..Options::default() });
     let (plain, told, receiver) = (opaque().await, opaque().await, Receiver::start().await);
     told.set_webhook(&receiver.url, SECRET).unwrap();
@@ -485,7 +485,7 @@ async fn a_seed_gives_the_same_ids_and_with_webhooks_and_without_the_same_tokens
 }
 
 #[tokio::test]
-async fn the_program_takes_the_hook_from_its_command_line_and_the_secret_from_a_file() {
+async fn command_line_sets_webhook_url_and_secret_file() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
     let path = |name: &str| dir.path().join(name).display().to_string();

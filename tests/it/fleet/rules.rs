@@ -134,7 +134,7 @@ fn attempt_that_hangs_is_awaited_for_five_seconds() {
 }
 
 #[test]
-fn late_caller_hears_what_the_attempt_was_to_find_out() {
+fn late_caller_hears_the_result_of_the_attempt() {
     simulate(async {
         let world = suspended_then_hanging(20_000).await;
         let asked = ask_at_once(&world, (1..=5).map(|number| (number, of_suspended(number)))).await;
@@ -142,7 +142,7 @@ fn late_caller_hears_what_the_attempt_was_to_find_out() {
         // An attempt each five seconds, while callers wait for ten.
         let of = |word| heard.iter().filter(|heard| **heard == word).count();
         assert!(of("suspended") >= 2 && of("suspended") + of("timed_out") == 5, "{heard:?}");
-        finish(&world, "rules::late_caller_hears_what_the_attempt_was_to_find_out");
+        finish(&world, "rules::late_caller_hears_the_result_of_the_attempt");
     });
 }
 

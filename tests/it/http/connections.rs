@@ -218,7 +218,7 @@ async fn a_daemon_that_ends_leaves_the_socket_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_starters_on_a_stale_socket_one_wins() {
+async fn concurrent_starts_on_a_stale_socket_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
     for _ in 0..50 {

@@ -147,7 +147,7 @@ async fn room() -> Option<MutexGuard<'static, ()>> {
 }
 
 #[tokio::test]
-async fn ten_thousand_first_requests_for_one_owner_cost_one_look_up_and_one_mint() {
+async fn cold_crowd_of_10000_costs_one_lookup_one_mint() {
     let Some(_room) = room().await else { return };
     let place = Place::start(Options::default(), &[("GHTOKEND_LISTEN__MAX_CONNECTIONS", "11000")]).await;
     let (look_up, mint) = (place.github.hold("GET", LOOK_UP), place.github.hold("POST", MINT));
@@ -170,7 +170,7 @@ async fn ten_thousand_first_requests_for_one_owner_cost_one_look_up_and_one_mint
 }
 
 #[tokio::test]
-async fn ten_thousand_who_leave_during_a_mint_cost_that_one_and_it_is_kept() {
+async fn crowd_of_10000_leaving_during_a_mint_costs_one() {
     let Some(_room) = room().await else { return };
     let place = Place::start(Options::default(), &[("GHTOKEND_LISTEN__MAX_CONNECTIONS", "11000")]).await;
     let mint = place.github.hold("POST", MINT);
@@ -187,7 +187,7 @@ async fn ten_thousand_who_leave_during_a_mint_cost_that_one_and_it_is_kept() {
 }
 
 #[tokio::test]
-async fn ten_thousand_at_a_daemon_with_room_for_a_thousand_wait_their_turn_and_cost_one_mint() {
+async fn crowd_above_max_connections_costs_one_mint() {
     let Some(_room) = room().await else { return };
     let place = Place::start(Options::default(), &[]).await;
     let mint = place.github.hold("POST", MINT);
@@ -302,7 +302,7 @@ async fn the_defaults_fit_into_the_memory_that_the_manifest_gives() {
 }
 
 #[tokio::test]
-async fn with_fewer_places_and_a_smaller_cache_32_mib_are_enough() {
+async fn small_limits_fit_in_32_mib() {
     let smaller = [("GHTOKEND_LISTEN__MAX_CONNECTIONS", "512"), ("GHTOKEND_CACHE__MAX_BYTES", "8MiB")];
     let Some(peak) = peak_under_load(10_000, 512, &smaller).await else { return };
     assert!(peak < 32 * 1024, "{peak} KiB");

@@ -89,7 +89,7 @@ async fn odd_request_lines_get_no_token() {
 }
 
 #[tokio::test]
-async fn a_head_request_has_the_headers_and_no_body() {
+async fn head_response_has_no_body() {
     let world = World::start().await;
     let request =
         "HEAD /token HTTP/1.1\r\nHost: localhost\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n";
@@ -99,7 +99,7 @@ async fn a_head_request_has_the_headers_and_no_body() {
 }
 
 #[tokio::test]
-async fn keep_alive_serves_request_after_request_and_ids_differ() {
+async fn keep_alive_requests_have_distinct_ids() {
     let world = World::start().await;
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let mut ids = std::collections::BTreeSet::new();
@@ -115,7 +115,7 @@ async fn keep_alive_serves_request_after_request_and_ids_differ() {
 }
 
 #[tokio::test]
-async fn the_client_header_can_be_switched_off_and_hosts_added() {
+async fn guards_follow_the_listen_configuration() {
     let environment = vec![
         ("GHTOKEND_LISTEN__REQUIRE_CLIENT_HEADER", "false".to_owned()),
         ("GHTOKEND_LISTEN__ALLOWED_HOSTS", "tokens.internal".to_owned()),
@@ -166,7 +166,7 @@ async fn the_guards_hold_for_paths_that_there_are_not() {
 }
 
 #[tokio::test]
-async fn the_unix_socket_has_its_mode_and_needs_no_header_and_is_removed() {
+async fn unix_socket_has_mode_without_guards() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
     let environment = vec![
@@ -186,7 +186,7 @@ async fn the_unix_socket_has_its_mode_and_needs_no_header_and_is_removed() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_is_replaced_and_anything_else_is_left_alone() {
+async fn only_a_stale_socket_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -204,7 +204,7 @@ async fn a_stale_socket_is_replaced_and_anything_else_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_operations_listener_answers_any_host_and_has_no_token() {
+async fn ops_listener_serves_any_host_without_tokens() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let environment = vec![("GHTOKEND_LISTEN__OPS", free.to_string())];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
@@ -218,7 +218,7 @@ async fn the_operations_listener_answers_any_host_and_has_no_token() {
 }
 
 #[tokio::test]
-async fn readiness_waits_for_github_once_and_survives_an_outage() {
+async fn readiness_survives_an_outage_after_first_success() {
     let world = World::with(Setup { environment: Vec::new(), ..Setup::default() }).await;
     assert_eq!(world.get("/healthz").await.text(), "ok\n");
     until(|| async { world.get("/readyz").await.status == 200 }).await;
@@ -228,7 +228,7 @@ async fn readiness_waits_for_github_once_and_survives_an_outage() {
 }
 
 #[tokio::test]
-async fn readiness_names_what_is_missing_and_a_mint_makes_ready() {
+async fn readiness_reason_clears_with_a_mint() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let environment = vec![("GITHUB_API_URL", format!("http://{nobody}"))];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
@@ -248,7 +248,7 @@ async fn readiness_names_what_is_missing_and_a_mint_makes_ready() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happened() {
+async fn metrics_count_requests_by_outcome() {
     let world = World::start().await;
     world.token("/token").await;
     world.token("/token").await;
@@ -287,7 +287,7 @@ async fn the_status_shows_every_token_but_its_secret() {
 }
 
 #[tokio::test]
-async fn the_status_is_bounded_and_soonest_expiry_comes_first() {
+async fn status_is_bounded_by_soonest_expiry() {
     let world = World::start().await;
     for target in ["/token?owner=acme", "/token?owner=octocat", "/token?repo=acme/widgets"] {
         world.token(target).await;

@@ -124,7 +124,7 @@ async fn a_suspension_is_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_404_says_who_has_no_installation() {
+async fn unknown_installation_404_names_the_account() {
     let world = World::start().await;
     for (target, says) in [
         ("/token?owner=nobody", "no installation for owner nobody: check the spelling"),
@@ -154,7 +154,7 @@ async fn an_app_that_is_installed_nowhere_says_so() {
 }
 
 #[tokio::test]
-async fn an_unknown_app_or_path_lists_what_there_is() {
+async fn unknown_app_or_path_lists_the_alternatives() {
     let world = World::start().await;
     check(
         &world.get("/token?app=other").await,
@@ -197,7 +197,7 @@ async fn too_much_is_a_413_or_a_431() {
 }
 
 #[tokio::test]
-async fn what_the_installation_cannot_grant_is_a_422() {
+async fn ungranted_scope_is_a_422() {
     let world = World::start().await;
     for (target, says) in [
         (
@@ -324,7 +324,7 @@ async fn a_github_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_dead_on_arrival_is_a_504_and_not_kept() {
+async fn token_expired_on_arrival_is_a_504() {
     let world = World::start().await;
     let hold = world.github.hold("POST", MINT_1);
     let waiting = tokio::spawn(get(world.address, "/token"));
@@ -337,7 +337,7 @@ async fn a_token_that_is_dead_on_arrival_is_a_504_and_not_kept() {
 }
 
 #[tokio::test]
-async fn while_draining_tokens_in_hand_are_vended_and_others_are_a_503() {
+async fn draining_daemon_vends_only_cached_tokens() {
     let environment = vec![("GHTOKEND_SHUTDOWN__DELAY", "1m".to_owned())];
     let mut world = World::with(Setup { environment, ..Setup::default() }).await;
     let token = world.token("/token").await;
@@ -448,7 +448,7 @@ async fn half_a_request_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_mint_that_panics_is_a_500_and_the_next_request_mints_anew() {
+async fn panicked_mint_is_a_500_once() {
     let github = Arc::new(PanicsOnce::default());
     let address = before(Arc::new(Stub(Arc::clone(&github))), Duration::from_secs(30)).await;
     let mut waiting = Vec::new();

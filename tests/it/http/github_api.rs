@@ -60,7 +60,7 @@ fn minutes(minutes: u64) -> Duration {
 
 /// Every endpoint before either GitHub: what comes of it, and how often GitHub is asked.
 #[tokio::test]
-async fn every_endpoint_answers_before_either_upstream_or_says_why_not() {
+async fn every_endpoint_answers_for_both_upstreams() {
     const UNSUPPORTED: (u16, &str) = (422, "unsupported_upstream");
     const OK: (u16, &str) = (200, "");
     const CREATED: (u16, &str) = (201, "");
@@ -122,7 +122,7 @@ async fn every_endpoint_answers_before_either_upstream_or_says_why_not() {
 }
 
 #[tokio::test]
-async fn what_upstream_cannot_say_is_refused_with_the_reason() {
+async fn unsupported_upstream_is_a_422_with_the_reason() {
     let integrations = integrations().await;
     let apps = apps().await;
     for (world, method, path, body, says) in [
@@ -159,7 +159,7 @@ async fn what_upstream_cannot_say_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn objects_are_githubs_but_for_the_place_where_tokens_are_minted() {
+async fn objects_are_unchanged_except_access_tokens_url() {
     let world = apps().await;
     let object = r#"{"id":1,"account":null,"big":12345678901234567890123.50,"access_tokens_url":"https://api.github.com/x","new":{"z":[1.0,null]},"a":"é"}"#;
     for (path, upstream, tokens) in [
@@ -189,7 +189,7 @@ async fn objects_are_githubs_but_for_the_place_where_tokens_are_minted() {
 }
 
 #[tokio::test]
-async fn what_the_fake_github_really_says_is_passed_on() {
+async fn unknown_fields_are_passed_through() {
     let world = apps().await;
     let app = call(world.address, "GET", "/app", "").await.json();
     assert_eq!((&app["slug"], &app["id"]), (&json!("demo-app"), &json!(1001)));
@@ -213,7 +213,7 @@ async fn what_the_fake_github_really_says_is_passed_on() {
 }
 
 #[tokio::test]
-async fn lists_have_pages_and_links_of_the_daemons_own() {
+async fn list_links_point_at_the_daemon() {
     for (dialect, path, costs) in [
         ("apps", "/app/installations", [1, 1, 1]),
         ("apps", "/api/v3/integration/installations", [1, 1, 1]),
@@ -328,7 +328,7 @@ async fn the_repositories_of_a_narrowed_token_are_githubs_objects() {
 }
 
 #[tokio::test]
-async fn on_behalf_of_is_what_either_flavour_of_the_preview_means() {
+async fn on_behalf_of_follows_the_preview_flavour() {
     for flavour in [Flavour::Y2016, Flavour::Y2017] {
         let preview = Preview { flavour, ..Preview::default() };
         let world = before("integrations", Options { preview, ..Options::default() }).await;
@@ -349,7 +349,7 @@ async fn on_behalf_of_is_what_either_flavour_of_the_preview_means() {
 }
 
 #[tokio::test]
-async fn nothing_asked_for_means_everything_and_an_empty_list_means_nothing() {
+async fn empty_body_is_full_scope_but_empty_list_is_a_422() {
     let world = apps().await;
     for body in
         ["", "{}", " { } ", "null", r#"{"permissions":{}}"#, r#"{"repositories":null}"#, r#"{"no_such":1}"#]
@@ -515,7 +515,7 @@ async fn a_mint_that_took_minutes_is_no_token_to_be_kept() {
 }
 
 #[tokio::test]
-async fn short_lived_token_reaches_whoever_waited_for_it() {
+async fn short_lived_token_reaches_its_waiters() {
     let world = apps().await;
     world.github.fault(Fault::new(Effect::Lifetime { seconds: 60 }));
     let hold = world.github.hold("POST", MINT);
@@ -530,7 +530,7 @@ async fn short_lived_token_reaches_whoever_waited_for_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_name_or_number_is_not_found_without_asking() {
+async fn malformed_path_segment_is_404_without_a_call() {
     let world = apps().await;
     let before = world.github.counters().requests;
     for (method, path) in [
@@ -586,7 +586,7 @@ async fn other_calls_are_sent_to_github() {
 }
 
 #[tokio::test]
-async fn a_token_given_back_is_dead_at_github_and_gone_here() {
+async fn revoked_token_leaves_the_cache() {
     let world = apps().await;
     let token = world.token("/token?installation=1").await;
     for authorization in [bearer(&token), format!("TOKEN {token}")] {
@@ -608,7 +608,7 @@ async fn a_token_given_back_is_dead_at_github_and_gone_here() {
 }
 
 #[tokio::test]
-async fn nobody_is_handed_a_token_that_is_being_given_back() {
+async fn token_being_revoked_is_not_vended() {
     let world = apps().await;
     let token = world.token("/token?installation=1").await;
     let hold = world.github.hold("DELETE", "/installation/token");
@@ -747,7 +747,7 @@ async fn a_lookup_of_a_renamed_repository_says_so() {
 }
 
 #[tokio::test]
-async fn heads_and_the_unix_socket_are_served_too() {
+async fn github_endpoints_serve_head_and_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let environment = vec![("GHTOKEND_LISTEN__UNIX", socket.display().to_string())];

@@ -134,7 +134,7 @@ async fn removed_installation_has_no_cached_token() {
 }
 
 #[tokio::test]
-async fn an_installation_that_is_granted_something_else_costs_one_mint_for_each_key_in_use() {
+async fn permission_event_renews_each_key_in_use_once() {
     for (event, action) in [
         ("installation", "new_permissions_accepted"),
         ("installation_repositories", "added"),
@@ -188,7 +188,7 @@ async fn new_permissions_can_be_used_at_once() {
 }
 
 #[tokio::test]
-async fn a_live_token_outlasts_a_change_of_grant_while_no_other_can_be_had() {
+async fn live_token_is_stale_after_a_failed_event_renewal() {
     let (world, _file) = world(Setup::default()).await;
     let old = world.token("/token").await;
     world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
@@ -219,7 +219,7 @@ async fn a_settling_successor_of_an_older_grant_never_enters_service() {
 }
 
 #[tokio::test]
-async fn what_a_mint_brings_that_was_under_way_meanwhile_is_not_handed_out() {
+async fn mint_overtaken_by_an_event_is_repeated() {
     for action in ["new_permissions_accepted", "suspend"] {
         let (world, _file) = world(Setup::default()).await;
         let hold = world.github.hold("POST", MINT_1);
@@ -267,7 +267,7 @@ async fn revoked_tokens_leave_the_cache_unasked() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_installation_that_is_gone_by_now_is_handed_out_to_nobody() {
+async fn token_of_a_removed_installation_is_not_vended() {
     let (world, _file) = world(Setup::default()).await;
     let hold = world.github.hold("POST", MINT_1);
     let address = world.address;
@@ -284,7 +284,7 @@ async fn a_token_of_an_installation_that_is_gone_by_now_is_handed_out_to_nobody(
 }
 
 #[tokio::test]
-async fn a_renewal_that_was_under_way_brings_back_no_installation_that_is_gone() {
+async fn renewal_in_flight_does_not_restore_a_removed_key() {
     let (world, _file) = world(Setup::default()).await;
     world.token("/token").await;
     world.advance(Duration::from_secs(51 * 60));
@@ -299,7 +299,7 @@ async fn a_renewal_that_was_under_way_brings_back_no_installation_that_is_gone()
 }
 
 #[tokio::test]
-async fn what_keeps_github_from_answering_is_not_forgotten_for_what_it_tells() {
+async fn webhook_does_not_clear_transient_failures() {
     let (world, _file) = world(Setup::default()).await;
     let headers = [("retry-after".to_owned(), "300".to_owned())].into();
     let unavailable = Effect::Status { status: 503, body: String::new(), headers };
@@ -313,7 +313,7 @@ async fn what_keeps_github_from_answering_is_not_forgotten_for_what_it_tells() {
 }
 
 #[tokio::test]
-async fn what_github_denies_is_not_asked_for_at_every_delivery() {
+async fn denied_lookup_is_not_repeated_per_delivery() {
     let file = "[[prefetch]]\nowner = 'nobody'\n".to_owned();
     let (world, _file) = world(Setup { file, ..Setup::default() }).await;
     for _ in 0..20 {
@@ -340,7 +340,7 @@ async fn an_installation_that_comes_back_is_served_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_listed_for_the_start_is_minted_as_soon_as_it_can_be() {
+async fn prefetch_mints_when_its_installation_appears() {
     let file = "[[prefetch]]\nowner = 'acme'\n".to_owned();
     let (world, _file) = world(Setup { file, without_default_installation: true, ..Setup::default() }).await;
     world.github.delete_installation(1);
@@ -424,7 +424,7 @@ async fn names_are_looked_up_anew_after_they_have_changed() {
 }
 
 #[tokio::test]
-async fn what_is_looked_up_meanwhile_is_not_remembered() {
+async fn lookup_overtaken_by_an_event_is_not_cached() {
     let (world, _file) = world(Setup { without_default_installation: true, ..Setup::default() }).await;
     for other in [2, 3, 4] {
         world.github.delete_installation(other);
@@ -454,7 +454,7 @@ async fn a_second_installation_ends_that_there_is_only_one() {
 }
 
 #[tokio::test]
-async fn a_user_who_has_left_has_no_token_in_hand_and_the_list_of_2016_is_read_anew() {
+async fn user_revocation_drops_the_users_tokens() {
     let environment = vec![("GHTOKEND_GITHUB__DIALECT", "integrations".to_owned())];
     let (world, _file) = world(Setup { environment, ..Setup::default() }).await;
     crate::support::world::until(|| async { world.get("/readyz").await.status == 200 }).await;
@@ -515,7 +515,7 @@ async fn a_delivery_that_comes_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_not_taken_for_heard() {
+async fn rejected_delivery_not_recorded_as_seen() {
     let (world, _file) = world(Setup::default()).await;
     world.token("/token").await;
     let delivery = Delivery::of("installation", "deleted", 1);
@@ -525,7 +525,7 @@ async fn what_is_refused_is_not_taken_for_heard() {
 }
 
 #[tokio::test]
-async fn only_what_was_signed_with_the_secret_is_believed() {
+async fn only_signed_deliveries_are_applied() {
     let (world, _file) = world(Setup::default()).await;
     world.token("/token").await;
     let good = Delivery::of("installation", "deleted", 1);
@@ -560,7 +560,7 @@ async fn only_what_was_signed_with_the_secret_is_believed() {
 }
 
 #[tokio::test]
-async fn deliveries_pass_no_guard_and_open_none() {
+async fn webhook_endpoint_bypasses_no_other_guard() {
     let (world, _file) = world(Setup::default()).await;
     let more =
         "X-Forwarded-For: 140.82.115.1\r\nVia: 1.1 ingress\r\nOrigin: https://x.example\r\nCookie: a=b\r\n";
@@ -613,7 +613,7 @@ async fn without_a_secret_there_is_no_webhook() {
 }
 
 #[tokio::test]
-async fn large_deliveries_and_forms_are_understood_and_what_is_no_delivery_is_named() {
+async fn malformed_delivery_error_names_the_fault() {
     let (world, _file) = world(Setup::default()).await;
     let repositories: Vec<_> = (0..6000).map(|id| json!({ "id": id, "full_name": format!("acme/repository-{id}"), "private": true, "node_id": "R_kgDOABCDEFGHIJKLMNOPQRST" })).collect();
     let large = json!({ "repositories_added": repositories, "action": "added", "installation": { "id": 1 } });
@@ -741,7 +741,7 @@ async fn check_looks_at_the_secret() {
 }
 
 #[tokio::test]
-async fn large_bodies_of_strangers_hold_up_no_small_delivery_and_are_read_few_at_a_time() {
+async fn large_unsigned_bodies_do_not_block_small_deliveries() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (world, _file) = world(Setup::default()).await;
     let large = |body: &str| {
@@ -805,7 +805,7 @@ async fn refused(path: &std::path::Path, problem: &str) {
 }
 
 #[tokio::test]
-async fn what_the_fake_github_tells_of_itself_is_heard() {
+async fn emulator_webhooks_are_applied() {
     let (world, _file) = world(Setup::default()).await;
     let targets = ["/token", "/token?owner=octocat", "/token?repo=acme/widgets"];
     for target in targets {

@@ -81,7 +81,7 @@ async fn check_end(world: &World, token: &str, left: u64) {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_always_wrong_costs_the_first_mint_one_refusal_and_no_life() {
+async fn clock_wrong_at_start_costs_one_refused_mint() {
     for ahead in [600, -600, 86_400, -86_400] {
         let world = started(ahead).await;
         // The daemon asks who it is, and is to learn nothing from that.
@@ -93,7 +93,7 @@ async fn a_clock_that_was_always_wrong_costs_the_first_mint_one_refusal_and_no_l
 }
 
 #[tokio::test]
-async fn what_one_call_has_learnt_of_githubs_time_spares_the_others_the_refusal() {
+async fn clock_offset_is_shared_between_calls() {
     for ahead in [600, -600] {
         let world = ready(ahead).await;
         assert_eq!(world.github.count("GET", "/app"), 2);
@@ -104,7 +104,7 @@ async fn what_one_call_has_learnt_of_githubs_time_spares_the_others_the_refusal(
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_wrong_unnoticed_costs_one_refusal_and_no_life() {
+async fn clock_jump_costs_one_refused_mint() {
     for ahead in [600, -600, 86_400] {
         // As that of a virtual machine that was frozen, and does not know.
         let world = ready(0).await;
@@ -116,7 +116,7 @@ async fn a_clock_that_goes_wrong_unnoticed_costs_one_refusal_and_no_life() {
 }
 
 #[tokio::test]
-async fn a_jump_of_the_wall_clock_while_warm_moves_nothing_but_the_offset() {
+async fn wall_clock_jump_changes_only_the_offset() {
     for jump in [86_400, -86_400] {
         let world = ready(0).await;
         let token = world.token("/token").await;
@@ -217,7 +217,7 @@ async fn suspended_machine_renews_within_its_budget() {
 }
 
 #[tokio::test]
-async fn wrong_clock_is_one_warning_and_wobbling_dates_are_none() {
+async fn wrong_clock_is_warned_of_once() {
     let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
     let daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     let address = daemon.url.trim_start_matches("http://").parse().unwrap();

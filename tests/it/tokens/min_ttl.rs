@@ -25,7 +25,7 @@ async fn a_token_that_lives_long_enough_is_handed_out_as_it_is() {
 }
 
 #[tokio::test]
-async fn many_who_want_more_share_one_early_renewal() {
+async fn concurrent_min_ttl_requests_share_one_mint() {
     let world = World::start().await;
     let old = world.token("/token").await;
     world.advance(minutes(20));
@@ -74,7 +74,7 @@ async fn more_than_github_grants_is_refused_with_the_longest() {
 }
 
 #[tokio::test]
-async fn what_github_suddenly_grants_for_less_is_no_answer() {
+async fn shorter_grant_than_min_ttl_is_an_error() {
     let world = World::start().await;
     world.github.fault(Fault::new(Effect::Lifetime { seconds: 600 }).on("POST", MINT_1));
     let reply = world.get("/token?min_ttl=45m").await;
@@ -84,7 +84,7 @@ async fn what_github_suddenly_grants_for_less_is_no_answer() {
 }
 
 #[tokio::test]
-async fn if_that_mint_fails_it_is_the_failure_and_never_a_shorter_token() {
+async fn failed_min_ttl_mint_never_vends_a_shorter_token() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(minutes(20));
@@ -128,7 +128,7 @@ async fn a_daemon_that_stops_says_how_long_the_token_in_hand_lives() {
 }
 
 #[tokio::test]
-async fn git_and_the_commands_can_ask_for_it() {
+async fn min_ttl_works_for_git_and_commands() {
     let world = World::start().await;
     world.token("/token").await;
     world.advance(minutes(20));

@@ -15,7 +15,7 @@ async fn world(file: &str) -> World {
 }
 
 #[tokio::test]
-async fn what_is_listed_is_minted_at_start_and_found_by_whoever_asks_for_it() {
+async fn prefetched_token_is_a_cache_hit() {
     let world = world(
         "[[prefetch]]\nowner = 'acme'\n\
          [[prefetch]]\nrepo = 'acme/widgets'\npermissions = { contents = 'read', issues = 'read' }\n\
@@ -41,7 +41,7 @@ async fn what_is_listed_is_minted_at_start_and_found_by_whoever_asks_for_it() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_it() {
+async fn startup_does_not_wait_for_prefetch() {
     let world = world("[[prefetch]]\ninstallation = 2\n").await;
     let hold = world.github.hold("POST", "/app/installations/2");
     assert_eq!(world.tick(), 1);
@@ -54,7 +54,7 @@ async fn nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn what_a_caller_has_asked_for_first_is_not_minted_again() {
+async fn prefetch_skips_tokens_already_minted() {
     let world = world("[[prefetch]]\nowner = 'acme'\n").await;
     world.token("/token").await;
     world.tick();
@@ -62,7 +62,7 @@ async fn what_a_caller_has_asked_for_first_is_not_minted_again() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_ever_more_slowly() {
+async fn failed_prefetch_backs_off() {
     let world = world("[[prefetch]]\nowner = 'acme'\n").await;
     world.github.fault(Fault::new(Effect::Html { status: 503 }));
     let mut attempts = 0;
@@ -83,7 +83,7 @@ async fn what_fails_is_tried_again_ever_more_slowly() {
 }
 
 #[tokio::test]
-async fn what_github_denies_is_left_alone_for_ten_minutes() {
+async fn denied_prefetch_waits_ten_minutes() {
     let world = world("[[prefetch]]\nowner = 'nobody'\n").await;
     let mut attempts = 0;
     for _ in 0..1190 {

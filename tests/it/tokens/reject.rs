@@ -70,7 +70,7 @@ async fn a_new_token_is_kept_until_github_can_be_taken_to_know_it() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_no_longer_in_service_and_uses_nothing_up() {
+async fn rejecting_an_expired_token_is_unknown() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(Duration::from_secs(3600));
@@ -99,7 +99,7 @@ async fn a_thousand_callers_with_the_same_dead_token_cause_one_mint() {
 }
 
 #[tokio::test]
-async fn spurious_401s_for_ten_minutes_cause_one_mint_a_minute_at_most() {
+async fn spurious_rejects_cost_at_most_one_mint_a_minute() {
     let world = World::start().await;
     world.token("/token").await;
     let before = world.mints();
@@ -113,7 +113,7 @@ async fn spurious_401s_for_ten_minutes_cause_one_mint_a_minute_at_most() {
 }
 
 #[tokio::test]
-async fn where_github_gives_no_other_a_rejected_token_goes_on_as_stale() {
+async fn rejected_token_is_stale_when_no_mint_succeeds() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(Duration::from_secs(6));
@@ -148,7 +148,7 @@ async fn stale_token_rejected_again_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_no_rejection_says_what_one_is_and_quotes_nothing() {
+async fn malformed_reject_error_quotes_no_secret() {
     let world = World::with(Setup::default()).await;
     for body in [
         "",

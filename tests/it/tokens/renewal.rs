@@ -64,7 +64,7 @@ pub fn most_in_a_minute(per_step: &[usize], step: Duration) -> usize {
 }
 
 #[tokio::test]
-async fn a_renewing_token_is_handed_out_at_once_and_renewed_once_behind_its_callers() {
+async fn renewing_token_is_refreshed_once_in_background() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(minutes(50));
@@ -137,7 +137,7 @@ async fn refused_around_a_renewal(settle: &str, status: Unreplicated) -> usize {
 }
 
 #[tokio::test]
-async fn with_lagging_replicas_a_token_that_settles_is_never_refused_and_one_that_does_not_is() {
+async fn settled_token_is_never_refused_by_lagging_replicas() {
     for status in [Unreplicated::Unauthorized, Unreplicated::Forbidden, Unreplicated::NotFound] {
         assert_eq!(refused_around_a_renewal("5s", status).await, 0, "{status:?}");
     }
@@ -176,7 +176,7 @@ async fn while_a_renewal_is_under_way_the_timer_counts_no_other() {
 }
 
 #[tokio::test]
-async fn an_old_token_that_turns_stale_makes_way_before_the_new_one_has_settled() {
+async fn stale_token_yields_to_an_unsettled_one() {
     let world = with(&[("GHTOKEND_CACHE__SETTLE", "4m")]).await;
     let old = world.token("/token").await;
     world.advance(minutes(54));
@@ -193,7 +193,7 @@ async fn an_old_token_that_turns_stale_makes_way_before_the_new_one_has_settled(
 }
 
 #[tokio::test]
-async fn who_waited_for_a_mint_gets_what_it_brought_and_the_others_what_has_settled() {
+async fn waiters_get_the_new_token_before_it_settles() {
     let world = World::start().await;
     let old = world.token("/token").await;
     world.advance(minutes(20));
@@ -232,7 +232,7 @@ async fn a_rejected_token_makes_way_for_the_one_that_settles() {
 }
 
 #[tokio::test]
-async fn a_rejected_token_that_has_replaced_another_is_not_replaced_by_it() {
+async fn rejected_token_is_not_replaced_by_its_predecessor() {
     let world = World::start().await;
     let old = world.token("/token").await;
     world.advance(minutes(50));
@@ -255,7 +255,7 @@ async fn a_rejected_token_that_has_replaced_another_is_not_replaced_by_it() {
 }
 
 #[tokio::test]
-async fn the_timer_renews_what_is_asked_for_each_key_at_its_own_moment() {
+async fn timer_renews_keys_in_use_with_jitter() {
     let world = of_many(20, String::new()).await;
     for id in 1..=20 {
         world.token(&format!("/token?installation={id}")).await;
@@ -344,7 +344,7 @@ async fn short_lived_tokens_are_renewed_ahead_too() {
 }
 
 #[tokio::test]
-async fn under_load_across_a_renewal_nobody_waits_nothing_fails_and_one_token_is_minted() {
+async fn renewal_under_load_mints_once_without_waiting() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
     let mut asked = 1;
@@ -567,7 +567,7 @@ async fn a_sweep_that_panics_ends_the_daemon() {
 }
 
 #[tokio::test]
-async fn a_renewal_keeps_what_is_known_of_the_account_and_gives_an_hour_more() {
+async fn renewal_keeps_the_account_of_the_token() {
     let world = World::start().await;
     let first = world.get("/token?owner=acme").await;
     world.advance(minutes(50));

@@ -46,7 +46,7 @@ async fn two_hundred_first_requests_for_one_key_cost_one_mint() {
 }
 
 #[tokio::test]
-async fn two_hundred_first_requests_for_one_owner_cost_one_look_up_and_one_mint() {
+async fn cold_crowd_of_200_costs_one_lookup_one_mint() {
     let world = World::start().await;
     let statuses = together(&world, (0..200).map(|_| "/token?owner=acme".to_owned())).await;
     assert_eq!(statuses, vec![200; 200]);
@@ -54,7 +54,7 @@ async fn two_hundred_first_requests_for_one_owner_cost_one_look_up_and_one_mint(
 }
 
 #[tokio::test]
-async fn two_hundred_first_requests_for_twenty_keys_cost_twenty_mints_and_one_jwt() {
+async fn cold_crowd_on_20_keys_costs_20_mints_one_jwt() {
     let options = Options { world: GithubWorld::with_installations(20), ..Options::default() };
     let world = World::with(on(options)).await;
     let targets = (0..200).map(|n| format!("/token?installation={}", n % 20 + 1));
@@ -65,7 +65,7 @@ async fn two_hundred_first_requests_for_twenty_keys_cost_twenty_mints_and_one_jw
 }
 
 #[tokio::test]
-async fn a_failed_mint_is_one_call_for_all_who_wait_for_it() {
+async fn failed_mint_is_one_call_for_all_waiters() {
     let world = World::start().await;
     world.github.fault(Fault::new(Effect::TruncatedBody).on("POST", MINT_1).times(1));
     let hold = world.github.hold("POST", MINT_1);
@@ -82,7 +82,7 @@ async fn a_failed_mint_is_one_call_for_all_who_wait_for_it() {
 }
 
 #[tokio::test]
-async fn equal_requests_in_any_order_and_case_share_a_token() {
+async fn request_order_or_case_does_not_split_the_cache() {
     let world = World::start().await;
     let one = world
         .token("/token?owner=acme&repositories=widgets,gadgets&permissions=contents:read,issues:read")
@@ -104,7 +104,7 @@ async fn equal_requests_in_any_order_and_case_share_a_token() {
 }
 
 #[tokio::test]
-async fn stateless_opaque_and_four_kib_tokens_arrive_as_github_gave_them() {
+async fn token_of_any_format_is_vended_unchanged() {
     for (token_format, token_length, at_least) in [
         (TokenFormat::Stateless, None, 521),
         (TokenFormat::Opaque, None, 40),
@@ -121,7 +121,7 @@ async fn stateless_opaque_and_four_kib_tokens_arrive_as_github_gave_them() {
 }
 
 #[tokio::test]
-async fn the_answer_has_what_github_said_and_its_headers() {
+async fn token_response_carries_github_fields_and_headers() {
     let world = World::start().await;
     let reply = world.get("/token?repo=Acme/Widgets&permissions=contents:read").await;
     let body = reply.json();
@@ -143,7 +143,7 @@ async fn the_answer_has_what_github_said_and_its_headers() {
 }
 
 #[tokio::test]
-async fn a_token_is_used_until_thirty_seconds_before_its_end_and_never_after() {
+async fn token_is_served_until_grace_before_expiry() {
     let world = World::start().await;
     let first = world.token("/token").await;
     // Fresh and renewing: at once, without the network.
@@ -162,7 +162,7 @@ async fn a_token_is_used_until_thirty_seconds_before_its_end_and_never_after() {
 }
 
 #[tokio::test]
-async fn a_failed_renewal_never_takes_a_live_token_away_and_a_dead_one_is_never_handed_out() {
+async fn failed_renewal_keeps_the_live_token_until_grace() {
     let world = World::start().await;
     let token = world.token("/token").await;
     world.advance(minutes(56));
@@ -199,7 +199,7 @@ async fn a_failed_renewal_never_takes_a_live_token_away_and_a_dead_one_is_never_
 }
 
 #[tokio::test]
-async fn short_lived_tokens_are_used_within_windows_that_shrink_with_them() {
+async fn windows_shrink_with_short_token_lifetimes() {
     let world = World::start().await;
     world.github.fault(Fault::new(Effect::Lifetime { seconds: 120 }).on("POST", MINT_1));
     let token = world.token("/token").await;
@@ -294,7 +294,7 @@ fn reinstall(world: &World) {
 }
 
 #[tokio::test]
-async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone() {
+async fn mint_404_triggers_one_fresh_lookup() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
     reinstall(&world);
@@ -305,7 +305,7 @@ async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone
 }
 
 #[tokio::test]
-async fn a_remembered_owner_is_looked_up_anew_once_on_a_422_about_repositories() {
+async fn mint_422_about_repositories_triggers_one_fresh_lookup() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
     reinstall(&world);
@@ -323,7 +323,7 @@ async fn a_remembered_owner_is_looked_up_anew_once_on_a_422_about_repositories()
 }
 
 #[tokio::test]
-async fn the_life_of_a_token_is_counted_from_the_moment_it_was_asked_for() {
+async fn token_lifetime_counts_from_the_request() {
     let world = World::start().await;
     let hold = world.github.hold("POST", MINT_1);
     let waiting = tokio::spawn(get(world.address, "/token"));
@@ -422,7 +422,7 @@ async fn the_only_installation_is_the_one_that_is_meant() {
 }
 
 #[tokio::test]
-async fn an_enterprise_without_login_and_a_lost_account_have_tokens() {
+async fn installations_without_account_login_have_tokens() {
     let mut github = GithubWorld::demo();
     github.installations.push(Installation { account: None, ..Installation::new(9, "demo", "acme") });
     let world = World::with(on(Options { world: github, ..Options::default() })).await;
@@ -544,7 +544,7 @@ async fn token_minted_while_draining_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_github_that_does_not_answer_does_not_keep_the_daemon_from_ending() {
+async fn hung_github_does_not_block_shutdown() {
     let environment = vec![
         ("GHTOKEND_SHUTDOWN__REVOKE", "true".to_owned()),
         ("GHTOKEND_SHUTDOWN__GRACE", "100ms".to_owned()),

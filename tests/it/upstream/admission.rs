@@ -213,7 +213,7 @@ async fn caller_raises_the_priority_of_a_waiting_prefetch() {
 }
 
 #[tokio::test]
-async fn client_with_64_calls_waiting_hears_429_and_others_do_not() {
+async fn client_with_64_calls_waiting_hears_429_alone() {
     let world = world(200, &[], "").await;
     world.tokens(1..=50).await;
     let greedy: Vec<_> = (51..=120).map(|id| ask(world.address, "greedy", id)).collect();

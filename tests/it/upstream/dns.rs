@@ -225,7 +225,7 @@ fn threads(daemon: &Daemon) -> usize {
 }
 
 #[tokio::test]
-async fn missing_host_name_is_a_503_and_soon_not_looked_up() {
+async fn unknown_host_name_is_a_503_with_backoff() {
     let Some(site) = Site::start("").await else { return };
     let door = site.door(site.names.address, 0).await;
     let daemon = site.accepted(&door, &[]).await;
@@ -281,7 +281,7 @@ async fn a_daemon_that_is_up_before_the_name_is_ready_soon_after_it() {
 }
 
 #[tokio::test]
-async fn silent_name_server_is_a_504_and_holds_nobody_up() {
+async fn unresponsive_dns_times_out_without_blocking_others() {
     let Some(site) = Site::start(NEVER_GIVES_UP).await else { return };
     let door = site.door(site.names.address, 0).await;
     let daemon = site.accepted(&door, &[("GHTOKEND_GITHUB__CONNECT_TIMEOUT", "2s")]).await;

@@ -47,7 +47,7 @@ fn wait(reply: &Reply) -> u64 {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_twice_more() {
+async fn transient_error_retried_twice() {
     for effect in [
         Effect::Html { status: 500 },
         Effect::Html { status: 502 },
@@ -68,7 +68,7 @@ async fn what_may_pass_is_tried_twice_more() {
 }
 
 #[tokio::test]
-async fn what_will_not_pass_is_asked_once() {
+async fn permanent_error_not_retried() {
     for (effect, expected) in [
         (status(400, &[]), 502),
         (status(401, &[]), 502),
@@ -246,7 +246,7 @@ async fn failed_look_up_is_asked_ever_more_rarely() {
 }
 
 #[tokio::test]
-async fn all_who_ask_while_a_failure_is_remembered_hear_of_it_and_how_long() {
+async fn cached_failure_tells_the_remaining_wait() {
     let world = before(Effect::Html { status: 503 }, None).await;
     let first = world.get("/token").await;
     for _ in 0..50 {
@@ -297,7 +297,7 @@ async fn limited_meanwhile(late: Option<Effect>) -> (World, u16) {
 }
 
 #[tokio::test]
-async fn what_was_under_way_makes_a_limit_no_shorter() {
+async fn in_flight_response_does_not_shorten_rate_limit() {
     for (effect, expected) in [(None, 200), (Some(status(401, &[])), 502), (Some(status(422, &[])), 422)] {
         let (world, late) = limited_meanwhile(effect).await;
         assert_eq!(late, expected);

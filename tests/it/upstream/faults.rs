@@ -59,7 +59,7 @@ async fn tokens_in_hand(world: &World) -> usize {
 }
 
 #[tokio::test]
-async fn refused_connections_are_a_503_and_soon_not_tried() {
+async fn refused_connection_is_a_503_with_backoff() {
     let (world, mut door) = world(Vec::new()).await;
     let warm = world.token("/token").await;
     door.shut().await;
@@ -142,7 +142,7 @@ async fn callers_wait_for_the_one_attempt_at_an_unreachable_host() {
 }
 
 #[tokio::test]
-async fn a_connection_that_never_comes_about_is_a_504_after_the_connect_timeout() {
+async fn hanging_connect_is_a_504_after_connect_timeout() {
     let (world, mut door) = world(vec![("GHTOKEND_GITHUB__CONNECT_TIMEOUT", "500ms".to_owned())]).await;
     let warm = world.token("/token").await;
     let Some(_clogged) = door.clog().await else {
@@ -162,7 +162,7 @@ async fn a_connection_that_never_comes_about_is_a_504_after_the_connect_timeout(
 }
 
 #[tokio::test]
-async fn a_wait_is_read_as_seconds_or_date_and_is_a_minute_if_it_is_neither_and_an_hour_at_most() {
+async fn retry_after_parses_seconds_or_date_up_to_an_hour() {
     let now = SystemClock.wall();
     let date = |at: Timestamp| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     for (named, expected) in [
@@ -229,7 +229,7 @@ async fn never_ends(beginning: String, then: Then) {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_ends_is_a_504_at_the_deadline_and_holds_up_nobody_else() {
+async fn endless_response_is_a_504_for_its_key_alone() {
     let half = &minted(300, &forged())[..120];
     tokio::join!(
         never_ends(String::new(), Then::Hangs),
@@ -240,7 +240,7 @@ async fn an_answer_that_never_ends_is_a_504_at_the_deadline_and_holds_up_nobody_
 }
 
 #[tokio::test]
-async fn an_installation_that_always_hangs_keeps_no_other_from_its_tokens() {
+async fn hanging_installation_does_not_block_others() {
     let (world, door) = world(vec![("GHTOKEND_GITHUB__REQUEST_TIMEOUT", "1500ms".to_owned())]).await;
     door.answer(instead("", Then::Hangs));
     for calls in 1..=5 {
@@ -326,7 +326,7 @@ async fn a_member_nested_a_hundred_thousand_deep_harms_nobody() {
 }
 
 #[tokio::test]
-async fn of_a_body_without_end_eight_mib_are_read() {
+async fn endless_body_is_read_up_to_8_mib() {
     let (world, door) = world(Vec::new()).await;
     for (calls, head) in (1..).zip([
         "HTTP/1.1 201 Created\r\nContent-Length: 1073741824\r\n\r\n",
@@ -377,7 +377,7 @@ async fn an_expiry_that_cannot_be_is_a_502_after_one_call() {
 }
 
 #[tokio::test]
-async fn an_expiry_with_an_offset_or_fractions_is_read_and_handed_on_as_it_is() {
+async fn expires_at_format_is_vended_unchanged() {
     let end = SystemClock.wall() + 30.minutes();
     let at = |format: &str, hours: i64| (end + hours.hours()).strftime(format).to_string();
     for expiry in [
@@ -399,7 +399,7 @@ async fn an_expiry_with_an_offset_or_fractions_is_read_and_handed_on_as_it_is() 
 }
 
 #[tokio::test]
-async fn tokens_of_520_and_8000_bytes_go_whole_through_every_way_out() {
+async fn tokens_of_8000_bytes_pass_every_endpoint() {
     for length in [None, Some(8000)] {
         let options =
             Options { token_format: TokenFormat::Stateless, token_length: length, ..Options::default() };

@@ -34,7 +34,7 @@ async fn identify(upstream: &Upstream, nonce: &str) -> Result<Identity, Failure>
 }
 
 #[tokio::test]
-async fn a_nonce_tells_who_the_user_is_once() {
+async fn nonce_identifies_a_user_once() {
     for identity_status in [200, 201] {
         let github = emulator(Preview { identity_status, ..Preview::default() }).await;
         let upstream = upstream(&github, "integrations");
@@ -97,7 +97,7 @@ async fn a_nonce_that_expired_or_is_nobodys_is_said_to_be_that() {
 }
 
 #[tokio::test]
-async fn todays_dialect_knows_no_nonces_and_asks_nobody() {
+async fn apps_dialect_refuses_nonces_without_a_call() {
     let github = emulator(Preview::default()).await;
     let failure = identify(&upstream(&github, "apps"), "abc123").await.unwrap_err();
     assert_eq!(failure.kind, Kind::Unsupported);
@@ -175,7 +175,7 @@ async fn a_lost_answer_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn todays_github_cannot_tell_and_is_not_asked() {
+async fn apps_upstream_refuses_identity_without_a_call() {
     let world = world("apps").await;
     let reply = post(&world, IDENTITY, "{\"nonce\":\"abc123\"}").await;
     assert_eq!((reply.status, reply.code().as_str()), (422, "unsupported_upstream"));

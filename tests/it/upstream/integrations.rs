@@ -84,7 +84,7 @@ fn refused(status: u16, code: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn plain_and_users_tokens_of_both_flavours_are_vended_and_kept_apart() {
+async fn user_tokens_have_their_own_cache_keys() {
     for flavour in [Flavour::Y2016, Flavour::Y2017] {
         let options = Options { preview: Preview { flavour, ..Preview::default() }, ..Options::default() };
         let world = world(options, Fallback::Acme).await;
@@ -121,7 +121,7 @@ async fn plain_and_users_tokens_of_both_flavours_are_vended_and_kept_apart() {
 }
 
 #[tokio::test]
-async fn every_call_speaks_the_preview_and_no_version() {
+async fn every_integrations_call_sends_the_preview_media_type() {
     let world = world(Options { mode: Mode::Ghes, ..Options::default() }, Fallback::Acme).await;
     world.token("/token").await;
     world.token("/token?user=2").await;
@@ -136,7 +136,7 @@ async fn every_call_speaks_the_preview_and_no_version() {
 }
 
 #[tokio::test]
-async fn a_user_who_does_not_belong_there_gets_no_token() {
+async fn unauthorized_user_gets_no_token() {
     let world = usual().await;
     for user in [MONA, 4711] {
         let reply = world.get(&format!("/token?user={user}")).await;
@@ -169,7 +169,7 @@ async fn a_token_that_is_not_the_users_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn an_installation_is_chosen_by_owner_in_any_case_by_id_or_by_being_the_only_one() {
+async fn installation_selected_by_owner_id_or_uniqueness() {
     let world = world(Options::default(), Fallback::None).await;
     let by_owner = world.token("/token?owner=aCmE").await;
     assert_eq!(world.token("/token?installation=1").await, by_owner);
@@ -189,7 +189,7 @@ async fn an_installation_is_chosen_by_owner_in_any_case_by_id_or_by_being_the_on
 }
 
 #[tokio::test]
-async fn two_hundred_and_fifty_installations_are_read_once_page_by_page() {
+async fn installation_list_of_250_is_read_once() {
     let world = of_250().await;
     for id in [1, 100, 101, 250] {
         let token = world.get(&format!("/token?owner=Org-{id:04}")).await.json();
@@ -241,7 +241,7 @@ async fn fifty_first_requests_together_read_the_list_once() {
 }
 
 #[tokio::test]
-async fn failed_list_read_is_one_question_for_all_who_wait() {
+async fn failed_list_read_is_shared_by_waiters() {
     let world = of_250().await;
     world.github.fault(Fault::new(Effect::Html { status: 503 }).on("GET", LIST).times(3));
     let hold = world.github.hold("GET", LIST);
@@ -314,7 +314,7 @@ async fn the_list_is_used_for_ten_minutes() {
 }
 
 #[tokio::test]
-async fn what_the_preview_cannot_say_is_refused_without_asking_it() {
+async fn unsupported_by_preview_is_refused_without_a_call() {
     let world = usual().await;
     world.token("/token?owner=acme").await;
     let before = world.github.journal().len();
@@ -338,7 +338,7 @@ async fn what_the_preview_cannot_say_is_refused_without_asking_it() {
 }
 
 #[tokio::test]
-async fn users_tokens_are_refused_by_todays_dialect_without_asking_github() {
+async fn apps_dialect_refuses_user_tokens_without_a_call() {
     let world = World::start().await;
     while world.get("/readyz").await.status != 200 {
         tokio::task::yield_now().await;
@@ -351,7 +351,7 @@ async fn users_tokens_are_refused_by_todays_dialect_without_asking_github() {
 }
 
 #[tokio::test]
-async fn tokens_are_asked_for_where_the_list_says_and_nowhere_else() {
+async fn tokens_are_minted_at_the_listed_url_only() {
     let world = usual().await;
     let list = |url: &str| json!([{"id": "1", "account": {"login": "acme"}, "access_tokens_url": url}]);
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -381,7 +381,7 @@ async fn a_list_that_leads_to_another_host_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_deleted_installation_loses_its_tokens_once_the_list_confirms_it() {
+async fn list_confirms_a_deleted_installation_first() {
     let world = usual().await;
     world.token("/token").await;
     world.token("/token?user=2").await;
@@ -418,7 +418,7 @@ async fn a_404_that_the_list_does_not_confirm_drops_nothing() {
 }
 
 #[tokio::test]
-async fn a_remembered_owner_is_looked_up_anew_once_when_its_installation_is_gone() {
+async fn mint_404_triggers_one_fresh_lookup() {
     let world = usual().await;
     world.token("/token?owner=acme").await;
     world.github.delete_installation(1);
@@ -445,7 +445,7 @@ async fn a_suspension_drops_the_tokens_of_that_installation_alone() {
 }
 
 #[tokio::test]
-async fn server_without_the_preview_is_named_and_not_ready() {
+async fn server_without_the_preview_is_not_ready() {
     let options = Options { preview: Preview { retired: true, ..Preview::default() }, ..Options::default() };
     let environment = vec![(DIALECT.0, DIALECT.1.to_owned())];
     let world = World::with(Setup { options, environment, ..Setup::default() }).await;
@@ -504,7 +504,7 @@ async fn check(github: &FakeGithub, more: &[(&'static str, &str)]) -> (i32, Stri
 }
 
 #[tokio::test]
-async fn check_examines_what_the_preview_tells() {
+async fn check_works_with_the_preview() {
     let options =
         Options { world: GithubWorld::with_installations(250), seed: Some(1), ..Options::default() };
     let github = FakeGithub::start(options).await.unwrap();

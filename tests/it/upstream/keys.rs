@@ -18,7 +18,7 @@ const FINGERPRINT: &str = "SHA256:Vht+hOEign3QfJYquWKQqmnDvkUMma6QHJDaQdNWKhw=";
 const FINGERPRINT_4096: &str = "SHA256:fUs9rvPWPX+8vdBYR4qQRXI6rX64p2xq8wWmakU3WL4=";
 
 #[test]
-fn a_key_in_either_form_signs_and_shows_githubs_fingerprint() {
+fn key_in_pkcs1_or_pkcs8_shows_github_fingerprint() {
     for (name, pem, fingerprint) in [
         ("PKCS#1", RSA.to_owned(), FINGERPRINT),
         ("PKCS#8", PKCS8.to_owned(), FINGERPRINT),
@@ -56,7 +56,7 @@ fn a_signature_by_either_form_verifies_with_the_public_key() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn what_is_not_one_rsa_private_key_is_named_and_never_quoted() {
+fn wrong_key_file_is_named_without_quoting_it() {
     let lines: Vec<&str> = RSA.lines().collect();
     let cut = lines[..lines.len() - 1].join("\n");
     let shortened = [&lines[..10], &lines[lines.len() - 1..]].concat().join("\n");
@@ -139,7 +139,7 @@ fn numbers_that_do_not_fit_together_never_pass() {
 }
 
 #[test]
-fn a_file_is_known_by_its_path_and_read_again_only_for_other_content() {
+fn key_file_is_reparsed_only_when_content_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.pem");
     write(&path, RSA.as_bytes(), 0o440);

@@ -66,7 +66,7 @@ async fn an_hour_without_github(world: &World, targets: &[&str]) {
 }
 
 #[tokio::test]
-async fn warm_keys_are_served_through_an_hour_of_it_until_thirty_seconds_before_they_expire() {
+async fn apps_tokens_served_through_outage_until_grace() {
     let world = World::start().await;
     let targets =
         ["/token", "/token?owner=octocat", "/token?repo=acme/widgets", "/token?enterprise=acme-enterprise"];
@@ -74,7 +74,7 @@ async fn warm_keys_are_served_through_an_hour_of_it_until_thirty_seconds_before_
 }
 
 #[tokio::test]
-async fn so_are_those_of_a_server_that_has_only_a_list() {
+async fn integrations_tokens_served_through_outage() {
     let environment = vec![("GHTOKEND_GITHUB__DIALECT", "integrations".to_owned())];
     let world = World::with(Setup { environment, ..Setup::default() }).await;
     an_hour_without_github(&world, &["/token", "/token?owner=octocat"]).await;
@@ -137,7 +137,7 @@ async fn a_list_that_cannot_be_read_anew_is_gone_by_as_before() {
 }
 
 #[tokio::test]
-async fn what_github_says_of_a_name_is_believed_at_once() {
+async fn definite_lookup_result_replaces_a_cached_one() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
     world.advance(minutes(11));
@@ -164,7 +164,7 @@ async fn a_name_in_use_is_looked_up_anew_behind_its_callers() {
 }
 
 #[tokio::test]
-async fn a_pod_stays_ready_through_an_outage_and_while_a_refused_key_has_live_tokens() {
+async fn readiness_survives_outage_with_live_tokens() {
     let world = World::start().await;
     until(|| async { world.get("/readyz").await.status == 200 }).await;
     world.token("/token").await;
@@ -203,7 +203,7 @@ async fn a_pod_stays_ready_through_an_outage_and_while_a_refused_key_has_live_to
 }
 
 #[tokio::test]
-async fn a_refused_renewal_makes_a_pod_unready_once_the_last_token_has_died() {
+async fn rejected_app_is_unready_after_its_last_token() {
     let world = World::start().await;
     until(|| async { world.get("/readyz").await.status == 200 }).await;
     world.token("/token").await;
@@ -221,7 +221,7 @@ async fn a_refused_renewal_makes_a_pod_unready_once_the_last_token_has_died() {
 }
 
 #[tokio::test]
-async fn a_refused_look_up_makes_a_pod_unready_and_a_mint_makes_it_ready_again() {
+async fn rejected_lookup_is_unready_until_a_mint_succeeds() {
     let world = World::start().await;
     world.token("/token?installation=2").await;
     world.advance(minutes(61));
@@ -247,7 +247,7 @@ async fn one_installation_that_github_forbids_makes_no_pod_unready() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_once_looked_up_in_vain_grows_too_old_all_the_same() {
+async fn cached_lookup_expires_after_failed_revalidation() {
     let world = World::start().await;
     world.token("/token?owner=acme").await;
     world.advance(Duration::from_secs(575));
@@ -296,7 +296,7 @@ async fn broken_look_up_keeps_no_cold_key_waiting() {
 }
 
 #[tokio::test]
-async fn keys_in_use_are_renewed_within_a_minute_of_githubs_return_without_a_caller() {
+async fn keys_in_use_are_renewed_soon_after_an_outage() {
     for outage in (600..700).step_by(23) {
         let options = Options { world: GithubWorld::with_installations(5), ..Options::default() };
         let world = World::with(Setup { options, ..Setup::default() }).await;

@@ -129,7 +129,7 @@ fn fingerprint(pem: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_newest_key_signs_and_all_are_shown() {
+async fn newest_key_signs_first() {
     let rotation = Rotation::with(&[("new.pem", RSA), ("old.pem", FOREIGN), ("same.pem", RSA)]).await;
     assert_eq!(rotation.mint().await, [MINTED]);
     rotation.stand(&[(&fingerprint(RSA), "active"), (&fingerprint(FOREIGN), "standby")]).await;
@@ -249,7 +249,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_file_is_said_once_a_minute_and_quotes_nothing() {
+async fn invalid_key_file_is_logged_once_a_minute() {
     let log = Log::listen();
     let rotation = Rotation::with(&[("app.pem", RSA)]).await;
     rotation.write("app.pem", &RSA[..RSA.len() / 2]);
@@ -303,7 +303,7 @@ async fn the_last_key_that_worked_outlives_a_github_that_is_down() {
 }
 
 #[tokio::test]
-async fn a_refused_key_gives_way_to_the_one_before_it_and_is_tried_again_later() {
+async fn rejected_key_falls_back_then_is_retried() {
     let log = Log::listen();
     let rotation = Rotation::with(&[("new.pem", FOREIGN), ("old.pem", RSA)]).await;
     // The probe at the start has met the refusal.
@@ -392,7 +392,7 @@ async fn many_keys_do_not_make_many_refusals_of_one_request() {
 }
 
 #[tokio::test]
-async fn times_and_ids_that_github_refuses_are_not_blamed_on_the_key() {
+async fn clock_or_app_id_rejection_does_not_blame_the_key() {
     let rotation = Rotation::with(&[("new.pem", RSA), ("old.pem", FOREIGN)]).await;
     // A day back and forth: the JWT in hand is no good, and neither is one signed by the clock as it was.
     rotation.world.github.skew(86_400);
@@ -408,7 +408,7 @@ async fn times_and_ids_that_github_refuses_are_not_blamed_on_the_key() {
 }
 
 #[tokio::test]
-async fn a_nonce_is_sent_once_and_with_the_key_that_worked_last() {
+async fn nonce_is_sent_once_with_last_accepted_key() {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<_> = ["new.pem", "old.pem"].iter().map(|name| dir.path().join(name)).collect();
     fs::write(&paths[0], FOREIGN).unwrap();

@@ -40,14 +40,14 @@ async fn trusting(authority: &Authority) -> (World, Door, TempDir) {
 }
 
 #[tokio::test]
-async fn a_server_behind_a_private_ca_is_trusted_once_its_ca_is_configured() {
+async fn private_ca_is_trusted_when_configured() {
     let (world, _door, _dir) = trusting(&authority("Known")).await;
     let token = world.token("/token?repo=acme/widgets").await;
     assert!(world.is_accepted(&token).await);
 }
 
 #[tokio::test]
-async fn bad_certificate_is_named_and_tried_ever_more_rarely() {
+async fn bad_certificate_error_is_named_with_backoff() {
     let known = authority("Known");
     let (authority_of_it, else_its_owner) =
         ("name its certificate in github.ca_file", "check github.api_url and");
