@@ -1,4 +1,6 @@
 //! The house rules, and what never leaves the house.
 
+mod imports;
 mod leak;
+mod test_names;
 mod tidy;

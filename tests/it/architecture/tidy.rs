@@ -98,11 +98,11 @@ const MAY_EXPOSE: &[(&str, &str)] = &[
 
 const MAX_FILE_LINES: usize = 500;
 
-struct Source {
+pub(super) struct Source {
     /// From the crate's root, such as `src/broker/cache/index.rs`.
-    path: String,
+    pub(super) path: String,
     /// Without tests.
-    code: String,
+    pub(super) code: String,
 }
 
 impl Source {
@@ -117,7 +117,7 @@ impl Source {
     }
 }
 
-fn sources() -> Vec<Source> {
+pub(super) fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut found, mut directories) = (Vec::new(), vec![root.join("src")]);
     while let Some(directory) = directories.pop() {
