@@ -6,10 +6,11 @@
 //!
 //! It speaks two dialects over one world: today's API and, in `preview`, the "Integrations" preview of 2016.
 //!
-//! A request goes through `server`, which knows faults and holds, to `frame`, which knows credentials and headers,
-//! to a handler in the table of `routes`.
+//! A request goes from `wire::server` to `api::service`, which applies faults and holds, through `api::middleware`,
+//! which checks credentials and limits, to a handler in the table `api::routes`. `control::routes` is the table of the
+//! control endpoint. Both work on `state`.
 //!
-//! Whoever changes the world, `store` tells the apps of it in the words of `events`, and `webhook` sends them.
+//! Every change to the world is in `world::changes`; it notifies apps of `world::events`, and `webhooks` sends them.
 //!
 //! With a seed, apps get keys from `fake_github/world/keys.pem`. These are public and for tests only.
 
@@ -34,27 +35,26 @@ use tokio::task::JoinHandle;
 
 pub use faults::fault::{Effect, Fault, WiderRepositories};
 pub use faults::hold::Hold;
-pub use options::preview::{Flavour, Preview, Refusal};
-pub use options::{
-    Mode, Options, RateLimits, Revocation, SuspendedWording, Timestamps, TokenFormat, Wording,
-};
+pub use options::preview::{ErrorResponse, Flavour, Preview};
+pub use options::{Options, Wording};
 pub use state::AppInfo;
-pub use webhooks::delivery::{Delivered, Delivery, Hook};
+pub use webhooks::delivery::{Delivery, DeliveryRecord, Timestamps};
+pub use webhooks::hook::Hook;
 pub use world::definition::{
-    Account, App, Installation, Permissions, Repository, Selection, World, permissions,
+    Account, App, Installation, Member, Permissions, Repository, Selection, World, permissions,
 };
 pub use world::journal::{Counters, JournalEntry};
 pub use world::keys::AppKey;
+pub use world::product::{Mode, RateLimits, Revocation, SuspendedWording, TokenFormat};
 pub use world::replication::{Replication, Unreplicated};
-pub use world::users::Member;
 
-use state::{Shared, prefix, refusal};
+use state::State;
 use wire::server;
-use world::keys::KeyRing;
+use world::keys::AppKeys;
 
 /// A running emulator. Dropping it stops it and cuts its connections.
 pub struct FakeGithub {
-    shared: Arc<Shared>,
+    state: Arc<State>,
     api_url: String,
     control_url: String,
     tasks: [JoinHandle<()>; 3],
@@ -67,28 +67,31 @@ impl FakeGithub {
     ///
     /// If an address is not loopback or not free, the world does not fit together, or a key cannot be used.
     pub async fn start(options: Options) -> io::Result<Self> {
-        options.world.check().map_err(|why| refusal(format!("the world does not fit together: {why}")))?;
+        options.world.check().map_err(|why| invalid(format!("the world does not fit together: {why}")))?;
         if options.versions.is_empty() {
-            return Err(refusal("`versions` must name at least one API version"));
+            return Err(invalid("`versions` must name at least one API version"));
         }
-        options.preview.check().map_err(|why| refusal(format!("the preview cannot be spoken so: {why}")))?;
+        options.preview.check().map_err(|why| invalid(format!("the preview cannot be spoken so: {why}")))?;
         let (apps, seed) = (options.world.apps.clone(), options.seed);
-        let keys = tokio::task::spawn_blocking(move || KeyRing::new(&apps, seed)).await??;
-        let api = server::bind(options.listen).await?;
-        let control = server::bind(options.control_listen).await?;
-        let base = format!("http://{}", api.local_addr()?);
-        let control_url = format!("http://{}", control.local_addr()?);
-        let api_url = format!("{base}{}", prefix(options.mode));
-        let shared = Arc::new(Shared::new(options, keys, &base));
-        if let Some(hook) = shared.options.webhook.clone() {
-            shared.set_webhook(hook);
+        let keys = tokio::task::spawn_blocking(move || AppKeys::new(&apps, seed)).await??;
+        let api_listener = server::bind(options.listen).await?;
+        let control_listener = server::bind(options.control_listen).await?;
+        let base = format!("http://{}", api_listener.local_addr()?);
+        let control_url = format!("http://{}", control_listener.local_addr()?);
+        let api_url = format!("{base}{}", options.mode.path_prefix());
+        let state = Arc::new(State::new(options, keys, &base));
+        if let Some(hook) = state.options.webhook.clone() {
+            state.set_webhook(hook);
         }
         let tasks = [
-            tokio::spawn(server::accept(api, server::api(shared.clone()))),
-            tokio::spawn(server::accept(control, control::control(shared.clone(), control_url.clone()))),
-            tokio::spawn(shared.webhooks.clone().run()),
+            tokio::spawn(server::accept(api_listener, api::service::service(state.clone()))),
+            tokio::spawn(server::accept(
+                control_listener,
+                control::service::service(state.clone(), control_url.clone()),
+            )),
+            tokio::spawn(state.webhooks.clone().run()),
         ];
-        Ok(Self { shared, api_url, control_url, tasks })
+        Ok(Self { state, api_url, control_url, tasks })
     }
 
     /// Where the API is, with `/api/v3` in [`Mode::Ghes`] and without a slash at the end.
@@ -103,68 +106,68 @@ impl FakeGithub {
 
     /// The app with this name.
     pub fn app(&self, name: &str) -> Option<AppInfo> {
-        self.shared.apps().into_iter().find(|app| app.name == name)
+        self.state.apps().into_iter().find(|app| app.name == name)
     }
 
     /// All apps.
     pub fn apps(&self) -> Vec<AppInfo> {
-        self.shared.apps()
+        self.state.apps()
     }
 
     /// Every request so far; only the last 100 000, if there were more.
     pub fn journal(&self) -> Vec<JournalEntry> {
-        self.shared.journal.lock().entries().iter().cloned().collect()
+        self.state.journal.lock().entries().iter().cloned().collect()
     }
 
     /// Sums so far.
     pub fn counters(&self) -> Counters {
-        self.shared.journal.lock().counters().clone()
+        self.state.journal.lock().counters().clone()
     }
 
     /// How many requests had this method and exactly this path, as sent and not counting the query.
     pub fn count(&self, method: &str, path: &str) -> usize {
-        self.shared.journal.lock().count(method, path)
+        self.state.journal.lock().count(method, path)
     }
 
     /// Arms a fault.
     pub fn fault(&self, fault: Fault) {
-        self.shared.faults.lock().arm(fault);
+        self.state.faults.lock().arm(fault);
     }
 
     /// Disarms all faults.
     pub fn clear_faults(&self) {
-        self.shared.faults.lock().clear();
+        self.state.faults.lock().clear();
     }
 
     /// Moves GitHub's clock forward.
     pub fn advance(&self, by: Duration) {
-        self.shared.clock.advance(by);
+        self.state.clock.advance(by);
     }
 
     /// Makes GitHub's clock wrong, which shows in `Date`, in `expires_at` and in what it thinks of JWTs. Tokens live
     /// as long as before. Not added to what it was: 0 sets it right.
     pub fn skew(&self, seconds: i64) {
-        self.shared.clock.skew(seconds);
+        self.state.clock.skew(seconds);
     }
 
     /// From now on the replicas are behind by as much, also for tokens made before.
     pub fn set_replication(&self, replication: Replication) {
-        *self.shared.replication.lock() = replication;
+        *self.state.replication.lock() = replication;
     }
 
     /// Holds back answers to requests with `method` and a path that begins with `path`. They are carried out.
     pub fn hold(&self, method: &str, path: &str) -> Hold {
-        self.shared.holds.hold(Some(method), Some(path))
+        self.state.holds.hold(Some(method), Some(path))
     }
 
     /// Suspends an installation. Whether there is such a one.
     pub fn suspend(&self, installation: u64) -> bool {
-        self.shared.store.lock().suspend(installation, self.shared.clock.shown_second())
+        self.state.store.lock().suspend(installation, self.state.clock.skewed_second())
     }
 
     /// Ends a suspension. Whether there is such an installation.
     pub fn unsuspend(&self, installation: u64) -> bool {
-        self.shared.store.lock().unsuspend(installation)
+        self.state.store.lock().unsuspend(installation)
     }
 
     /// Adds an installation.
@@ -173,70 +176,70 @@ impl FakeGithub {
     ///
     /// If its id is taken, or its app, account or repositories do not exist.
     pub fn add_installation(&self, installation: Installation) -> io::Result<()> {
-        self.shared.store.lock().add_installation(installation).map_err(refusal)
+        self.state.store.lock().add_installation(installation).map_err(invalid)
     }
 
     /// Deletes an installation and with it its tokens. Whether there was such a one.
     pub fn delete_installation(&self, installation: u64) -> bool {
-        self.shared.store.lock().delete_installation(installation)
+        self.state.store.lock().delete_installation(installation)
     }
 
     /// Sets what was granted to an installation, for tokens to come. Whether there is such a one.
     pub fn set_permissions(&self, installation: u64, permissions: Permissions) -> bool {
-        self.shared.store.lock().set_permissions(installation, permissions)
+        self.state.store.lock().set_permissions(installation, permissions)
     }
 
     /// Gives an installation a repository of its account, a new private one if it does not exist. Whether there is
     /// such an installation.
     pub fn add_repository(&self, installation: u64, name: &str) -> bool {
-        self.shared.store.lock().add_repository(installation, name)
+        self.state.store.lock().add_repository(installation, name)
     }
 
     /// Takes a repository from an installation; where it has all of its account's, the repository is deleted.
     /// Whether it had it.
     pub fn remove_repository(&self, installation: u64, name: &str) -> bool {
-        self.shared.store.lock().remove_repository(installation, name)
+        self.state.store.lock().remove_repository(installation, name)
     }
 
     /// Renames a repository; its old name redirects. Whether there is such a one.
     pub fn rename_repository(&self, owner: &str, old: &str, new: &str) -> bool {
-        self.shared.store.lock().rename_repository(owner, old, new)
+        self.state.store.lock().rename_repository(owner, old, new)
     }
 
     /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such a one.
     pub fn rename_account(&self, old: &str, new: &str) -> bool {
-        self.shared.store.lock().rename_account(old, new)
+        self.state.store.lock().rename_account(old, new)
     }
 
     /// Revokes a token. Whether there was such a one.
     pub fn revoke_token(&self, token: &str) -> bool {
-        self.shared.store.lock().kill_token(token)
+        self.state.store.lock().remove_token(token)
     }
 
     /// Adds a private key to an app. None if there is no such app, or it has 25 already.
     pub fn add_key(&self, app: &str) -> Option<AppKey> {
-        self.shared.store.lock().keys.add(app)
+        self.state.store.lock().keys.add(app)
     }
 
     /// Removes a private key from an app. Whether there was such a one.
     pub fn remove_key(&self, app: &str, fingerprint: &str) -> bool {
-        self.shared.store.lock().keys.remove(app, fingerprint)
+        self.state.store.lock().keys.remove(app, fingerprint)
     }
 
     /// Makes a nonce, as when the user with the login `user` came from `installation` by the browser: the redirect
     /// brings it to the app, which asks by it once who the user is. None if there is no such installation or user.
     pub fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
-        self.shared.create_nonce(installation, user)
+        self.state.create_nonce(installation, user)
     }
 
     /// Retires the preview of 2016: its routes are not there any more. Tokens made by it go on.
     pub fn retire_preview(&self) {
-        self.shared.retire_preview();
+        self.state.retire_preview();
     }
 
     /// Brings the preview of 2016 back.
     pub fn restore_preview(&self) {
-        self.shared.restore_preview();
+        self.state.restore_preview();
     }
 
     /// Sends webhooks to `url` from now on, signed with `secret`: first a ping, then one for every change of the
@@ -246,7 +249,7 @@ impl FakeGithub {
     ///
     /// If the URL is not on this machine.
     pub fn set_webhook(&self, url: &str, secret: &str) -> io::Result<()> {
-        self.shared.set_webhook(Hook::new(url, secret)?);
+        self.state.set_webhook(Hook::new(url, secret)?);
         Ok(())
     }
 
@@ -254,37 +257,37 @@ impl FakeGithub {
     /// not sent: change it, send it twice, late or in another order, by [`Self::deliver`] or yourself. None
     /// without a hook, such an installation or such an event.
     pub fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
-        self.shared.delivery(event, action, installation)
+        self.state.delivery(event, action, installation)
     }
 
     /// A signed delivery of any bytes, not sent either. None without a hook.
     pub fn signed(&self, event: &str, body: &[u8]) -> Option<Delivery> {
-        self.shared.signed(event, body.to_vec().into())
+        self.state.signed(event, body.to_vec().into())
     }
 
     /// Sends a delivery as it is, after those that wait already. Whether there is a hook.
     pub fn deliver(&self, delivery: Delivery) -> bool {
-        self.shared.webhooks.deliver(delivery)
+        self.state.webhooks.deliver(delivery)
     }
 
     /// Sends a delivery again, under the same id. Whether there was such a one.
     pub fn redeliver(&self, id: &str) -> bool {
-        self.shared.webhooks.redeliver(id)
+        self.state.webhooks.redeliver(id)
     }
 
     /// What was sent, and what came of it; only the last 1000, if there were more.
-    pub fn deliveries(&self) -> Vec<Delivered> {
-        self.shared.webhooks.delivered()
+    pub fn deliveries(&self) -> Vec<DeliveryRecord> {
+        self.state.webhooks.delivered()
     }
 
     /// Waits until every webhook has been answered, or given up.
     pub async fn all_delivered(&self) {
-        self.shared.webhooks.all_delivered().await;
+        self.state.webhooks.all_delivered().await;
     }
 
     /// Back to the start: world, keys, clock, faults, journal, webhook. Holds are released, tokens are dead.
     pub fn reset(&self) {
-        self.shared.reset();
+        self.state.reset();
     }
 
     /// Stops it; the ports are free when this returns.
@@ -307,4 +310,8 @@ impl Drop for FakeGithub {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+fn invalid(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }

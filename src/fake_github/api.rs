@@ -1,15 +1,20 @@
 //! GitHub's API: the table of routes and its handlers, in today's dialect and in that of the preview of 2016.
 
-pub(crate) mod apps;
-pub(crate) mod context;
-pub(crate) mod dialect;
-pub(crate) mod installations;
-pub(crate) mod jwt;
-pub(crate) mod meta;
-pub(crate) mod middleware;
-pub(crate) mod page;
-pub(crate) mod preview;
-pub(crate) mod repositories;
-pub(crate) mod routes;
-pub(crate) mod token_text;
-pub(crate) mod tokens;
+mod apps;
+mod authentication;
+mod context;
+mod dialect;
+mod installations;
+mod jwt;
+mod meta;
+mod middleware;
+mod page;
+mod preview;
+mod problem;
+mod rate_limit;
+mod replacement;
+mod repositories;
+mod routes;
+pub(crate) mod service;
+mod token_text;
+mod tokens;

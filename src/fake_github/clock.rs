@@ -22,7 +22,7 @@ impl Clock {
     }
 
     /// The second GitHub believes it is: what it writes into `Date` and compares JWTs with.
-    pub(crate) fn shown_second(&self) -> i64 {
+    pub(crate) fn skewed_second(&self) -> i64 {
         self.now().saturating_add(self.skew.load(Ordering::SeqCst).saturating_mul(SECOND)).div_euclid(SECOND)
     }
 

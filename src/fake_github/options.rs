@@ -3,15 +3,15 @@
 pub(crate) mod preview;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::IntoDeserializer as _;
-use serde::{Deserialize, Serialize};
-
-use crate::fake_github::options::preview::Preview;
-use crate::fake_github::webhooks::delivery::Hook;
+use self::preview::Preview;
+use crate::fake_github::webhooks::delivery::Timestamps;
+use crate::fake_github::webhooks::hook::Hook;
 use crate::fake_github::world::definition::World;
+use crate::fake_github::world::product::{
+    Mode, NEWEST_VERSION, RateLimits, Revocation, SuspendedWording, TokenFormat,
+};
 use crate::fake_github::world::replication::Replication;
 
 /// Everything that is decided at the start.
@@ -71,78 +71,6 @@ pub struct Options {
     pub webhook_timeout: Duration,
     /// Error messages that GitHub's documents do not give.
     pub wording: Wording,
-}
-
-/// Which of GitHub's products the emulator is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// github.com.
-    #[default]
-    Dotcom,
-    /// GitHub Enterprise Server: the API is under `/api/v3`, there are no rate limits and no stateless tokens.
-    Ghes,
-    /// GitHub Enterprise Cloud with data residency: nothing is answered without credentials.
-    Ghe,
-}
-
-/// What an installation token looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenFormat {
-    /// `ghs_` and 36 letters or digits, since 2021.
-    Opaque,
-    /// `ghs_<app id>_<JWT>`, over 520 bytes and never the same length, since 2026.
-    #[default]
-    Stateless,
-    /// `v1.` and 40 hexadecimal digits, until 2021.
-    LegacyV1,
-    /// Opaque or stateless at random, as while GitHub changed over.
-    Rollout,
-}
-
-/// What rate limits do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RateLimits {
-    /// They are counted and told in headers.
-    #[default]
-    Reported,
-    /// Too many requests, points, concurrent requests or refused logins are answered as GitHub would.
-    Enforced,
-}
-
-/// The two texts seen on GitHub for a token whose installation is suspended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SuspendedWording {
-    /// `This installation owned by octocat suspended your access at …`
-    #[default]
-    OwnedBy,
-    /// `This installation is currently suspended. …`
-    Currently,
-}
-
-/// What becomes of a stateless token that was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Revocation {
-    /// It is dead at once.
-    #[default]
-    Immediate,
-    /// It lives until it expires.
-    Ineffective,
-}
-
-/// `created_at` and `updated_at` of the installation in a webhook, which has been seen in two forms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Timestamps {
-    /// Seconds since 1970.
-    #[default]
-    Unix,
-    /// Text with milliseconds and an offset, such as `2016-07-11T18:14:10.000-04:00`.
-    Iso,
 }
 
 /// Messages nobody has written down; these are guesses by symmetry.
@@ -206,42 +134,5 @@ impl Default for Wording {
                 .into(),
             login_lockout: "Maximum number of login attempts exceeded. Please try again later.".into(),
         }
-    }
-}
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        by_name(text)
-    }
-}
-
-impl FromStr for TokenFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        by_name(text)
-    }
-}
-
-/// The version in which some answers lost fields or changed their status.
-pub(crate) const NEWEST_VERSION: &str = "2026-03-10";
-
-/// What `text` names, or which names there are.
-pub(crate) fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
-    T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn option_values_parse_by_name() {
-        assert_eq!("ghes".parse(), Ok(Mode::Ghes));
-        assert_eq!("legacy_v1".parse(), Ok(TokenFormat::LegacyV1));
-        let unknown = "x".parse::<Mode>().unwrap_err();
-        assert_eq!(unknown, "unknown variant `x`, expected one of `dotcom`, `ghes`, `ghe`");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// SplitMix64: one atomic step per number, so it can be shared without a lock.
+/// SplitMix64: one atomic step per number, so it can be state without a lock.
 #[derive(Debug)]
 pub(crate) struct Random(AtomicU64);
 
@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// True `probability` of the time.
-    pub(crate) fn happens(&self, probability: f64) -> bool {
+    pub(crate) fn random_bool(&self, probability: f64) -> bool {
         // 53 bits are what fits into the fraction of an f64.
         (self.next() >> 11) as f64 / ((1_u64 << 53) as f64) < probability
     }

@@ -1,6 +1,5 @@
 //! What the listeners, the Rust interface and the control endpoint all work on.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,18 +10,21 @@ use serde::Serialize;
 use crate::fake_github::clock::Clock;
 use crate::fake_github::faults::fault::Faults;
 use crate::fake_github::faults::hold::Holds;
-use crate::fake_github::options::{Mode, Options};
+use crate::fake_github::options::Options;
 use crate::fake_github::random::Random;
-use crate::fake_github::webhooks::delivery::{Delivery, Hook, Webhooks};
+use crate::fake_github::webhooks::delivery::{Delivery, Webhooks};
+use crate::fake_github::webhooks::hook::Hook;
+use crate::fake_github::world::definition::App;
 use crate::fake_github::world::journal::Journal;
-use crate::fake_github::world::keys::{AppKey, KeyRing};
-use crate::fake_github::world::limits::Limits;
+use crate::fake_github::world::keys::{AppKey, AppKeys};
+use crate::fake_github::world::limits::{Caller, Limits, Quota};
 use crate::fake_github::world::replication::Replication;
 use crate::fake_github::world::store::Store;
+use crate::fake_github::world::urls::Urls;
 
 /// One emulator.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct State {
     pub(crate) options: Options,
     pub(crate) urls: Arc<Urls>,
     pub(crate) clock: Clock,
@@ -37,16 +39,7 @@ pub(crate) struct Shared {
     /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
     pub(crate) random: Random,
     /// The keys at the start, to come back to.
-    keys: KeyRing,
-}
-
-/// What URLs in bodies and headers begin with.
-#[derive(Debug)]
-pub(crate) struct Urls {
-    /// Those of the API.
-    pub(crate) api: String,
-    /// Those of the web site.
-    pub(crate) web: String,
+    keys: AppKeys,
 }
 
 /// An app, as whoever runs it knows it.
@@ -68,15 +61,15 @@ pub struct AppInfo {
     pub installations: Vec<u64>,
 }
 
-impl Shared {
+impl State {
     /// An emulator that listens at `base`, such as `http://127.0.0.1:40001`.
-    pub(crate) fn new(options: Options, keys: KeyRing, base: &str) -> Self {
+    pub(crate) fn new(options: Options, keys: AppKeys, base: &str) -> Self {
         let web = options.external_url.as_deref().unwrap_or(base).trim_end_matches('/').to_owned();
-        let urls = Arc::new(Urls { api: format!("{web}{}", prefix(options.mode)), web });
-        let webhooks = Webhooks::new(&options);
+        let urls = Arc::new(Urls { api: format!("{web}{}", options.mode.path_prefix()), web });
+        let webhooks = Webhooks::new(options.seed, options.webhook_timestamps, options.webhook_timeout);
         Self {
             clock: Clock::default(),
-            store: Mutex::new(Store::new(&options, keys.clone(), urls.clone(), webhooks.clone())),
+            store: Mutex::new(initial_store(&options, &keys, &urls, &webhooks)),
             journal: Mutex::default(),
             faults: Mutex::default(),
             limits: Mutex::default(),
@@ -93,8 +86,8 @@ impl Shared {
 
     pub(crate) fn apps(&self) -> Vec<AppInfo> {
         let store = self.store.lock();
-        let info = |app: &crate::fake_github::world::definition::App| {
-            let keys = store.keys.of(&app.name).to_vec();
+        let info = |app: &App| {
+            let keys = store.keys.of_app(&app.name).to_vec();
             let own = store.world.installations.iter().filter(|installation| installation.app == app.name);
             AppInfo {
                 name: app.name.clone(),
@@ -114,6 +107,16 @@ impl Shared {
         self.preview_retired.load(Ordering::SeqCst)
     }
 
+    /// Charges one request to `caller`.
+    pub(crate) fn charge(&self, caller: Caller) -> Quota {
+        self.limits.lock().charge(caller, self.options.installation_rate_limit, &self.clock)
+    }
+
+    /// The quota of `caller`, free of charge.
+    pub(crate) fn quota(&self, caller: Caller) -> Quota {
+        self.limits.lock().quota(caller, self.options.installation_rate_limit, &self.clock)
+    }
+
     /// A new nonce for `user` of `installation`.
     pub(crate) fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
         let lifetime = self.options.preview.nonce_lifetime;
@@ -122,7 +125,10 @@ impl Shared {
 
     /// Sends webhooks to `hook` from now on.
     pub(crate) fn set_webhook(&self, hook: Hook) {
-        self.webhooks.set(hook, &self.store.lock().world.apps);
+        let store = self.store.lock();
+        let url = hook.url().clone();
+        self.webhooks.set_hook(hook);
+        store.notify_ping(&url);
     }
 
     /// `event` about `installation`, signed and not sent.
@@ -150,8 +156,7 @@ impl Shared {
     /// Back to the start: world, keys, clock, faults, limits, journal, webhook. Holds are released, tokens are dead.
     pub(crate) fn reset(&self) {
         self.webhooks.reset(self.options.webhook.clone());
-        *self.store.lock() =
-            Store::new(&self.options, self.keys.clone(), self.urls.clone(), self.webhooks.clone());
+        *self.store.lock() = initial_store(&self.options, &self.keys, &self.urls, &self.webhooks);
         *self.limits.lock() = Limits::default();
         self.faults.lock().clear();
         self.journal.lock().reset();
@@ -168,15 +173,6 @@ impl std::fmt::Debug for AppInfo {
     }
 }
 
-/// Where the API is on its host.
-pub(crate) fn prefix(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Ghes => "/api/v3",
-        Mode::Dotcom | Mode::Ghe => "",
-    }
-}
-
-/// An error about something that was asked for.
-pub(crate) fn refusal(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, why.into())
+fn initial_store(options: &Options, keys: &AppKeys, urls: &Arc<Urls>, webhooks: &Webhooks) -> Store {
+    Store::new(options.world.clone(), options.seed, keys.clone(), urls.clone(), webhooks.clone())
 }

@@ -1,12 +1,17 @@
 //! The state of GitHub: who exists, what is installed where, keys, tokens, limits, and what was asked.
 
+mod changes;
 pub(crate) mod definition;
-pub(crate) mod events;
+mod demo;
+mod events;
 pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod nonces;
+pub(crate) mod product;
 pub(crate) mod render;
 pub(crate) mod replication;
 pub(crate) mod store;
-pub(crate) mod users;
+pub(crate) mod urls;
+mod users;
+pub(crate) mod validation;

@@ -1,33 +1,43 @@
-//! A request on its way through a handler, with what the frame already knows about it.
+//! What handlers know about a request.
 
-use super::dialect::Dialect;
+use serde_json::{Map, Value};
+
+use super::problem::{Docs, Problem};
 use crate::fake_github::faults::fault::Effect;
-use crate::fake_github::state::Shared;
+use crate::fake_github::state::State;
 use crate::fake_github::wire::request::Request;
 
-/// What every handler is given.
+/// The first argument of every handler.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) request: &'a Request,
-    /// What the path has in the places of the template's `{…}`.
-    pub(crate) parameters: Vec<&'a str>,
-    /// The dialect to answer in.
-    pub(crate) dialect: Dialect,
+pub(super) struct RequestContext<'a> {
+    pub(super) state: &'a State,
+    pub(super) request: &'a Request,
+    /// The values of the path's parameters.
+    pub(super) parameters: Vec<&'a str>,
     /// The API version in force.
-    pub(crate) version: &'a str,
-    /// The faults that change the answer.
-    pub(crate) effects: &'a [Effect],
+    pub(super) version: &'a str,
+    /// The faults that change the response.
+    pub(super) effects: &'a [Effect],
 }
 
-impl<'a> Call<'a> {
-    /// The `n`th parameter; empty if there is none.
-    pub(crate) fn text(&self, n: usize) -> &'a str {
+impl<'a> RequestContext<'a> {
+    /// The `n`th path parameter; empty if there is none.
+    pub(super) fn text(&self, n: usize) -> &'a str {
         self.parameters.get(n).copied().unwrap_or_default()
     }
 
-    /// The `n`th parameter, if it is an id.
-    pub(crate) fn id(&self, n: usize) -> Option<u64> {
+    /// The `n`th path parameter, if it is an id.
+    pub(super) fn id(&self, n: usize) -> Option<u64> {
         self.text(n).parse().ok()
+    }
+
+    /// The body, an object; an empty one is `{}`.
+    pub(super) fn object(&self) -> Result<Map<String, Value>, Problem> {
+        let bad_request = |message| Problem::new(400, message, Docs::Operation);
+        match self.request.json() {
+            Ok(Value::Object(body)) => Ok(body),
+            Ok(_) => Err(bad_request("Body should be a JSON object")),
+            Err(_) => Err(bad_request("Problems parsing JSON")),
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Pages of a list, and the `Link` header that leads from one to the next.
 
-use super::context::Call;
-use crate::fake_github::wire::response::Answer;
+use super::context::RequestContext;
+use crate::fake_github::wire::response::Response;
 
 /// One page: where it begins, how much is on it, and `Link`.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(super) struct Page {
     first: usize,
     size: usize,
     link: Option<String>,
@@ -13,19 +13,19 @@ pub(crate) struct Page {
 
 impl Page {
     /// The page that `call` asks for out of `total` things.
-    pub(crate) fn of(call: &Call<'_>, total: usize) -> Self {
-        let number = |name| call.request.parameter(name).and_then(|text| text.parse::<usize>().ok());
-        let size = number("per_page").unwrap_or(PER_PAGE).clamp(1, call.shared.options.per_page_max);
+    pub(super) fn of(context: &RequestContext<'_>, total: usize) -> Self {
+        let number = |name| context.request.parameter(name).and_then(|text| text.parse::<usize>().ok());
+        let size = number("per_page").unwrap_or(PER_PAGE).clamp(1, context.state.options.per_page_max);
         let page = number("page").unwrap_or(1).max(1);
-        Self { first: (page - 1).saturating_mul(size), size, link: link(call, page, total.div_ceil(size)) }
+        Self { first: (page - 1).saturating_mul(size), size, link: link(context, page, total.div_ceil(size)) }
     }
 
     /// What of `all` is on this page.
-    pub(crate) fn items<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a T> {
+    pub(super) fn items<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a T> {
         all.iter().skip(self.first).take(self.size)
     }
 
-    pub(crate) fn linked(self, answer: Answer) -> Answer {
+    pub(super) fn linked(self, answer: Response) -> Response {
         match self.link {
             Some(link) => answer.with_header("Link", link),
             None => answer,
@@ -36,7 +36,7 @@ impl Page {
 const PER_PAGE: usize = 30;
 
 /// In GitHub's order: prev, next, last, first. None if everything is on one page.
-fn link(call: &Call<'_>, page: usize, last: usize) -> Option<String> {
+fn link(context: &RequestContext<'_>, page: usize, last: usize) -> Option<String> {
     if last <= 1 && page <= 1 {
         return None;
     }
@@ -46,7 +46,7 @@ fn link(call: &Call<'_>, page: usize, last: usize) -> Option<String> {
     }
     if page < last {
         links.push(("next", page + 1));
-        if !call.shared.options.drop_last_link {
+        if !context.state.options.drop_last_link {
             links.push(("last", last));
         }
     }
@@ -54,14 +54,19 @@ fn link(call: &Call<'_>, page: usize, last: usize) -> Option<String> {
         links.push(("first", 1));
     }
     let links: Vec<String> =
-        links.iter().map(|(rel, page)| format!("<{}>; rel=\"{rel}\"", url(call, *page))).collect();
+        links.iter().map(|(rel, page)| format!("<{}>; rel=\"{rel}\"", url(context, *page))).collect();
     Some(links.join(", "))
 }
 
 /// The URL asked for with another `page`, all other parameters kept.
-fn url(call: &Call<'_>, page: usize) -> String {
+fn url(context: &RequestContext<'_>, page: usize) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(call.request.query.iter().filter(|(name, _)| name != "page"));
+    query.extend_pairs(context.request.query.iter().filter(|(name, _)| name != "page"));
     query.append_pair("page", &page.to_string());
-    format!("{}{}?{}", call.shared.urls.api, call.request.path.as_deref().unwrap_or_default(), query.finish())
+    format!(
+        "{}{}?{}",
+        context.state.urls.api,
+        context.request.path.as_deref().unwrap_or_default(),
+        query.finish()
+    )
 }

@@ -1,104 +1,129 @@
-//! Every operation there is: method, path, its page in GitHub's documentation, who may call it, what it does.
+//! The operations of the API: method, path, documentation page, and the handler in each dialect that has them.
 
-use super::context::Call;
+use super::context::RequestContext;
+use super::dialect::{Dialect, is_of_preview};
+use super::problem::Outcome;
 use super::{apps, installations, meta, preview, repositories, tokens};
-use crate::fake_github::wire::response::Outcome;
+use crate::fake_github::wire::path_template::match_path;
+use crate::fake_github::wire::request::Request;
 use crate::fake_github::world::definition::App;
 use crate::fake_github::world::store::{Store, Token};
 
 /// An operation of the API.
 #[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) method: &'static str,
-    pub(crate) template: &'static str,
-    /// The page in the REST documentation, which errors point to.
-    pub(crate) docs: &'static str,
-    pub(crate) spoken: Availability,
-    pub(crate) handler: Handler,
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) template: &'static str,
+    /// The page in the REST documentation that errors point to. Errors of the preview all point to the same one.
+    pub(super) docs: &'static str,
+    availability: Availability,
 }
 
-/// Which of the two dialects an operation belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Availability {
-    /// Today's.
-    Today,
-    /// That of the preview of 2016.
-    ByPreview,
-    /// Either, as the request says.
-    InBoth,
-}
-
-/// What carries an operation out, by the credential it wants.
+/// The dialects that have an operation, each with its handler.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Handler {
+enum Availability {
+    /// Today's.
+    Apps(Handler),
+    /// That of the preview of 2016.
+    Preview(Handler),
+    /// Both; the request decides.
+    Both { apps: Handler, preview: Handler },
+}
+
+/// A handler, by the credential that it requires.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Handler {
     /// An app's JWT.
-    Jwt(fn(&Call<'_>, &mut Store, &App) -> Outcome),
+    Jwt(fn(&RequestContext<'_>, &mut Store, &App) -> Outcome),
     /// An installation token.
-    Token(fn(&Call<'_>, &mut Store, &Token) -> Outcome),
+    Token(fn(&RequestContext<'_>, &mut Store, &Token) -> Outcome),
     /// A token, a JWT or nothing.
-    Anyone(fn(&Call<'_>, &Store, Option<&Token>) -> Outcome),
+    Anyone(fn(&RequestContext<'_>, &Store, Option<&Token>) -> Outcome),
 }
 
-/// The operation for `method` and `path`, with what the path has in the places of `{…}`.
-pub(crate) fn find<'a>(method: &str, path: &'a str) -> Option<(&'static Route, Vec<&'a str>)> {
+/// A request's operation.
+#[derive(Debug)]
+pub(super) struct Operation<'a> {
+    pub(super) route: &'static Route,
+    pub(super) dialect: Dialect,
+    pub(super) handler: Handler,
+    /// The values of the path's parameters.
+    pub(super) parameters: Vec<&'a str>,
+}
+
+/// The operation of `request`. A retired preview has none.
+pub(super) fn find(request: &Request, preview_retired: bool) -> Option<Operation<'_>> {
+    let path = request.path.as_deref()?;
     // GitHub answers HEAD wherever it answers GET.
-    let method = if method == "HEAD" { "GET" } else { method };
-    ROUTES
+    let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+    let (route, parameters) = ROUTES
         .iter()
-        .chain(preview::ROUTES)
         .filter(|route| route.method == method)
-        .find_map(|route| parameters(route.template, path).map(|parameters| (route, parameters)))
-}
-
-/// What `path` has in the places of `template`'s `{…}`, if it fits.
-pub(crate) fn parameters<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let mut parameters = Vec::new();
-    let mut segments = path.split('/');
-    for expected in template.split('/') {
-        let segment = segments.next()?;
-        if !expected.starts_with('{') {
-            (segment == expected).then_some(())?;
-        } else if segment.is_empty() {
-            return None;
-        } else {
-            parameters.push(segment);
+        .find_map(|route| match_path(route.template, path).map(|parameters| (route, parameters)))?;
+    let (dialect, handler) = match route.availability {
+        Availability::Apps(handler) => (Dialect::Apps, handler),
+        Availability::Preview(_) if preview_retired => return None,
+        Availability::Preview(handler) => (Dialect::Preview, handler),
+        Availability::Both { preview, .. } if !preview_retired && is_of_preview(request) => {
+            (Dialect::Preview, preview)
         }
-    }
-    segments.next().is_none().then_some(parameters)
-}
-
-const fn route(method: &'static str, template: &'static str, docs: &'static str, handler: Handler) -> Route {
-    Route { method, template, docs, spoken: Availability::Today, handler }
+        Availability::Both { apps, .. } => (Dialect::Apps, apps),
+    };
+    Some(Operation { route, dialect, handler, parameters })
 }
 
 use Handler::{Anyone, Jwt, Token as ByToken};
 
+/// Every operation there is.
 #[rustfmt::skip]
 const ROUTES: &[Route] = &[
-    route("GET", "/app", "apps/apps#get-the-authenticated-app", Jwt(apps::authenticated)),
-    route("GET", "/app/installations", "apps/apps#list-installations-for-the-authenticated-app", Jwt(installations::list)),
-    route("GET", "/app/installations/{installation_id}", "apps/apps#get-an-installation-for-the-authenticated-app", Jwt(installations::get)),
-    route("DELETE", "/app/installations/{installation_id}", "apps/apps#delete-an-installation-for-the-authenticated-app", Jwt(installations::delete)),
-    route("POST", "/app/installations/{installation_id}/access_tokens", "apps/apps#create-an-installation-access-token-for-an-app", Jwt(tokens::mint)),
-    route("PUT", "/app/installations/{installation_id}/suspended", "apps/apps#suspend-an-app-installation", Jwt(installations::suspend)),
-    route("DELETE", "/app/installations/{installation_id}/suspended", "apps/apps#unsuspend-an-app-installation", Jwt(installations::unsuspend)),
-    route("GET", "/app/installation-requests", "apps/apps#list-installation-requests-for-the-authenticated-app", Jwt(installations::requests)),
-    route("GET", "/orgs/{org}/installation", "apps/apps#get-an-organization-installation-for-the-authenticated-app", Jwt(installations::of_organization)),
-    route("GET", "/repos/{owner}/{repo}/installation", "apps/apps#get-a-repository-installation-for-the-authenticated-app", Jwt(installations::of_repository)),
-    route("GET", "/repositories/{repository_id}/installation", "apps/apps#get-a-repository-installation-for-the-authenticated-app", Jwt(installations::of_repository_id)),
-    route("GET", "/users/{username}/installation", "apps/apps#get-a-user-installation-for-the-authenticated-app", Jwt(installations::of_user)),
-    route("GET", "/enterprises/{enterprise}/installation", "apps/apps#get-an-enterprise-installation-for-the-authenticated-app", Jwt(installations::of_enterprise)),
-    route("GET", "/apps/{app_slug}", "apps/apps#get-an-app", Anyone(apps::by_slug)),
-    Route { spoken: Availability::InBoth, ..route("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list)) },
-    route("DELETE", "/installation/token", "apps/installations#revoke-an-installation-access-token", ByToken(tokens::revoke)),
-    route("GET", "/repos/{owner}/{repo}", "repos/repos#get-a-repository", Anyone(repositories::get)),
-    route("GET", "/repos/{owner}/{repo}/issues", "issues/issues#list-repository-issues", Anyone(repositories::issues)),
-    route("GET", "/repos/{owner}/{repo}/branches", "branches/branches#list-branches", Anyone(repositories::branches)),
-    route("GET", "/repositories/{repository_id}", "repos/repos#get-a-repository", Anyone(repositories::get_by_id)),
-    route("GET", "/user", "users/users#get-the-authenticated-user", ByToken(meta::user)),
-    route("GET", "/user/installations", "apps/installations#list-app-installations-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
-    route("GET", "/user/installations/{installation_id}/repositories", "apps/installations#list-repositories-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
-    route("GET", "/rate_limit", "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user", Anyone(meta::rate_limit)),
-    route("GET", "/versions", "meta/meta#get-all-api-versions", Anyone(meta::versions)),
-    route("GET", "/", "meta/meta#github-api-root", Anyone(meta::root)),
+    apps("GET", "/app", "apps/apps#get-the-authenticated-app", Jwt(apps::authenticated)),
+    apps("GET", "/app/installations", "apps/apps#list-installations-for-the-authenticated-app", Jwt(installations::list)),
+    apps("GET", "/app/installations/{installation_id}", "apps/apps#get-an-installation-for-the-authenticated-app", Jwt(installations::get)),
+    apps("DELETE", "/app/installations/{installation_id}", "apps/apps#delete-an-installation-for-the-authenticated-app", Jwt(installations::delete)),
+    apps("POST", "/app/installations/{installation_id}/access_tokens", "apps/apps#create-an-installation-access-token-for-an-app", Jwt(tokens::mint)),
+    apps("PUT", "/app/installations/{installation_id}/suspended", "apps/apps#suspend-an-app-installation", Jwt(installations::suspend)),
+    apps("DELETE", "/app/installations/{installation_id}/suspended", "apps/apps#unsuspend-an-app-installation", Jwt(installations::unsuspend)),
+    apps("GET", "/app/installation-requests", "apps/apps#list-installation-requests-for-the-authenticated-app", Jwt(installations::requests)),
+    apps("GET", "/orgs/{org}/installation", "apps/apps#get-an-organization-installation-for-the-authenticated-app", Jwt(installations::of_organization)),
+    apps("GET", "/repos/{owner}/{repo}/installation", "apps/apps#get-a-repository-installation-for-the-authenticated-app", Jwt(installations::of_repository)),
+    apps("GET", "/repositories/{repository_id}/installation", "apps/apps#get-a-repository-installation-for-the-authenticated-app", Jwt(installations::of_repository_id)),
+    apps("GET", "/users/{username}/installation", "apps/apps#get-a-user-installation-for-the-authenticated-app", Jwt(installations::of_user)),
+    apps("GET", "/enterprises/{enterprise}/installation", "apps/apps#get-an-enterprise-installation-for-the-authenticated-app", Jwt(installations::of_enterprise)),
+    apps("GET", "/apps/{app_slug}", "apps/apps#get-an-app", Anyone(apps::by_slug)),
+    both("GET", "/installation/repositories", "apps/installations#list-repositories-accessible-to-the-app-installation", ByToken(repositories::list), ByToken(preview::repositories::list)),
+    apps("DELETE", "/installation/token", "apps/installations#revoke-an-installation-access-token", ByToken(tokens::revoke)),
+    apps("GET", "/repos/{owner}/{repo}", "repos/repos#get-a-repository", Anyone(repositories::get)),
+    apps("GET", "/repos/{owner}/{repo}/issues", "issues/issues#list-repository-issues", Anyone(repositories::issues)),
+    apps("GET", "/repos/{owner}/{repo}/branches", "branches/branches#list-branches", Anyone(repositories::branches)),
+    apps("GET", "/repositories/{repository_id}", "repos/repos#get-a-repository", Anyone(repositories::get_by_id)),
+    apps("GET", "/user", "users/users#get-the-authenticated-user", ByToken(meta::user)),
+    apps("GET", "/user/installations", "apps/installations#list-app-installations-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
+    apps("GET", "/user/installations/{installation_id}/repositories", "apps/installations#list-repositories-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
+    apps("GET", "/rate_limit", "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user", Anyone(meta::rate_limit)),
+    apps("GET", "/versions", "meta/meta#get-all-api-versions", Anyone(meta::versions)),
+    apps("GET", "/", "meta/meta#github-api-root", Anyone(meta::root)),
+    preview("GET", "/integration/installations", Jwt(preview::installations::list)),
+    preview("POST", "/integration/identity/user", Jwt(preview::identity::user)),
+    preview("POST", "/installations/{installation_id}/access_tokens", Jwt(preview::tokens::mint)),
+    preview("PUT", "/installations/{installation_id}/repositories/{repository_id}", Jwt(preview::repositories::add)),
+    preview("DELETE", "/installations/{installation_id}/repositories/{repository_id}", Jwt(preview::repositories::remove)),
 ];
+
+const fn apps(method: &'static str, template: &'static str, docs: &'static str, handler: Handler) -> Route {
+    Route { method, template, docs, availability: Availability::Apps(handler) }
+}
+
+const fn preview(method: &'static str, template: &'static str, handler: Handler) -> Route {
+    Route { method, template, docs: "", availability: Availability::Preview(handler) }
+}
+
+const fn both(
+    method: &'static str,
+    template: &'static str,
+    docs: &'static str,
+    apps: Handler,
+    preview: Handler,
+) -> Route {
+    Route { method, template, docs, availability: Availability::Both { apps, preview } }
+}

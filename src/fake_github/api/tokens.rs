@@ -1,45 +1,49 @@
-//! Installation tokens: made and revoked.
+//! Installation tokens: mint and revoke.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::context::Call;
-use super::installations::own;
+use super::context::RequestContext;
+use super::installations::own_installation;
+use super::problem::{Docs, Outcome, Problem};
 use super::token_text;
 use crate::fake_github::clock::{Millis, SECOND, iso};
 use crate::fake_github::faults::fault::{Effect, WiderRepositories};
-use crate::fake_github::wire::response::{Answer, Docs, Outcome, Problem};
-use crate::fake_github::world::definition::{App, Installation, Permissions, Selection, rank};
+use crate::fake_github::wire::response::Response;
+use crate::fake_github::world::definition::{App, Installation, Permissions, Selection};
 use crate::fake_github::world::render;
 use crate::fake_github::world::store::{Stateless, Store, Token};
+use crate::fake_github::world::validation::rank;
 
 /// `POST /app/installations/{installation_id}/access_tokens`
-pub(crate) fn mint(call: &Call<'_>, store: &mut Store, app: &App) -> Outcome {
-    let installation = usable(own(call, store, app)?)?.clone();
-    let ask = Ask::parse(call)?;
-    let grant = Grant::of(&ask, call, store, &installation)?;
-    let wish = call.request.header("X-GitHub-Stateless-S2S-Token");
-    let (secret, stateless) = match scripted_token(call.effects) {
+pub(super) fn mint(context: &RequestContext<'_>, store: &mut Store, app: &App) -> Outcome {
+    let installation = not_suspended(own_installation(context, store, app)?)?.clone();
+    let wanted = TokenRequest::parse(context)?;
+    let grant = Grant::new(&wanted, context, store, &installation)?;
+    let requested_format = context.request.header("X-GitHub-Stateless-S2S-Token");
+    let (secret, stateless) = match token_of_fault(context.effects) {
         Some(text) => (text.to_owned(), Stateless::No),
-        None => token_text::new(&store.random, &call.shared.options, app, installation.id, wish),
+        None => {
+            token_text::new(&store.random, &context.state.options, app, installation.id, requested_format)
+        }
     };
-    let body = body(call, store, &installation, &grant, &secret);
+    let body = body(context, store, &installation, &grant, &secret);
     let token = Token {
         installation: installation.id,
         permissions: grant.permissions,
         repositories: grant.repositories,
         user: None,
-        created: call.shared.clock.now(),
-        deadline: deadline(call),
+        created: context.state.clock.now(),
+        deadline: deadline(context),
         stateless,
     };
-    issue(call, store, secret, token, &ask.scope());
-    Ok(Answer::json(201, body))
+    issue(context, store, secret, token, &wanted.scope());
+    Ok(Response::json(201, body))
 }
 
 /// `installation`, unless it is suspended.
-pub(crate) fn usable(installation: &Installation) -> Result<&Installation, Problem> {
+pub(super) fn not_suspended(installation: &Installation) -> Result<&Installation, Problem> {
     match installation.suspended_at {
         Some(_) => Err(Problem::new(403, "This installation has been suspended", Docs::Operation)),
         None => Ok(installation),
@@ -47,35 +51,42 @@ pub(crate) fn usable(installation: &Installation) -> Result<&Installation, Probl
 }
 
 /// Makes `token` work, and counts it under `scope`.
-pub(crate) fn issue(call: &Call<'_>, store: &mut Store, secret: String, token: Token, scope: &str) {
-    call.shared.journal.lock().minted(token.installation, scope);
-    store.keep_token(secret, token, call.shared.clock.now());
+pub(super) fn issue(
+    context: &RequestContext<'_>,
+    store: &mut Store,
+    secret: String,
+    token: Token,
+    scope: &str,
+) {
+    context.state.journal.lock().record_mint(token.installation, scope);
+    store.insert_token(secret, token, context.state.clock.now());
 }
 
-/// When a token that is minted now stops working.
-pub(crate) fn deadline(call: &Call<'_>) -> Millis {
-    call.shared.clock.now().saturating_add(lifetime(call.effects).saturating_mul(SECOND))
+/// The time at which a token that is minted now expires.
+pub(super) fn deadline(context: &RequestContext<'_>) -> Millis {
+    context.state.clock.now().saturating_add(lifetime(context.effects).saturating_mul(SECOND))
 }
 
-/// What a token that is minted now says of that, unless a fault takes it away.
-pub(crate) fn expires_at(call: &Call<'_>) -> Option<String> {
-    let scripted = call.effects.iter().find_map(|effect| match effect {
+/// The `expires_at` of a token that is minted now; `None` if a fault leaves it out.
+pub(super) fn expires_at(context: &RequestContext<'_>) -> Option<String> {
+    let of_fault = context.effects.iter().find_map(|effect| match effect {
         Effect::ExpiresAt { value } => Some(value.clone()),
         _ => None,
     });
-    scripted
-        .unwrap_or_else(|| Some(iso(call.shared.clock.shown_second().saturating_add(lifetime(call.effects)))))
+    of_fault.unwrap_or_else(|| {
+        Some(iso(context.state.clock.skewed_second().saturating_add(lifetime(context.effects))))
+    })
 }
 
-/// Whether a fault takes away what a request restricted a token to.
-pub(crate) fn is_for_everything(effects: &[Effect]) -> bool {
+/// Whether a fault ignores the restriction to repositories or a user.
+pub(super) fn is_unrestricted_by_fault(effects: &[Effect]) -> bool {
     effects
         .iter()
         .any(|effect| matches!(effect, Effect::WiderGrant { repositories: WiderRepositories::All, .. }))
 }
 
-/// The text that a fault gives to a token.
-pub(crate) fn scripted_token(effects: &[Effect]) -> Option<&str> {
+/// The token that a fault prescribes.
+pub(super) fn token_of_fault(effects: &[Effect]) -> Option<&str> {
     effects.iter().find_map(|effect| match effect {
         Effect::Token { value } => Some(value.as_str()),
         _ => None,
@@ -83,47 +94,46 @@ pub(crate) fn scripted_token(effects: &[Effect]) -> Option<&str> {
 }
 
 /// `DELETE /installation/token`
-pub(crate) fn revoke(call: &Call<'_>, store: &mut Store, _token: &Token) -> Outcome {
-    if let Some(secret) = call.request.credential().secret() {
-        store.revoke(secret, call.shared.options.stateless_revocation);
+pub(super) fn revoke(context: &RequestContext<'_>, store: &mut Store, _token: &Token) -> Outcome {
+    if let Some(secret) = context.request.credential().secret() {
+        store.revoke(secret, context.state.options.stateless_revocation);
     }
-    Ok(Answer::no_content())
+    Ok(Response::no_content())
 }
 
-/// What the body asks for.
+/// What the body of a request asks for.
 #[derive(Debug, Default)]
-pub(crate) struct Ask {
+pub(super) struct TokenRequest {
     names: Vec<String>,
     ids: Vec<u64>,
     permissions: Option<Permissions>,
 }
 
-/// What is given.
+/// What a minted token may do.
 #[derive(Debug)]
-pub(crate) struct Grant {
-    pub(crate) permissions: Permissions,
+pub(super) struct Grant {
+    pub(super) permissions: Permissions,
     /// The repositories it is restricted to.
     repositories: Option<BTreeSet<u64>>,
     /// The repositories the answer lists: those of a restricted token.
     listed: Option<BTreeSet<u64>>,
 }
 
-impl Ask {
-    fn parse(call: &Call<'_>) -> Result<Self, Problem> {
-        let body: Value = call.request.json().map_err(|_| bad_json("Problems parsing JSON"))?;
-        let Value::Object(body) = body else { return Err(bad_json("Body should be a JSON object")) };
-        let ask = Self {
+impl TokenRequest {
+    fn parse(context: &RequestContext<'_>) -> Result<Self, Problem> {
+        let body = context.object()?;
+        let wanted = Self {
             names: list(&body, "repositories", "string", |value| value.as_str().map(str::to_owned))?,
             ids: list(&body, "repository_ids", "integer", Value::as_u64)?,
             permissions: permissions(&body)?,
         };
-        if ask.names.len() + ask.ids.len() > MAX_REPOSITORIES {
-            return Err(refused(&call.shared.options.wording.too_many_repositories));
+        if wanted.names.len() + wanted.ids.len() > MAX_REPOSITORIES {
+            return Err(unprocessable(&context.state.options.wording.too_many_repositories));
         }
-        Ok(ask)
+        Ok(wanted)
     }
 
-    /// In words that are the same for the same wish.
+    /// The scope as counters name it, the same for the same request.
     fn scope(&self) -> String {
         let permissions = self.permissions.as_ref().map(|permissions| {
             let words: Vec<String> =
@@ -143,16 +153,16 @@ impl Ask {
 }
 
 impl Grant {
-    pub(crate) fn of(
-        ask: &Ask,
-        call: &Call<'_>,
+    pub(super) fn new(
+        wanted: &TokenRequest,
+        context: &RequestContext<'_>,
         store: &Store,
         installation: &Installation,
     ) -> Result<Self, Problem> {
-        let repositories = granted_repositories(ask, store, installation)?;
-        let permissions = granted_permissions(ask, installation)?;
+        let repositories = granted_repositories(wanted, store, installation)?;
+        let permissions = granted_permissions(wanted, installation)?;
         let mut grant = Self { permissions, listed: repositories.clone(), repositories };
-        for effect in call.effects {
+        for effect in context.effects {
             if let Effect::WiderGrant { permissions, repositories } = effect {
                 grant.permissions.extend(permissions.clone());
                 if *repositories == WiderRepositories::All && grant.repositories.take().is_some() {
@@ -171,49 +181,56 @@ const MAX_REPOSITORIES: usize = 500;
 const LIFETIME: i64 = 3600;
 
 fn granted_repositories(
-    ask: &Ask,
+    wanted: &TokenRequest,
     store: &Store,
     installation: &Installation,
 ) -> Result<Option<BTreeSet<u64>>, Problem> {
-    // Nobody documents an empty list. It is taken as none, as Ruby's `present?` would.
-    if ask.names.is_empty() && ask.ids.is_empty() {
+    // An empty list is not documented. It is taken as none, as Ruby's `present?` would.
+    if wanted.names.is_empty() && wanted.ids.is_empty() {
         return Ok(None);
     }
     let own = store.repositories_of(installation);
-    let by_name = ask.names.iter().map(|name| own.iter().find(|other| other.name.eq_ignore_ascii_case(name)));
-    let by_id = ask.ids.iter().map(|id| own.iter().find(|other| other.id == *id));
+    let by_name =
+        wanted.names.iter().map(|name| own.iter().find(|other| other.name.eq_ignore_ascii_case(name)));
+    let by_id = wanted.ids.iter().map(|id| own.iter().find(|other| other.id == *id));
     let ids: Option<BTreeSet<u64>> = by_name.chain(by_id).map(|found| found.map(|own| own.id)).collect();
     ids.map(Some).ok_or_else(|| {
-        refused(
+        unprocessable(
             "There is at least one repository that does not exist or is not accessible to the parent installation.",
         )
     })
 }
 
-fn granted_permissions(ask: &Ask, installation: &Installation) -> Result<Permissions, Problem> {
-    // Whoever may do anything may read metadata.
+fn granted_permissions(wanted: &TokenRequest, installation: &Installation) -> Result<Permissions, Problem> {
+    // Every installation may read metadata.
     let mut installed = installation.permissions.clone();
     installed.entry("metadata".into()).or_insert_with(|| "read".into());
-    let Some(asked) = ask.permissions.as_ref().filter(|asked| !asked.is_empty()) else {
+    let Some(requested) = wanted.permissions.as_ref().filter(|requested| !requested.is_empty()) else {
         return Ok(installed);
     };
-    if asked.keys().any(|name| !installed.contains_key(name)) {
-        return Err(refused("The permissions requested are not granted to this installation."));
+    if requested.keys().any(|name| !installed.contains_key(name)) {
+        return Err(unprocessable("The permissions requested are not granted to this installation."));
     }
-    for (name, level) in asked {
+    for (name, level) in requested {
         let granted = installed.get(name).and_then(|level| rank(level));
         if rank(level).is_none_or(|level| Some(level) > granted) {
-            return Err(refused(
+            return Err(unprocessable(
                 "The level of access for permissions requested are not granted to this installation.",
             ));
         }
     }
-    let mut granted = asked.clone();
+    let mut granted = requested.clone();
     granted.entry("metadata".into()).or_insert_with(|| "read".into());
     Ok(granted)
 }
 
-fn body(call: &Call<'_>, store: &Store, installation: &Installation, grant: &Grant, secret: &str) -> Value {
+fn body(
+    context: &RequestContext<'_>,
+    store: &Store,
+    installation: &Installation,
+    grant: &Grant,
+    secret: &str,
+) -> Value {
     let selection =
         if grant.repositories.is_some() { Selection::Selected } else { installation.repository_selection };
     let mut body = json!({
@@ -223,21 +240,21 @@ fn body(call: &Call<'_>, store: &Store, installation: &Installation, grant: &Gra
     });
     if let Some(listed) = &grant.listed {
         let repositories = listed.iter().filter_map(|id| store.repository_by_id(*id));
-        let repositories = repositories.map(|own| render::repository(store, own, call.version));
+        let repositories = repositories.map(|own| render::repository(store, own, context.version));
         body["repositories"] = repositories.collect();
     }
-    if let Some(expires_at) = expires_at(call) {
+    if let Some(expires_at) = expires_at(context) {
         body["expires_at"] = json!(expires_at);
     }
     body
 }
 
 fn lifetime(effects: &[Effect]) -> i64 {
-    let scripted = effects.iter().find_map(|effect| match effect {
+    let of_fault = effects.iter().find_map(|effect| match effect {
         Effect::Lifetime { seconds } => Some(*seconds),
         _ => None,
     });
-    scripted.unwrap_or(LIFETIME)
+    of_fault.unwrap_or(LIFETIME)
 }
 
 fn list<T>(
@@ -264,7 +281,7 @@ fn permissions(body: &Map<String, Value>) -> Result<Option<Permissions>, Problem
     let permissions = match body.get("permissions") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(permissions)) => permissions,
-        Some(_) => return Err(bad_json("Problems parsing JSON")),
+        Some(_) => return Err(bad_request("Problems parsing JSON")),
     };
     let level = |(name, level): (&String, &Value)| match level.as_str() {
         Some(level) => Ok((name.clone(), level.to_owned())),
@@ -273,14 +290,14 @@ fn permissions(body: &Map<String, Value>) -> Result<Option<Permissions>, Problem
     permissions.iter().map(level).collect::<Result<_, _>>().map(Some)
 }
 
-fn bad_json(message: &str) -> Problem {
+fn bad_request(message: &str) -> Problem {
     Problem::new(400, message, Docs::Operation)
 }
 
 fn invalid(what: &str) -> Problem {
-    refused(&format!("Invalid request.\n\n{what}"))
+    unprocessable(&format!("Invalid request.\n\n{what}"))
 }
 
-fn refused(message: &str) -> Problem {
+fn unprocessable(message: &str) -> Problem {
     Problem::new(422, message, Docs::Operation)
 }

@@ -1,30 +1,30 @@
-//! JSON that cannot be understood, explained to whoever wrote it: which field, and what is allowed.
+//! Request bodies, and error messages that name the invalid field and what it may be.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Reads `text`, which may be empty for `{}`, or says what is wrong with it.
-pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+/// Parses `text`, which may be empty for `{}`. The error says what is wrong with it.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let text = if text.is_empty() { b"{}" } else { text };
     let value: Value =
         serde_json::from_slice(text).map_err(|error| format!("the body is not JSON: {error}"))?;
     T::deserialize(&value).map_err(|error| {
-        let complaint = error.to_string();
-        match culprit(&value, &complaint) {
-            Some(field) => format!("`{field}`: {}", in_words(&complaint)),
-            None => in_words(&complaint),
+        let error = error.to_string();
+        match invalid_field(&value, &error) {
+            Some(field) => format!("`{field}`: {}", in_words(&error)),
+            None => in_words(&error),
         }
     })
 }
 
-/// The one field whose value `complaint` is about. serde names fields that are unknown or missing itself, but of a
+/// The one field whose value `error` is about. serde names fields that are unknown or missing itself, but of a
 /// wrong value it says only what it is.
-fn culprit<'a>(value: &'a Value, complaint: &str) -> Option<&'a str> {
-    let (what, _) = complaint.split_once(", expected")?;
+fn invalid_field<'a>(value: &'a Value, error: &str) -> Option<&'a str> {
+    let (what, _) = error.split_once(", expected")?;
     let (_, found) = what.split_once(": ").filter(|(how, _)| how.starts_with("invalid "))?;
     let mut named = Vec::new();
     fields(value, &mut |name, value| {
-        if as_serde_says(value) == found {
+        if as_serde_names(value) == found {
             named.push(name);
         }
     });
@@ -41,7 +41,7 @@ fn fields<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Value)) {
     }
 }
 
-fn as_serde_says(value: &Value) -> String {
+fn as_serde_names(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("boolean `{value}`"),
@@ -54,9 +54,9 @@ fn as_serde_says(value: &Value) -> String {
 }
 
 /// What Rust calls its types, in words.
-fn in_words(complaint: &str) -> String {
+fn in_words(error: &str) -> String {
     let unsigned = ["u16", "u32", "u64", "usize"];
-    let words = unsigned.iter().fold(complaint.to_owned(), |text, name| {
+    let words = unsigned.iter().fold(error.to_owned(), |text, name| {
         text.replace(&format!("expected {name}"), "expected a whole number, not negative")
     });
     words.replace("expected i64", "expected a whole number").replace("expected f64", "expected a number")
@@ -68,11 +68,11 @@ mod tests {
     use crate::fake_github::faults::fault::Fault;
 
     fn check(text: &str, expected: &str) {
-        assert_eq!(read::<Fault>(text.as_bytes()).unwrap_err(), expected, "{text}");
+        assert_eq!(parse::<Fault>(text.as_bytes()).unwrap_err(), expected, "{text}");
     }
 
     #[test]
-    fn the_wrong_field_is_named_however_deep() {
+    fn error_names_invalid_field_at_any_depth() {
         check(
             r#"{"times": "x", "effect": {"kind": "stall"}}"#,
             "`times`: invalid type: string \"x\", expected a whole number, not negative",

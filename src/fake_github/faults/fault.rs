@@ -1,4 +1,4 @@
-//! Misbehaviour on demand: what can go wrong, for which requests, how often.
+//! Faults: what goes wrong, for which requests, and how often.
 
 use std::collections::BTreeMap;
 
@@ -170,7 +170,7 @@ impl Fault {
         Self { probability, ..self }
     }
 
-    /// What cannot be meant, naming the field.
+    /// What is invalid, naming the field.
     pub(crate) fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.probability) {
             return Err("`probability` must be from 0 to 1".into());
@@ -193,24 +193,35 @@ impl Fault {
 }
 
 impl Effect {
-    /// Whether this takes GitHub's place instead of changing what GitHub does.
-    pub(crate) fn replaces_the_answer(&self) -> bool {
-        matches!(
-            self,
+    /// Whether this takes the place of GitHub's response instead of changing it.
+    fn replaces_response(&self) -> bool {
+        match self {
             Self::Status { .. }
-                | Self::PrimaryLimit { .. }
-                | Self::SecondaryLimit { .. }
-                | Self::LoginLockout
-                | Self::Html { .. }
-                | Self::Redirect { .. }
-                | Self::ResetBefore
-                | Self::Stall
-        )
+            | Self::PrimaryLimit { .. }
+            | Self::SecondaryLimit { .. }
+            | Self::LoginLockout
+            | Self::Html { .. }
+            | Self::Redirect { .. }
+            | Self::ResetBefore
+            | Self::Stall => true,
+            Self::ResetAfter
+            | Self::CutBody
+            | Self::TruncatedBody
+            | Self::SlowHeaders { .. }
+            | Self::SlowBody { .. }
+            | Self::ContentType { .. }
+            | Self::MissingDate
+            | Self::HugeBody { .. }
+            | Self::ExpiresAt { .. }
+            | Self::Lifetime { .. }
+            | Self::WiderGrant { .. }
+            | Self::Token { .. } => false,
+        }
     }
 
     fn excludes(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
-            || (self.replaces_the_answer() && other.replaces_the_answer())
+            || (self.replaces_response() && other.replaces_response())
     }
 }
 
@@ -231,20 +242,20 @@ impl Faults {
         &self.0
     }
 
-    /// What `request` meets; what it meets is counted down.
-    pub(crate) fn meet(&mut self, request: &Request, random: &Random) -> Vec<Effect> {
-        let mut met: Vec<Effect> = Vec::new();
+    /// The effects that apply to `request`. Each counts down its fault.
+    pub(crate) fn take_matching(&mut self, request: &Request, random: &Random) -> Vec<Effect> {
+        let mut effects: Vec<Effect> = Vec::new();
         for fault in &mut self.0 {
             let matches = request.matches(fault.method.as_deref(), fault.path.as_deref())
                 && fault.times != Some(0)
-                && !met.iter().any(|effect| effect.excludes(&fault.effect));
-            if matches && random.happens(fault.probability) {
+                && !effects.iter().any(|effect| effect.excludes(&fault.effect));
+            if matches && random.random_bool(fault.probability) {
                 fault.times = fault.times.map(|times| times - 1);
-                met.push(fault.effect.clone());
+                effects.push(fault.effect.clone());
             }
         }
         self.0.retain(|fault| fault.times != Some(0));
-        met
+        effects
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fake_github::options::by_name;
-use crate::fake_github::wire::response::{Docs, Problem};
+use crate::fake_github::world::product::by_name;
 
 /// How the "Integrations" preview of 2016 is spoken. Its page is silent on much of this.
 #[derive(Debug, Clone)]
@@ -18,15 +17,15 @@ pub struct Preview {
     pub retired: bool,
     /// How long a nonce can be used, by GitHub's clock. Default 10 minutes.
     pub nonce_lifetime: Duration,
-    /// The status of a successful identity call, which the page leaves blank. Default 200.
+    /// The status of a successful identity context, which the page leaves blank. Default 200.
     pub identity_status: u16,
     /// The answer to a nonce that is unknown, used, expired or another app's. Default 404 `Not Found`.
-    pub dead_nonce: Refusal,
+    pub dead_nonce: ErrorResponse,
     /// The answer to an identity call without a nonce, or with one that is not text. Default 422
     /// `Validation Failed`.
-    pub missing_nonce: Refusal,
+    pub missing_nonce: ErrorResponse,
     /// The answer to a `user_id` that is nobody's, or not that of a member. Default 422 `Validation Failed`.
-    pub unknown_user: Refusal,
+    pub unknown_user: ErrorResponse,
     /// What the 415 without the media type calls the preview. Default `Integrations`.
     pub name: String,
 }
@@ -46,7 +45,7 @@ pub enum Flavour {
 /// How something is refused. With the status 422 the answer also names the field, as GitHub's do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// The status, from 400 to 599.
     pub status: u16,
     /// The `message`.
@@ -60,9 +59,9 @@ impl Default for Preview {
             retired: false,
             nonce_lifetime: Duration::from_secs(600),
             identity_status: 200,
-            dead_nonce: Refusal { status: 404, message: "Not Found".into() },
-            missing_nonce: Refusal::validation_failed(),
-            unknown_user: Refusal::validation_failed(),
+            dead_nonce: ErrorResponse { status: 404, message: "Not Found".into() },
+            missing_nonce: ErrorResponse::validation_failed(),
+            unknown_user: ErrorResponse::validation_failed(),
             name: "Integrations".into(),
         }
     }
@@ -87,16 +86,10 @@ impl Preview {
     }
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// 422, as GitHub answers a value it will not take.
     pub fn validation_failed() -> Self {
         Self { status: 422, message: "Validation Failed".into() }
-    }
-
-    /// The answer that blames `field` of `resource`.
-    pub(crate) fn problem(&self, resource: &str, field: &str, code: &str) -> Problem {
-        let problem = Problem::new(self.status, &self.message, Docs::Operation);
-        if self.status == 422 { problem.blaming(resource, field, code) } else { problem }
     }
 }
 

@@ -12,11 +12,11 @@ use tokio::time::{Sleep, sleep};
 /// The connection is to be reset, not closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the emulator resets the connection, as it was told to")]
-pub(crate) struct Cut;
+pub(crate) struct ConnectionReset;
 
 /// Chunks with pauses between them.
 #[derive(Debug)]
-pub(crate) struct Payload {
+pub(crate) struct ResponseBody {
     chunks: VecDeque<Bytes>,
     declared: u64,
     pause: Duration,
@@ -24,7 +24,7 @@ pub(crate) struct Payload {
     cut: bool,
 }
 
-impl Payload {
+impl ResponseBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let declared = bytes.len() as u64;
@@ -49,18 +49,21 @@ impl Payload {
     }
 }
 
-impl Body for Payload {
+impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = ConnectionReset;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionReset>>> {
         let this = self.get_mut();
         if let Some(waiting) = &mut this.waiting {
             std::task::ready!(waiting.as_mut().poll(cx));
             this.waiting = None;
         }
         let Some(chunk) = this.chunks.pop_front() else {
-            return Poll::Ready(this.cut.then_some(Err(Cut)));
+            return Poll::Ready(this.cut.then_some(Err(ConnectionReset)));
         };
         if !this.pause.is_zero() && !this.is_end_stream() {
             this.waiting = Some(Box::pin(sleep(this.pause)));

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::users::Member;
-use crate::fake_github::options::TokenFormat;
+use super::product::TokenFormat;
 
 /// Names of permissions with their levels, for example `contents` and `write`.
 pub type Permissions = BTreeMap<String, String>;
@@ -135,6 +134,21 @@ pub struct Installation {
     pub suspended_at: Option<String>,
 }
 
+/// A user who belongs to an account: a member of an organisation, or a collaborator of another user.
+///
+/// Users belong to their own account without being listed. Everybody sees every public repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The login of the organisation or user that has the repositories.
+    pub account: String,
+    /// The login of the user who belongs to it.
+    pub user: String,
+    /// The names of the private repositories that this user sees there. Default: all of them, future ones included.
+    #[serde(default)]
+    pub repositories: Option<BTreeSet<String>>,
+}
+
 /// How the repositories of an installation were chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,122 +158,6 @@ pub enum Selection {
     All,
     /// Only those listed.
     Selected,
-}
-
-impl World {
-    /// One app, `demo`, on the organisation `acme`, the user `octocat` and the enterprise `acme-enterprise`. The
-    /// user `octocat` sees all of `acme`, `hubot` belongs to it and sees nothing private, `mona` is a stranger.
-    pub fn demo() -> Self {
-        let repository = |id, owner: &str, name: &str, private| Repository {
-            id,
-            owner: owner.into(),
-            name: name.into(),
-            private,
-        };
-        let organization = Installation {
-            permissions: permissions("contents:write issues:write metadata:read pull_requests:write"),
-            ..Installation::new(1, "demo", "acme")
-        };
-        let user = Installation {
-            repository_selection: Selection::Selected,
-            repositories: BTreeSet::from(["hello-world".to_owned()]),
-            permissions: permissions("contents:read metadata:read"),
-            ..Installation::new(2, "demo", "octocat")
-        };
-        let enterprise = Installation {
-            permissions: permissions("enterprise_custom_properties_for_organizations:read metadata:read"),
-            ..Installation::new(3, "demo", "acme-enterprise")
-        };
-        Self {
-            apps: vec![App {
-                client_id: "Iv23liDemoApp0000001".into(),
-                slug: "demo-app".into(),
-                permissions: permissions("contents:write issues:write metadata:read pull_requests:write"),
-                events: vec!["installation_target".into(), "repository".into()],
-                ..App::new("demo", 1001)
-            }],
-            accounts: vec![
-                Account::Organization { login: "acme".into(), id: 1 },
-                Account::User { login: "octocat".into(), id: 2 },
-                Account::Enterprise { slug: "acme-enterprise".into(), id: 3 },
-                Account::User { login: "hubot".into(), id: 4 },
-                Account::User { login: "mona".into(), id: 5 },
-            ],
-            repositories: vec![
-                repository(1, "acme", "widgets", false),
-                repository(2, "acme", "gadgets", false),
-                repository(3, "acme", "secrets", true),
-                repository(4, "octocat", "hello-world", false),
-            ],
-            installations: vec![organization, user, enterprise],
-            members: vec![
-                Member::new("acme", "octocat"),
-                Member { repositories: Some(BTreeSet::new()), ..Member::new("acme", "hubot") },
-            ],
-        }
-    }
-
-    /// The app `demo` with `count` installations, ids from 1, on the organisations `org-0001`, `org-0002` and so
-    /// on, each with the repository `widgets`.
-    pub fn with_installations(count: u64) -> Self {
-        let mut world = Self { apps: Self::demo().apps, ..Self::default() };
-        for id in 1..=count {
-            let login = format!("org-{id:04}");
-            world.repositories.push(Repository {
-                id,
-                owner: login.clone(),
-                name: "widgets".into(),
-                private: true,
-            });
-            world.installations.push(Installation {
-                permissions: permissions("contents:write metadata:read"),
-                ..Installation::new(id, "demo", &login)
-            });
-            world.accounts.push(Account::Organization { login, id });
-        }
-        world
-    }
-
-    /// What does not fit together, in words for whoever wrote the world.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        unique("apps", "name", self.apps.iter().map(|app| app.name.as_str()))?;
-        unique("apps", "id", self.apps.iter().map(|app| app.id))?;
-        unique("accounts", "login", self.accounts.iter().map(|account| account.name().to_lowercase()))?;
-        unique("installations", "id", self.installations.iter().map(|installation| installation.id))?;
-        unique("repositories", "id", self.repositories.iter().map(|repository| repository.id))?;
-        for repository in &self.repositories {
-            if !self.accounts.iter().any(|account| account.login() == Some(&repository.owner)) {
-                return Err(format!("repositories: no account has the login `{}`", repository.owner));
-            }
-        }
-        self.check_members()?;
-        self.installations.iter().try_for_each(|installation| self.check_installation(installation))
-    }
-
-    /// What is wrong with `installation` in this world.
-    pub(crate) fn check_installation(&self, installation: &Installation) -> Result<(), String> {
-        let id = installation.id;
-        if !self.apps.iter().any(|app| app.name == installation.app) {
-            return Err(format!("installations: {id}: no app has the name `{}`", installation.app));
-        }
-        if let Some(name) = &installation.account
-            && !self.accounts.iter().any(|account| account.name() == name)
-        {
-            return Err(format!("installations: {id}: no account has the login or slug `{name}`"));
-        }
-        if installation.repository_selection == Selection::All && !installation.repositories.is_empty() {
-            return Err(format!("installations: {id}: `repositories` goes only with `selected`"));
-        }
-        for name in &installation.repositories {
-            let owned = |repository: &Repository| {
-                Some(&repository.owner) == installation.account.as_ref() && repository.name == *name
-            };
-            if !self.repositories.iter().any(owned) {
-                return Err(format!("installations: {id}: the account has no repository `{name}`"));
-            }
-        }
-        check_levels(&installation.permissions).map_err(|why| format!("installations: {id}: {why}"))
-    }
 }
 
 impl App {
@@ -328,6 +226,18 @@ impl Account {
     }
 }
 
+impl Member {
+    /// The user `user`, who sees everything that `account` has.
+    pub fn new(account: &str, user: &str) -> Self {
+        Self { account: account.into(), user: user.into(), repositories: None }
+    }
+
+    /// Whether this is `user` on `account`, in any case.
+    pub(crate) fn is(&self, account: &str, user: &str) -> bool {
+        self.account.eq_ignore_ascii_case(account) && self.user.eq_ignore_ascii_case(user)
+    }
+}
+
 /// Permissions from words like `contents:write`.
 pub fn permissions(words: &str) -> Permissions {
     words
@@ -335,36 +245,4 @@ pub fn permissions(words: &str) -> Permissions {
         .filter_map(|word| word.split_once(':'))
         .map(|(k, v)| (k.into(), v.into()))
         .collect()
-}
-
-/// How much `level` allows; `None` if there is no such level.
-pub(crate) fn rank(level: &str) -> Option<usize> {
-    LEVELS.iter().position(|known| *known == level)
-}
-
-/// What is wrong with the levels in `permissions`.
-pub(crate) fn check_levels(permissions: &Permissions) -> Result<(), String> {
-    match permissions.iter().find(|(_, level)| rank(level).is_none()) {
-        None => Ok(()),
-        Some((name, level)) => {
-            Err(format!("permission `{name}`: `{level}` is not a level; allowed: {}", LEVELS.join(", ")))
-        }
-    }
-}
-
-const LEVELS: [&str; 3] = ["read", "write", "admin"];
-
-fn unique<T: Ord + std::fmt::Display>(
-    list: &str,
-    key: &str,
-    values: impl Iterator<Item = T>,
-) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for value in values {
-        if seen.contains(&value) {
-            return Err(format!("{list}: the {key} `{value}` appears twice"));
-        }
-        seen.insert(value);
-    }
-    Ok(())
 }

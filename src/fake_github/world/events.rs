@@ -1,31 +1,40 @@
-//! What GitHub tells an app of, and the bodies it does so with.
+//! Webhook events: which apps a change concerns, and the payloads that announce it.
 
 use serde_json::{Map, Value, json};
+use url::Url;
 
-use super::definition::{Account, Installation, Repository};
+use super::definition::{Account, App, Installation, Repository};
+use super::product::NEWEST_VERSION;
 use super::render;
 use super::store::Store;
-use crate::fake_github::options::{NEWEST_VERSION, Timestamps};
+use crate::fake_github::webhooks::delivery::Timestamps;
 
-/// The repositories of an installation at some time, by its id.
-pub(crate) type Held = (u64, Vec<Repository>);
+/// The id of an installation, and the repositories that it had at some time.
+pub(crate) type InstallationRepositories = (u64, Vec<Repository>);
 
 impl Store {
-    /// Tells the app of installation `id` what was done with it.
-    pub(crate) fn tell_of_installation(&self, id: u64, action: &str) {
-        if let Some(installation) = self.installation(id) {
-            self.tell(installation, "installation", self.installation_changed(installation, action));
+    /// Sends every app the event that says a hook is there.
+    pub(crate) fn notify_ping(&self, url: &Url) {
+        for app in &self.world.apps {
+            self.webhooks.enqueue(app.id, "ping", &ping(app, url));
         }
     }
 
-    /// The repositories of every installation on `account`, for [`Self::tell_of_repositories`].
-    pub(crate) fn repositories_on(&self, account: &str) -> Vec<Held> {
+    /// Notifies the app of installation `id` of `action`.
+    pub(crate) fn notify_installation(&self, id: u64, action: &str) {
+        if let Some(installation) = self.installation(id) {
+            self.notify(installation, "installation", self.installation_changed(installation, action));
+        }
+    }
+
+    /// The repositories of every installation on `account`, for [`Self::notify_repositories`].
+    pub(crate) fn repositories_on(&self, account: &str) -> Vec<InstallationRepositories> {
         let here = self.world.installations.iter().filter(|own| own.account.as_deref() == Some(account));
         here.map(|own| (own.id, self.repositories_of(own).into_iter().cloned().collect())).collect()
     }
 
-    /// Tells every app what its installations got and lost since `before`.
-    pub(crate) fn tell_of_repositories(&self, before: &[Held]) {
+    /// Notifies every app of the repositories that its installations gained and lost since `before`.
+    pub(crate) fn notify_repositories(&self, before: &[InstallationRepositories]) {
         for (id, before) in before {
             let Some(installation) = self.installation(*id) else { continue };
             let now = self.repositories_of(installation);
@@ -34,28 +43,28 @@ impl Store {
             for (action, list) in [("added", added), ("removed", removed)] {
                 if !list.is_empty() {
                     let payload = self.repositories_changed(installation, action, &list);
-                    self.tell(installation, "installation_repositories", payload);
+                    self.notify(installation, "installation_repositories", payload);
                 }
             }
         }
     }
 
-    /// Tells the apps that subscribe to it, and have it, what was done with repository `id`.
-    pub(crate) fn tell_of_repository(&self, id: u64, action: &str, changes: Option<Value>) {
+    /// Notifies the subscribed apps that have repository `id` of `action`.
+    pub(crate) fn notify_repository(&self, id: u64, action: &str, changes: Option<Value>) {
         let Some(repository) = self.repository_by_id(id) else { return };
         for installation in self.subscribers("repository") {
             if self.repositories_of(installation).contains(&repository) {
                 let payload = self.repository_changed(installation, repository, action, changes.clone());
-                self.tell(installation, "repository", payload);
+                self.notify(installation, "repository", payload);
             }
         }
     }
 
-    /// Tells the apps that subscribe to it, and are on it, that account `new` was called `old`.
-    pub(crate) fn tell_of_rename(&self, old: &str, new: &str) {
+    /// Notifies the subscribed apps on account `new` that it was renamed from `old`.
+    pub(crate) fn notify_rename(&self, old: &str, new: &str) {
         for installation in self.subscribers("installation_target") {
             if installation.account.as_deref() == Some(new) {
-                self.tell(installation, "installation_target", self.target_renamed(installation, old));
+                self.notify(installation, "installation_target", self.target_renamed(installation, old));
             }
         }
     }
@@ -73,12 +82,12 @@ impl Store {
             ("installation_repositories", "added" | "removed") => {
                 Some(self.repositories_changed(installation, action, &repositories))
             }
-            ("installation_target", "renamed") => Some(self.target_renamed(installation, FORMERLY)),
+            ("installation_target", "renamed") => Some(self.target_renamed(installation, FORMER_NAME)),
             ("repository", "created" | "deleted" | "transferred") => {
                 Some(self.repository_changed(installation, repositories.first()?, action, None))
             }
             ("repository", "renamed") => {
-                let changes = json!({ "repository": { "name": { "from": FORMERLY } } });
+                let changes = json!({ "repository": { "name": { "from": FORMER_NAME } } });
                 Some(self.repository_changed(installation, repositories.first()?, action, Some(changes)))
             }
             ("github_app_authorization", "revoked") => {
@@ -88,9 +97,9 @@ impl Store {
         }
     }
 
-    fn tell(&self, installation: &Installation, event: &str, payload: Value) {
+    fn notify(&self, installation: &Installation, event: &str, payload: Value) {
         if let Some(app) = self.app(&installation.app) {
-            self.webhooks.tell(app.id, event, &payload);
+            self.webhooks.enqueue(app.id, event, &payload);
         }
     }
 
@@ -166,7 +175,7 @@ impl Store {
         body
     }
 
-    /// Who did it: a user, if there is one at all.
+    /// The sender: a user, if there is one.
     fn sender(&self, installation: &Installation) -> Option<Value> {
         let is_user = |account: &&Account| matches!(account, Account::User { .. });
         let owner = self.account_of(installation);
@@ -175,8 +184,8 @@ impl Store {
     }
 }
 
-/// What everything was called before it was renamed, where only a delivery says so.
-const FORMERLY: &str = "former-name";
+/// The former name in a payload without an actual rename.
+const FORMER_NAME: &str = "former-name";
 
 fn short(repository: &Repository) -> Value {
     let (owner, name) = (&repository.owner, &repository.name);
@@ -189,4 +198,14 @@ fn short(repository: &Repository) -> Value {
 fn brief(installation: &Installation) -> Value {
     let node_id = render::node_id("IntegrationInstallation", installation.id);
     json!({ "id": installation.id, "node_id": node_id })
+}
+
+fn ping(app: &App, url: &Url) -> Value {
+    json!({
+        "zen": "Anything added dilutes everything else.", "hook_id": app.id,
+        "hook": {
+            "type": "App", "id": app.id, "app_id": app.id, "name": "web", "active": true, "events": app.events,
+            "config": { "content_type": "json", "insecure_ssl": "0", "secret": "********", "url": url.as_str() },
+        },
+    })
 }

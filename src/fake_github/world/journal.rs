@@ -1,4 +1,4 @@
-//! What was asked, and how often. No secret gets in here: credentials only as their hashes.
+//! The journal of requests, and counters. Secrets do not get in here: credentials only as their hashes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -57,13 +57,13 @@ pub(crate) struct Journal {
     jwts: BTreeSet<String>,
     in_flight: usize,
     mints_in_flight: usize,
-    /// How many entries there were before these, so that an answer under way does not land in the wrong one.
-    forgotten: usize,
+    /// The number of entries before these, so that the status of a request in flight does not land in the wrong one.
+    dropped: usize,
 }
 
 impl Journal {
-    /// Writes `request` down; the number is for [`Journal::answered`].
-    pub(crate) fn arrived(&mut self, request: &Request, second: i64) -> usize {
+    /// Adds an entry for `request`, which is in flight from now on. The number is for [`Journal::record_status`].
+    pub(crate) fn begin(&mut self, request: &Request, second: i64) -> usize {
         self.in_flight += 1;
         self.counters.requests += 1;
         if is_mint(request) {
@@ -73,7 +73,7 @@ impl Journal {
         }
         if self.entries.len() >= MAX_ENTRIES {
             self.entries.pop_front();
-            self.forgotten += 1;
+            self.dropped += 1;
         }
         self.entries.push_back(JournalEntry {
             method: request.method.clone(),
@@ -83,35 +83,36 @@ impl Journal {
             credential_sha256: request.credential().secret().map(|secret| sha256_base64(secret.as_bytes())),
             at: iso(second),
         });
-        self.forgotten + self.entries.len() - 1
+        self.dropped + self.entries.len() - 1
     }
 
-    pub(crate) fn answered(&mut self, number: usize, status: u16) {
-        if let Some(entry) = number.checked_sub(self.forgotten).and_then(|at| self.entries.get_mut(at)) {
+    pub(crate) fn record_status(&mut self, number: usize, status: u16) {
+        if let Some(entry) = number.checked_sub(self.dropped).and_then(|at| self.entries.get_mut(at)) {
             entry.status = Some(status);
         }
     }
 
-    /// `request` is over, answered or not.
-    pub(crate) fn left(&mut self, request: &Request) {
+    /// `request` is in flight no longer, answered or not.
+    pub(crate) fn end(&mut self, request: &Request) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if is_mint(request) {
             self.mints_in_flight = self.mints_in_flight.saturating_sub(1);
         }
     }
 
-    pub(crate) fn routed(&mut self, method: &str, template: &str) {
-        *self.counters.by_route.entry(format!("{method} {template}")).or_default() += 1;
+    /// Counts a request for `route`, such as `GET /app`.
+    pub(crate) fn count_route(&mut self, route: String) {
+        *self.counters.by_route.entry(route).or_default() += 1;
     }
 
-    pub(crate) fn accepted_jwt(&mut self, jwt: &str, age: i64) {
+    pub(crate) fn record_jwt(&mut self, jwt: &str, age: i64) {
         if self.jwts.insert(sha256_base64(jwt.as_bytes())) {
             self.counters.distinct_jwts += 1;
         }
         self.counters.jwt_age_max = self.counters.jwt_age_max.max(age);
     }
 
-    pub(crate) fn minted(&mut self, installation: u64, scope: &str) {
+    pub(crate) fn record_mint(&mut self, installation: u64, scope: &str) {
         self.counters.mints += 1;
         *self.counters.mints_by_installation.entry(installation).or_default() += 1;
         *self
@@ -141,16 +142,16 @@ impl Journal {
         self.entries.iter().filter(|entry| entry.method == method && bare(entry)).count()
     }
 
-    /// Forgets everything but what is under way.
+    /// Drops everything but the requests in flight.
     pub(crate) fn reset(&mut self) {
-        self.forgotten += self.entries.len();
+        self.dropped += self.entries.len();
         self.entries.clear();
         self.jwts.clear();
         self.counters = Counters { mints_in_flight_max: self.mints_in_flight, ..Counters::default() };
     }
 }
 
-/// The oldest entries make way, so that an emulator can run for weeks. The counters count on.
+/// The oldest entries are dropped, so that an emulator can run for weeks. The counters count on.
 const MAX_ENTRIES: usize = 100_000;
 
 fn is_mint(request: &Request) -> bool {

@@ -43,7 +43,7 @@ impl AppKey {
     }
 
     /// Whether `signature` over `message` was made with this key by RS256.
-    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key_der)
             .verify(message, signature)
             .is_ok()
@@ -68,27 +68,27 @@ impl fmt::Debug for AppKey {
 
 /// The keys of all apps, and those still to be handed out before any has to be generated.
 #[derive(Debug, Clone)]
-pub(crate) struct KeyRing {
+pub(crate) struct AppKeys {
     by_app: BTreeMap<String, Vec<AppKey>>,
     spare: VecDeque<AppKey>,
 }
 
-impl KeyRing {
+impl AppKeys {
     /// What each of `apps` brings along, or one key each: with a seed from the bundle, else a new one.
     pub(crate) fn new(apps: &[App], seed: Option<u64>) -> io::Result<Self> {
         let spare = if seed.is_some() { parse(BUNDLED)?.into() } else { VecDeque::new() };
-        let mut ring = Self { by_app: BTreeMap::new(), spare };
+        let mut all = Self { by_app: BTreeMap::new(), spare };
         for app in apps {
             let keys = match &app.private_keys {
                 Some(text) => parse(text)?,
-                None => vec![ring.fresh()?],
+                None => vec![all.next_key()?],
             };
-            ring.by_app.insert(app.name.clone(), keys);
+            all.by_app.insert(app.name.clone(), keys);
         }
-        Ok(ring)
+        Ok(all)
     }
 
-    pub(crate) fn of(&self, app: &str) -> &[AppKey] {
+    pub(crate) fn of_app(&self, app: &str) -> &[AppKey] {
         self.by_app.get(app).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -97,7 +97,7 @@ impl KeyRing {
         if self.by_app.get(app).is_none_or(|keys| keys.len() >= MAX_KEYS) {
             return None;
         }
-        let key = self.fresh().ok()?;
+        let key = self.next_key().ok()?;
         self.by_app.get_mut(app)?.push(key.clone());
         Some(key)
     }
@@ -110,7 +110,7 @@ impl KeyRing {
         keys.len() < before
     }
 
-    fn fresh(&mut self) -> io::Result<AppKey> {
+    fn next_key(&mut self) -> io::Result<AppKey> {
         self.spare.pop_front().map_or_else(AppKey::generate, Ok)
     }
 }

@@ -1,22 +1,17 @@
-//! Rate limits: how much each caller has used, and what is said when it was too much.
+//! Rate limits: how much each caller has used, and whether that was too much.
 
 use std::collections::HashMap;
 
-use serde_json::json;
+use crate::fake_github::clock::{Clock, Millis, SECOND};
 
-use crate::fake_github::clock::{Millis, SECOND};
-use crate::fake_github::options::{Options, RateLimits};
-use crate::fake_github::state::Shared;
-use crate::fake_github::wire::response::Answer;
-
-/// Who a request is charged to.
+/// Whom a request is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     Anonymous,
     Installation(u64),
 }
 
-/// Where a caller stands with the primary limit.
+/// The primary limit of a caller, and how much of it is used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quota {
     pub(crate) limit: u64,
@@ -25,13 +20,22 @@ pub(crate) struct Quota {
     pub(crate) reset: i64,
 }
 
+/// What a request exceeded, beside the primary limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exceeded {
+    /// Too many points for one route, or too many requests at once.
+    Secondary,
+    /// Too many refused credentials.
+    FailedLogins,
+}
+
 /// What was used so far.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     primary: HashMap<Caller, Window>,
     /// By route, for the secondary limit.
     points: HashMap<&'static str, Window>,
-    refused_logins: Window,
+    failed_logins: Window,
 }
 
 impl Quota {
@@ -51,90 +55,45 @@ impl Quota {
 }
 
 impl Limits {
-    /// Charges one request to `caller`.
-    pub(crate) fn charge(&mut self, caller: Caller, shared: &Shared) -> Quota {
-        self.primary.entry(caller).or_default().add(1, HOUR, shared.clock.now());
-        self.quota(caller, shared)
+    /// Charges one request to `caller`. `limit` is that of an installation.
+    pub(crate) fn charge(&mut self, caller: Caller, limit: u64, clock: &Clock) -> Quota {
+        self.primary.entry(caller).or_default().add(1, HOUR, clock.now());
+        self.quota(caller, limit, clock)
     }
 
-    /// Where `caller` stands, free of charge.
-    pub(crate) fn quota(&mut self, caller: Caller, shared: &Shared) -> Quota {
-        let now = shared.clock.now();
+    /// The quota of `caller`, free of charge. `limit` is that of an installation.
+    pub(crate) fn quota(&mut self, caller: Caller, limit: u64, clock: &Clock) -> Quota {
+        let now = clock.now();
         let window = self.primary.entry(caller).or_default();
         window.add(0, HOUR, now);
         let limit = match caller {
             Caller::Anonymous => ANONYMOUS_LIMIT,
-            Caller::Installation(_) => shared.options.installation_rate_limit,
+            Caller::Installation(_) => limit,
         };
-        Quota { limit, used: window.used, reset: shared.clock.shown_second() + (window.ends - now) / SECOND }
+        Quota { limit, used: window.used, reset: clock.skewed_second() + (window.ends - now) / SECOND }
     }
 
-    /// What is said instead of an answer, because of the secondary limits or refused logins, if they are enforced.
-    pub(crate) fn objection(
+    /// Charges the secondary limits with a request for `route`. The limit that it exceeds, if any.
+    pub(crate) fn charge_secondary(
         &mut self,
-        shared: &Shared,
         method: &str,
         route: &'static str,
         in_flight: usize,
-    ) -> Option<Answer> {
-        if shared.options.rate_limits == RateLimits::Reported {
-            return None;
-        }
-        let now = shared.clock.now();
-        if self.refused_logins.add(0, LOCKOUT, now) >= LOGIN_ATTEMPTS {
-            return Some(login_lockout(&shared.options));
+        now: Millis,
+    ) -> Option<Exceeded> {
+        if self.failed_logins.add(0, LOCKOUT, now) >= MAX_FAILED_LOGINS {
+            return Some(Exceeded::FailedLogins);
         }
         let points = if matches!(method, "GET" | "HEAD" | "OPTIONS") { 1 } else { 5 };
         let window = self.points.entry(route).or_default();
-        let too_fast = window.add(points, MINUTE, now) > POINTS_PER_MINUTE;
-        (too_fast || in_flight > CONCURRENT_REQUESTS)
-            .then(|| secondary_limit(403).with_header("Retry-After", "60"))
+        let too_fast = window.add(points, MINUTE, now) > MAX_POINTS_PER_MINUTE;
+        (too_fast || in_flight > MAX_CONCURRENT_REQUESTS).then_some(Exceeded::Secondary)
     }
 
-    /// A credential was refused.
-    pub(crate) fn refused_login(&mut self, now: Millis) {
-        self.refused_logins.add(1, LOCKOUT, now);
+    /// Counts a request whose credential was refused.
+    pub(crate) fn record_failed_login(&mut self, now: Millis) {
+        self.failed_logins.add(1, LOCKOUT, now);
     }
-}
-
-/// The answer over the primary limit.
-pub(crate) fn primary_limit(status: u16, caller: Caller, quota: Quota) -> Answer {
-    let whom = match caller {
-        Caller::Anonymous => "127.0.0.1".to_owned(),
-        Caller::Installation(id) => format!("installation ID {id}"),
-    };
-    let answer = Answer::json(
-        status,
-        json!({
-            "message": format!("API rate limit exceeded for {whom}."),
-            "documentation_url": "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api",
-            "status": status.to_string(),
-        }),
-    );
-    quota.headers().into_iter().fold(answer, |answer, (name, value)| answer.with_header(name, value))
-}
-
-/// The answer over a secondary limit. GitHub gives no `status` in it.
-pub(crate) fn secondary_limit(status: u16) -> Answer {
-    Answer::json(
-        status,
-        json!({
-            "documentation_url": "https://docs.github.com/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api#about-secondary-rate-limits",
-            "message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
-        }),
-    )
-}
-
-/// The answer to everybody after too many refused logins.
-pub(crate) fn login_lockout(options: &Options) -> Answer {
-    Answer::json(
-        403,
-        json!({
-            "message": options.wording.login_lockout,
-            "documentation_url": "https://docs.github.com/rest",
-            "status": "403",
-        }),
-    )
 }
 
 #[derive(Debug, Default)]
@@ -158,9 +117,9 @@ const MINUTE: Millis = 60 * SECOND;
 const HOUR: Millis = 60 * MINUTE;
 const ANONYMOUS_LIMIT: u64 = 60;
 /// GitHub's documented secondary limit for one endpoint.
-const POINTS_PER_MINUTE: u64 = 900;
+const MAX_POINTS_PER_MINUTE: u64 = 900;
 /// GitHub's documented secondary limit for requests at the same time.
-const CONCURRENT_REQUESTS: usize = 100;
+const MAX_CONCURRENT_REQUESTS: usize = 100;
 /// GitHub does not say how many refused logins are too many, nor for how long.
-const LOGIN_ATTEMPTS: u64 = 20;
+const MAX_FAILED_LOGINS: u64 = 20;
 const LOCKOUT: Millis = 5 * MINUTE;

@@ -1,4 +1,4 @@
-//! Nonces: what the browser brings back to the integrator, good for one question.
+//! Nonces: a user's browser brings one to the app, which exchanges it once for the user's identity.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::fake_github::clock::Millis;
 #[derive(Debug, Default)]
 pub(crate) struct Nonces(HashMap<String, Nonce>);
 
-/// Who came by the browser, and to which installation.
+/// The user that a nonce identifies, and the installation the user came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nonce {
     pub(crate) installation: u64,
@@ -17,8 +17,8 @@ pub(crate) struct Nonce {
 }
 
 impl Nonces {
-    /// Remembers `text` until `deadline`, and forgets what has expired at `now`.
-    pub(crate) fn keep(
+    /// Adds `text`, valid until `deadline`, and drops what has expired at `now`.
+    pub(crate) fn insert(
         &mut self,
         text: String,
         (installation, user): (u64, u64),
@@ -29,13 +29,13 @@ impl Nonces {
         self.0.insert(text, Nonce { installation, user, deadline });
     }
 
-    /// What `text` stands for at `now`; looking does not use it up.
-    pub(crate) fn look(&self, text: &str, now: Millis) -> Option<Nonce> {
+    /// The nonce `text`, if it is valid at `now`. It stays usable.
+    pub(crate) fn get(&self, text: &str, now: Millis) -> Option<Nonce> {
         self.0.get(text).copied().filter(|nonce| nonce.deadline > now)
     }
 
-    /// Uses `text` up.
-    pub(crate) fn spend(&mut self, text: &str) {
+    /// Makes `text` unusable.
+    pub(crate) fn consume(&mut self, text: &str) {
         self.0.remove(text);
     }
 

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::definition::{Account, App, Installation, Repository};
+use super::product::NEWEST_VERSION;
 use super::store::Store;
-use crate::fake_github::options::NEWEST_VERSION;
-use crate::fake_github::state::Urls;
+use super::urls::Urls;
 
 /// An organisation or user as a "simple user", or an enterprise, which has no `login`.
 pub(crate) fn account(urls: &Urls, account: &Account) -> Value {

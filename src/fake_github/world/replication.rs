@@ -1,10 +1,8 @@
-//! GitHub's replicas: for a while after a token was made, those that answer for it have not heard of it.
+//! Replication lag: for a while after a token was minted, GitHub's replicas do not know it.
 
 use serde::{Deserialize, Serialize};
 
-use super::store::Token;
 use crate::fake_github::clock::Millis;
-use crate::fake_github::wire::response::Problem;
 
 /// How far the replicas are behind, and what they say meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,16 +52,9 @@ impl From<Unreplicated> for u16 {
 }
 
 impl Replication {
-    /// How the use of `token` is refused at `now`, if it is.
-    pub(crate) fn objection(self, token: &Token, now: Millis) -> Option<Problem> {
+    /// How the use at `now` of a token that was made at `created` is refused, if it is.
+    pub(crate) fn refusal(self, created: Millis, now: Millis) -> Option<Unreplicated> {
         let lag = Millis::try_from(self.lag_ms).unwrap_or(Millis::MAX);
-        if now >= token.created.saturating_add(lag) {
-            return None;
-        }
-        Some(match self.status {
-            Unreplicated::Unauthorized => Problem::bad_credentials(),
-            Unreplicated::Forbidden => Problem::not_for_integrations("metadata=read"),
-            Unreplicated::NotFound => Problem::not_found(),
-        })
+        (now < created.saturating_add(lag)).then_some(self.status)
     }
 }

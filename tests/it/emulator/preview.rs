@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ghtokend::fake_github::{
-    App, Effect, FakeGithub, Fault, Flavour, Installation, Member, Mode, Options, Preview, Refusal,
+    App, Effect, ErrorResponse, FakeGithub, Fault, Flavour, Installation, Member, Mode, Options, Preview,
     Repository, WiderRepositories, World,
 };
 use serde_json::{Value, json};
@@ -258,7 +258,7 @@ async fn user_id_is_text_or_number_of_a_member() {
 
 #[tokio::test]
 async fn how_an_unknown_user_is_refused_is_an_option() {
-    let unknown_user = Refusal { status: 404, message: "Not Found".into() };
+    let unknown_user = ErrorResponse { status: 404, message: "Not Found".into() };
     let github = speaking(Preview { unknown_user, ..Preview::default() }).await;
     let refused = ask(&github, "POST", MINT, r#"{"user_id": 99}"#).await;
     check_refused(&refused, (404, "Not Found"));
@@ -376,8 +376,8 @@ async fn a_missing_nonce_is_a_failed_validation() {
 async fn nonces_follow_the_options() {
     let github = speaking(Preview {
         nonce_lifetime: Duration::ZERO,
-        dead_nonce: Refusal::validation_failed(),
-        missing_nonce: Refusal { status: 400, message: "No nonce".into() },
+        dead_nonce: ErrorResponse::validation_failed(),
+        missing_nonce: ErrorResponse { status: 400, message: "No nonce".into() },
         ..Preview::default()
     })
     .await;
@@ -392,7 +392,10 @@ async fn nonces_follow_the_options() {
     for (preview, words) in [
         (Preview { identity_status: 404, ..Preview::default() }, "`identity_status` must be from 200 to 299"),
         (
-            Preview { dead_nonce: Refusal { status: 200, message: String::new() }, ..Preview::default() },
+            Preview {
+                dead_nonce: ErrorResponse { status: 200, message: String::new() },
+                ..Preview::default()
+            },
             "`dead_nonce` must be from 400 to 599",
         ),
     ] {

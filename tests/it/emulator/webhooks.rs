@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use ghtokend::fake_github::{
-    App, Delivered, Delivery, FakeGithub, Hook, Installation, Options, Timestamps, TokenFormat, World,
+    App, Delivery, DeliveryRecord, FakeGithub, Hook, Installation, Options, Timestamps, TokenFormat, World,
     permissions,
 };
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ async fn hooked() -> (FakeGithub, Receiver) {
     (github, receiver)
 }
 
-fn last(github: &FakeGithub) -> Delivered {
+fn last(github: &FakeGithub) -> DeliveryRecord {
     github.deliveries().pop().unwrap()
 }
 

@@ -4,14 +4,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::fake_github::options::preview::Flavour;
-use crate::fake_github::state::Shared;
+use crate::fake_github::state::State;
 use crate::fake_github::world::definition::{Account, Installation as Installed, Repository};
 use crate::fake_github::world::render as modern;
 use crate::fake_github::world::store::Store;
 
 /// An installation.
 #[derive(Serialize)]
-pub(crate) struct Installation {
+pub(super) struct Installation {
     id: u64,
     account: Option<Owner>,
     access_tokens_url: String,
@@ -22,7 +22,7 @@ pub(crate) struct Installation {
 
 /// A token that was just made.
 #[derive(Serialize)]
-pub(crate) struct Token<'a> {
+pub(super) struct Token<'a> {
     token: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Token<'a> {
 
 /// A user, or whoever else has a login.
 #[derive(Serialize)]
-pub(crate) struct User {
+pub(super) struct User {
     login: String,
     id: u64,
     avatar_url: String,
@@ -76,48 +76,46 @@ struct Organization {
     description: &'static str,
 }
 
-pub(crate) fn installation(shared: &Shared, store: &Store, installation: &Installed) -> Installation {
-    let (api, id) = (&shared.urls.api, installation.id);
+pub(super) fn installation(state: &State, store: &Store, installation: &Installed) -> Installation {
+    let (api, id) = (&state.urls.api, installation.id);
     let owner = store.account_of(installation);
-    let flavour = shared.options.preview.flavour;
+    let flavour = state.options.preview.flavour;
     Installation {
         id,
         account: owner.map(|owner| match (owner, flavour) {
-            (Account::Organization { .. }, Flavour::Y2016) => {
-                Owner::Organization(organization(shared, owner))
-            }
+            (Account::Organization { .. }, Flavour::Y2016) => Owner::Organization(organization(state, owner)),
             // Of installations on users the page shows nothing; this is its only other account.
-            _ => Owner::User(user(shared, owner)),
+            _ => Owner::User(user(state, owner)),
         }),
         access_tokens_url: format!("{api}/installations/{id}/access_tokens"),
         repositories_url: format!("{api}/installation/repositories"),
-        html_url: (flavour == Flavour::Y2017).then(|| modern::settings_url(&shared.urls, owner, id)),
+        html_url: (flavour == Flavour::Y2017).then(|| modern::settings_url(&state.urls, owner, id)),
     }
 }
 
-pub(crate) fn token<'a>(
-    shared: &Shared,
+pub(super) fn token<'a>(
+    state: &State,
     token: &'a str,
     expires_at: Option<String>,
     on_behalf_of: Option<&Account>,
 ) -> Token<'a> {
-    let on_behalf_of = on_behalf_of.map(|account| user(shared, account));
-    let on_behalf_of = match shared.options.preview.flavour {
+    let on_behalf_of = on_behalf_of.map(|account| user(state, account));
+    let on_behalf_of = match state.options.preview.flavour {
         Flavour::Y2016 => Some(on_behalf_of),
         Flavour::Y2017 => on_behalf_of.map(Some),
     };
     Token { token, expires_at, on_behalf_of }
 }
 
-pub(crate) fn user(shared: &Shared, account: &Account) -> User {
+pub(super) fn user(state: &State, account: &Account) -> User {
     let login = account.name();
-    let url = format!("{}/users/{login}", shared.urls.api);
+    let url = format!("{}/users/{login}", state.urls.api);
     User {
         login: login.to_owned(),
         id: account.id(),
-        avatar_url: avatar(shared),
+        avatar_url: avatar(state),
         gravatar_id: "",
-        html_url: format!("{}/{login}", shared.urls.web),
+        html_url: format!("{}/{login}", state.urls.web),
         followers_url: format!("{url}/followers"),
         following_url: format!("{url}/following{{/other_user}}"),
         gists_url: format!("{url}/gists{{/gist_id}}"),
@@ -134,18 +132,18 @@ pub(crate) fn user(shared: &Shared, account: &Account) -> User {
 }
 
 /// A repository, without what it got in later years.
-pub(crate) fn repository(shared: &Shared, store: &Store, repository: &Repository) -> Value {
+pub(super) fn repository(state: &State, store: &Store, repository: &Repository) -> Value {
     let mut body = modern::repository(store, repository, BEFORE_VERSIONS);
     if let Some(fields) = body.as_object_mut() {
         LATER_FIELDS.iter().for_each(|name| drop(fields.remove(*name)));
     }
-    body["owner"] = json!(store.account(&repository.owner).map(|owner| user(shared, owner)));
+    body["owner"] = json!(store.account(&repository.owner).map(|owner| user(state, owner)));
     body
 }
 
-fn organization(shared: &Shared, account: &Account) -> Organization {
+fn organization(state: &State, account: &Account) -> Organization {
     let login = account.name();
-    let url = format!("{}/orgs/{login}", shared.urls.api);
+    let url = format!("{}/orgs/{login}", state.urls.api);
     Organization {
         login: login.to_owned(),
         id: account.id(),
@@ -155,15 +153,15 @@ fn organization(shared: &Shared, account: &Account) -> Organization {
         issues_url: format!("{url}/issues"),
         members_url: format!("{url}/members{{/member}}"),
         public_members_url: format!("{url}/public_members{{/member}}"),
-        avatar_url: avatar(shared),
+        avatar_url: avatar(state),
         description: "A great organization",
         url,
     }
 }
 
 /// Everybody has the picture of the page.
-fn avatar(shared: &Shared) -> String {
-    format!("{}/images/error/octocat_happy.gif", shared.urls.web)
+fn avatar(state: &State) -> String {
+    format!("{}/images/error/octocat_happy.gif", state.urls.web)
 }
 
 /// Sorts before every version.
