@@ -107,6 +107,7 @@ fn references_of_the_manual_are_defined_once() {
 /// `[label]: target` at the end of a page.
 fn definitions(page: &Page) -> BTreeMap<String, String> {
     let lines = page.text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
+    let lines = lines.filter(|(label, _)| !label.contains(']'));
     lines.map(|(label, target)| (label.to_owned(), target.to_owned())).collect()
 }
 
