@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use url::{Url, form_urlencoded};
 
 use super::Failure;
 use crate::client::{Address, Client};
+use crate::model::token_parameters::Source;
 use crate::model::{AppName, Secret};
 use crate::settings::{Environment, Flag, Settings, Sources};
 
@@ -29,61 +30,52 @@ impl Configuration {
     }
 }
 
-/// Which token: the parameters of `GET /token`.
-#[derive(Debug, Args)]
-pub(super) struct Wanted {
-    /// By the installation's id
-    #[arg(long, value_name = "ID", group = "which")]
-    installation: Option<String>,
-    /// By the user or organisation that it is on
-    #[arg(long, value_name = "LOGIN", group = "which")]
-    owner: Option<String>,
-    /// By a repository, to which the token is narrowed
-    #[arg(long, value_name = "OWNER/NAME", group = "which")]
-    repo: Option<String>,
-    /// By the enterprise that it is on
-    #[arg(long, value_name = "SLUG", group = "which")]
-    enterprise: Option<String>,
-    /// Only these repositories, by name
-    #[arg(long, value_name = "A,B")]
-    repositories: Option<String>,
-    /// Only these repositories, by id
-    #[arg(long, value_name = "1,2")]
-    repository_ids: Option<String>,
-    /// Only these permissions, such as contents:read,issues:write
-    #[arg(long, value_name = "NAME:LEVEL,…")]
-    permissions: Option<String>,
-    /// On behalf of the user with this id
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// It must live at least this long: seconds, or a duration such as 30m
-    #[arg(long, value_name = "DURATION")]
-    min_ttl: Option<String>,
+/// Which token: the parameters of `GET /token` that the command line takes.
+#[derive(Debug, Default)]
+pub(super) struct TokenArgs {
+    given: Vec<(&'static str, String)>,
 }
 
-impl Wanted {
+impl Args for TokenArgs {
+    fn augment_args(command: Command) -> Command {
+        Source::CommandLine.parameters().fold(command, |command, parameter| {
+            let arg = Arg::new(parameter.name)
+                .long(parameter.flag)
+                .value_name(parameter.placeholder)
+                .help(parameter.help);
+            // Of a group, clap takes one at most.
+            command.arg(if parameter.is_selector() { arg.group("selector") } else { arg })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for TokenArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |name| matches.get_one::<String>(name).cloned();
+        let parameters = Source::CommandLine.parameters();
+        let given =
+            parameters.filter_map(|parameter| Some((parameter.name, value(parameter.name)?))).collect();
+        Ok(Self { given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl TokenArgs {
     /// `path` with these as its query.
     pub(super) fn target(&self, path: &str) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [
-            ("installation", &self.installation),
-            ("owner", &self.owner),
-            ("repo", &self.repo),
-            ("enterprise", &self.enterprise),
-            ("repositories", &self.repositories),
-            ("repository_ids", &self.repository_ids),
-            ("permissions", &self.permissions),
-            ("user", &self.user),
-            ("min_ttl", &self.min_ttl),
-        ] {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
+        if self.given.is_empty() {
+            return path.to_owned();
         }
-        match query.finish() {
-            empty if empty.is_empty() => path.to_owned(),
-            query => format!("{path}?{query}"),
-        }
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.given).finish();
+        format!("{path}?{query}")
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use url::Url;
 
-use super::args::{Endpoint, Wanted};
+use super::args::{Endpoint, TokenArgs};
 use super::{Failure, block_on};
 use crate::api;
 use crate::model::Secret;
@@ -22,7 +22,7 @@ The token lives for at most an hour and is not renewed: for long jobs ask the da
 not github.com, GH_ENTERPRISE_TOKEN and GH_HOST are set too. Without a token the command is not started.")]
 pub(super) struct Args {
     #[command(flatten)]
-    wanted: Wanted,
+    token: TokenArgs,
     #[command(flatten)]
     endpoint: Endpoint,
     /// The command and its arguments
@@ -32,7 +32,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.endpoint.client()?;
-    let target = args.wanted.target("/token");
+    let target = args.token.target("/token");
     let (token, web_url) = block_on(async {
         let status = client.get("/status", "application/json").await.map_err(Failure::unreachable)?;
         if !status.status.is_success() {

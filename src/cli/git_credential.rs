@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
-use super::args::{Endpoint, Wanted};
+use super::args::{Endpoint, TokenArgs};
 use super::{Failure, block_on};
 
 /// Give git a token. git itself calls this, with its lines on stdin.
@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// get, store or erase, as git says it; anything else does nothing
     operation: String,
     #[command(flatten)]
-    wanted: Wanted,
+    token: TokenArgs,
     #[command(flatten)]
     endpoint: Endpoint,
 }
@@ -28,7 +28,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let mut lines = Vec::new();
     std::io::stdin().take(MAX_LINES).read_to_end(&mut lines)?;
-    let target = args.wanted.target(&format!("/git-credential/{}", args.operation));
+    let target = args.token.target(&format!("/git-credential/{}", args.operation));
     let client = args.endpoint.client()?;
     let answer = block_on(async { Ok(client.post(&target, "text/plain", lines.into()).await?) })?;
     if !answer.status.is_success() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::args::{Endpoint, Wanted};
+use super::args::{Endpoint, TokenArgs};
 use super::{Failure, block_on};
 
 /// Print a token, and nothing else.
@@ -16,7 +16,7 @@ Example:
   curl -H \"Authorization: Bearer $TOKEN\" https://api.github.com/repos/acme/widgets")]
 pub(super) struct Args {
     #[command(flatten)]
-    wanted: Wanted,
+    token: TokenArgs,
     /// The bare token, or all that is known about it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -31,7 +31,7 @@ enum Format {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let target = args.wanted.target("/token");
+    let target = args.token.target("/token");
     let accept = match args.format {
         Format::Text => "text/plain",
         Format::Json => "application/json",

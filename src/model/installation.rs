@@ -36,9 +36,10 @@ pub struct Installation {
 }
 
 /// How a caller names the installation that it wants a token for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// The configured default, else the only one there is.
+    #[default]
     Default,
     /// By number.
     Id(InstallationId),
@@ -52,16 +53,27 @@ pub enum Selector {
     Enterprise(Login),
 }
 
+impl Selector {
+    /// The parameter that says the same, and its value; `None` for the default.
+    pub fn parameter(&self) -> Option<(&'static str, String)> {
+        let (name, value) = match self {
+            Self::Default => return None,
+            Self::Id(id) => ("installation", id.to_string()),
+            Self::Owner(login) => ("owner", login.to_string()),
+            Self::Organization(login) => ("organization", login.to_string()),
+            Self::Repository(owner, name) => ("repo", format!("{owner}/{name}")),
+            Self::Enterprise(slug) => ("enterprise", slug.to_string()),
+        };
+        Some((name, value))
+    }
+}
+
 impl fmt::Display for Selector {
     /// As in a query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Id(id) => write!(f, "installation={id}"),
-            Self::Owner(login) => write!(f, "owner={login}"),
-            Self::Organization(login) => write!(f, "organization={login}"),
-            Self::Repository(owner, name) => write!(f, "repo={owner}/{name}"),
-            Self::Enterprise(slug) => write!(f, "enterprise={slug}"),
+        match self.parameter() {
+            None => f.write_str("default"),
+            Some((name, value)) => write!(f, "{name}={value}"),
         }
     }
 }

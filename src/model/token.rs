@@ -1,10 +1,9 @@
 //! An installation access token, as GitHub granted it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppName, InstallationId, RepositoryId, Scope, Secret, SecretBytes, User, UserId};
+use super::{AppName, Grant, InstallationId, Scope, Secret, SecretBytes, User, UserId};
 use crate::clock::BootTime;
 
 /// Which token: everything that makes one token differ from another. The key of the cache.
@@ -46,15 +45,4 @@ pub struct InstallationToken {
     pub on_behalf_of: Option<User>,
     /// All of GitHub's answer, byte for byte: JSON that has been read once and is passed on unread.
     pub json: SecretBytes,
-}
-
-/// The extent of a token, as far as GitHub said. A member that GitHub left out is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// Permission and level, spelt as GitHub spells them: its list grows, so it is not ours to close.
-    pub permissions: Option<BTreeMap<String, String>>,
-    /// `all` or `selected`.
-    pub repository_selection: Option<String>,
-    /// Id and bare name of each repository; GitHub lists them only if the request named some.
-    pub repositories: Option<Vec<(RepositoryId, String)>>,
 }

@@ -1,26 +1,20 @@
 //! `GET /token`: the query becomes a request to the broker, the broker's token an answer.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
-use jiff::SignedDuration;
 
 use super::reply::{ApiError, Format, NO_STORE, Reply, ok};
 use crate::api;
 use crate::broker::{Bodies, Requirement, TokenRequest, Vended};
-use crate::model::{AppName, InstallationId, InstallationToken, Level, Permission, Scope, Selector};
+use crate::model::token_parameters::{Source, nearest};
+use crate::model::{AppName, InstallationId, InstallationToken, ParameterError, TokenParameters};
 
 /// Reads the query string and the headers of `GET /token`.
 pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, ApiError> {
-    let parameters = Parameters::read(query)?;
-    let selector = parameters.selector()?;
-    let scope = parameters.scope(&selector)?;
-    let app = match (parameters.parse("app")?, header_app(headers)?) {
+    let parameters = parameters(query)?;
+    let app = match (parameters.app, header_app(headers)?) {
         (Some(query), Some(header)) if query != header => {
             return Err(ApiError::invalid(
                 "app= and the header Ghtokend-App name different apps: send one of them",
@@ -28,14 +22,18 @@ pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Api
         }
         (query, header) => query.or(header),
     };
-    let user = parameters.parse("user")?;
-    let age = parameters.min_ttl()?.map_or(Requirement::Any, Requirement::MinTtl);
-    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age })
+    Ok(TokenRequest {
+        app,
+        selector: parameters.selector,
+        scope: Arc::new(parameters.scope),
+        user: parameters.user,
+        age: parameters.min_ttl.map_or(Requirement::Any, Requirement::MinTtl),
+    })
 }
 
 /// How the caller wants its answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.
 pub(super) fn format(query: &str, headers: &HeaderMap) -> Format {
-    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "format");
+    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == FORMAT);
     match asked.as_ref().map(|(_, value)| value.as_ref()) {
         Some("text") => Format::Text,
         Some(_) => Format::Json,
@@ -88,139 +86,41 @@ pub fn render(installation: InstallationId, account: Option<&str>, token: &Insta
 }
 
 /// The query, each parameter at most once and none empty.
-struct Parameters(BTreeMap<&'static str, String>);
-
-impl Parameters {
-    fn read(query: &str) -> Result<Self, ApiError> {
-        let mut found = BTreeMap::new();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let Some(known) = KNOWN.into_iter().find(|known| *known == name) else {
-                let known = KNOWN.join(", ");
-                let name: String = name.chars().take(MAX_QUOTE_CHARS).collect();
-                return Err(ApiError::invalid(format!("parameter {name:?} is not known: there are {known}")));
-            };
-            if value.is_empty() {
-                let message = format!("parameter {known} is empty: give it a value or leave it out");
-                return Err(ApiError::invalid(message));
-            }
-            if found.insert(known, value.into_owned()).is_some() {
-                return Err(ApiError::invalid(format!("parameter {known} is there twice: send it once")));
-            }
-        }
-        let parameters = Self(found);
-        match parameters.get("format") {
-            None | Some("json" | "text") => Ok(parameters),
-            Some(_) => Err(ApiError::invalid("parameter format: json and text are allowed")),
+fn parameters(query: &str) -> Result<TokenParameters, ApiError> {
+    let mut parameters = TokenParameters::default();
+    let mut format = None;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match Source::Query.parameter(&name) {
+            Some(parameter) => parameters.set(parameter, &value).map_err(in_query)?,
+            None if name == FORMAT => match format.replace(value) {
+                Some(_) => return Err(ApiError::invalid("parameter format is there twice: send it once")),
+                None => {}
+            },
+            None => return Err(unknown(&name)),
         }
     }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        self.get(name).map(|value| parse(name, value)).transpose()
-    }
-
-    fn selector(&self) -> Result<Selector, ApiError> {
-        let given: Vec<_> = SELECTORS.into_iter().filter(|name| self.0.contains_key(name)).collect();
-        if let [one, another, ..] = given.as_slice() {
-            let message =
-                format!("parameters {one} and {another} each name an installation: send one of them");
-            return Err(ApiError::invalid(message));
-        }
-        let repository = |value: &str| -> Result<Selector, ApiError> {
-            let (owner, name) = value.split_once('/').ok_or_else(|| {
-                ApiError::invalid(format!("parameter repo: {value:?} is not of the form OWNER/NAME"))
-            })?;
-            Ok(Selector::Repository(parse("repo", owner)?, parse("repo", name)?))
-        };
-        Ok(match given.first() {
-            None => Selector::Default,
-            Some(&"repo") => repository(self.get("repo").unwrap_or_default())?,
-            Some(_) => {
-                let id = self.parse("installation")?.map(Selector::Id);
-                let owner = self.parse("owner")?.map(Selector::Owner);
-                let enterprise = self.parse("enterprise")?.map(Selector::Enterprise);
-                id.or(owner).or(enterprise).unwrap_or(Selector::Default)
-            }
-        })
-    }
-
-    fn scope(&self, selector: &Selector) -> Result<Scope, ApiError> {
-        let mut scope = Scope {
-            repositories: self.list("repositories")?,
-            repository_ids: self.list("repository_ids")?,
-            permissions: self.permissions()?,
-        };
-        if let Selector::Repository(_, name) = selector {
-            if scope.names_repositories() {
-                let message = "parameter repo already narrows the token to one repository: \
-                               leave repositories and repository_ids out, or choose by owner";
-                return Err(ApiError::invalid(message));
-            }
-            scope.repositories = Some([name.clone()].into());
-        }
-        Ok(scope)
-    }
-
-    /// Seconds, or a duration as in the configuration.
-    fn min_ttl(&self) -> Result<Option<Duration>, ApiError> {
-        let Some(value) = self.get("min_ttl") else { return Ok(None) };
-        let seconds = value.bytes().all(|byte| byte.is_ascii_digit());
-        let parsed = match seconds {
-            true => value.parse().ok().map(Duration::from_secs),
-            false => value.parse().ok().and_then(|parsed: SignedDuration| Duration::try_from(parsed).ok()),
-        };
-        parsed.map(Some).ok_or_else(|| {
-            let value: String = value.chars().take(MAX_QUOTE_CHARS).collect();
-            ApiError::invalid(format!(
-                "parameter min_ttl: {value:?} is neither a number of seconds nor a duration such as \"30m\""
-            ))
-        })
-    }
-
-    fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, ApiError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        if value.split(',').count() > MAX_REPOSITORIES {
-            return Err(ApiError::invalid(format!(
-                "parameter {name} has over {MAX_REPOSITORIES} items, GitHub's limit"
-            )));
-        }
-        value.split(',').map(|item| parse_item(name, item)).collect::<Result<_, _>>().map(Some)
-    }
-
-    fn permissions(&self) -> Result<Option<BTreeMap<Permission, Level>>, ApiError> {
-        let Some(value) = self.get("permissions") else { return Ok(None) };
-        let mut permissions = BTreeMap::new();
-        for item in value.split(',') {
-            let Some((name, level)) = item.split_once(':') else {
-                let message = format!(
-                    "parameter permissions: {item:?} is not of the form NAME:LEVEL, as contents:read is"
-                );
-                return Err(ApiError::invalid(message));
-            };
-            let (name, level): (Permission, Level) =
-                (parse("permissions", name)?, parse("permissions", level)?);
-            if permissions.insert(name.clone(), level).is_some() {
-                return Err(ApiError::invalid(format!(
-                    "parameter permissions names {name} twice: send it once"
-                )));
-            }
-        }
-        Ok(Some(permissions))
+    match format.as_deref() {
+        None | Some("json" | "text") => parameters.finish().map_err(in_query),
+        Some(_) => Err(ApiError::invalid("parameter format: json and text are allowed")),
     }
 }
 
-fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, ApiError> {
-    value.parse().map_err(|error| ApiError::invalid(format!("parameter {name}: {error}")))
+fn in_query(error: ParameterError) -> ApiError {
+    ApiError::invalid(match &error {
+        ParameterError::Value { parameter, .. } => format!("parameter {}", error.about(parameter)),
+        ParameterError::Conflict { .. } => format!("parameters {}", error.about("")),
+    })
 }
 
-fn parse_item<T: FromStr<Err: Display>>(name: &str, item: &str) -> Result<T, ApiError> {
-    if item.is_empty() {
-        return Err(ApiError::invalid(format!("parameter {name} has an empty item: leave it out")));
-    }
-    parse(name, item)
+fn unknown(name: &str) -> ApiError {
+    let names = || Source::Query.parameters().map(|parameter| parameter.name).chain([FORMAT]);
+    let nearest = nearest(name, names()).map(|nearest| format!(" (did you mean {nearest:?}?)"));
+    let name: String = name.chars().take(MAX_QUOTE_CHARS).collect();
+    ApiError::invalid(format!(
+        "unknown parameter {name:?}{}; expected one of {}",
+        nearest.unwrap_or_default(),
+        names().collect::<Vec<_>>().join(", ")
+    ))
 }
 
 pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, ApiError> {
@@ -256,28 +156,16 @@ fn prefers_text(headers: &HeaderMap) -> bool {
     text > json.unwrap_or(anything) && text > anything
 }
 
-const KNOWN: [&str; 11] = [
-    "installation",
-    "owner",
-    "repo",
-    "enterprise",
-    "repositories",
-    "repository_ids",
-    "permissions",
-    "user",
-    "min_ttl",
-    "app",
-    "format",
-];
-const SELECTORS: [&str; 4] = ["installation", "owner", "repo", "enterprise"];
-/// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
-pub(super) const MAX_REPOSITORIES: usize = 500;
+/// The parameter for the format of the answer: it says nothing of the token.
+const FORMAT: &str = "format";
 const MAX_QUOTE_CHARS: usize = 60;
 const STATE: HeaderName = HeaderName::from_static("ghtokend-token-state");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("ghtokend-token-expires-at");
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn request(query: &str) -> Result<TokenRequest, String> {
@@ -296,34 +184,41 @@ mod tests {
     #[test]
     fn bad_query_error_names_the_fault() {
         for (query, expected) in [
-            ("x=1", "parameter \"x\" is not known: there are installation, owner, repo"),
+            ("x=1", "unknown parameter \"x\"; expected one of installation, owner, repo"),
+            (
+                "ownr=1",
+                "unknown parameter \"ownr\" (did you mean \"owner\"?); expected one of installation, owner",
+            ),
             ("owner=", "parameter owner is empty"),
             ("owner=a&owner=b", "parameter owner is there twice"),
-            ("owner=a&installation=1", "parameters installation and owner each name an installation"),
+            ("owner=a&installation=1", "parameters owner and installation each name an installation"),
             ("owner=a/b", "parameter owner: \"a/b\" is not a GitHub login"),
             ("owner=..%2f..", "parameter owner: \"../..\" is not a GitHub login"),
             ("installation=one", "parameter installation: \"one\" is not an installation id"),
             ("installation=0", "parameter installation: \"0\" is not an installation id"),
-            ("repo=acme", "parameter repo: \"acme\" is not of the form OWNER/NAME"),
+            ("repo=acme", "parameter repo: \"acme\" is not a repository: OWNER/NAME"),
             ("repo=acme/x/y", "parameter repo: \"x/y\" is not a repository name"),
             ("repo=acme/x&repositories=y", "parameter repo already narrows the token"),
             ("repositories=a,,b", "parameter repositories has an empty item"),
             ("repositories=a,", "parameter repositories has an empty item"),
             ("repository_ids=x", "parameter repository_ids: \"x\" is not a repository id"),
-            ("permissions=contents", "parameter permissions: \"contents\" is not of the form NAME:LEVEL"),
+            (
+                "permissions=contents",
+                "parameter permissions: \"contents\" is not a permission with its level: NAME:LEVEL",
+            ),
             (
                 "permissions=contents:own",
                 "parameter permissions: \"own\" is not a permission level: read, write",
             ),
             ("permissions=a-b:read", "parameter permissions: \"a-b\" is not a permission"),
-            ("permissions=a:read,a:write", "parameter permissions names a twice"),
+            ("permissions=a:read,a:write", "parameter permissions: a is named twice"),
             ("permissions=", "parameter permissions is empty"),
             ("user=octocat", "parameter user: \"octocat\" is not a user id"),
-            ("min_ttl=soon", "parameter min_ttl: \"soon\" is neither a number of seconds nor a duration"),
-            ("min_ttl=-5", "parameter min_ttl: \"-5\" is neither"),
-            ("min_ttl=-5m", "parameter min_ttl: \"-5m\" is neither"),
-            ("min_ttl=1.5", "parameter min_ttl: \"1.5\" is neither"),
-            ("min_ttl=99999999999999999999", "parameter min_ttl: \"99999999999999999999\" is neither"),
+            ("min_ttl=soon", "parameter min_ttl: \"soon\" is not a duration: a number of seconds"),
+            ("min_ttl=-5", "parameter min_ttl: \"-5\" is not a duration"),
+            ("min_ttl=-5m", "parameter min_ttl: \"-5m\" is not a duration"),
+            ("min_ttl=1.5", "parameter min_ttl: \"1.5\" is not a duration"),
+            ("min_ttl=99999999999999999999", "parameter min_ttl: \"99999999999999999999\" is not a duration"),
             ("app=No", "parameter app: \"No\" is not an app's name"),
             ("format=xml", "parameter format: json and text are allowed"),
         ] {

@@ -116,12 +116,10 @@ fn prefetched(file: &mut File, prefetch: &Prefetch) {
         file.key("app", text(app.as_str()));
     }
     let by_repository = matches!(prefetch.selector, Selector::Repository(..));
-    match &prefetch.selector {
-        Selector::Id(id) => file.key("installation", id),
-        Selector::Owner(login) | Selector::Organization(login) => file.key("owner", text(login.as_str())),
-        Selector::Repository(owner, name) => file.key("repo", text(&format!("{owner}/{name}"))),
-        Selector::Enterprise(slug) => file.key("enterprise", text(slug.as_str())),
-        Selector::Default => {}
+    match (&prefetch.selector, prefetch.selector.parameter()) {
+        (Selector::Id(id), Some((name, _))) => file.key(name, id),
+        (_, Some((name, value))) => file.key(name, text(&value)),
+        (_, None) => {}
     }
     let Scope { repositories, repository_ids, permissions } = &prefetch.scope;
     if let Some(names) = repositories.as_ref().filter(|_| !by_repository) {

@@ -1,14 +1,13 @@
 //! `[[prefetch]]`: which tokens to mint at start, by the names of the parameters of `GET /token`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
 use super::Prefetch;
 use super::apps::Apps;
-use super::error::{Error, quote};
+use super::error::{Error, may_be_secret};
 use super::values::{Item, Values};
-use crate::model::{AppName, Dialect, Level, Permission, Scope, Selector};
+use crate::model::token_parameters::{Kind, Parameter, Source, most_similar};
+use crate::model::{AppName, Dialect, ParameterError, Scope, Selector, TokenParameters};
 
 /// The entries, for apps that are configured and a GitHub that can serve them.
 pub(super) fn read(values: &Values, apps: &Apps, dialect: Dialect) -> Result<Vec<Prefetch>, Error> {
@@ -25,11 +24,10 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(table: Item<'a>) -> Result<Self, Error> {
         let members = BTreeMap::from_iter(table.members()?);
-        match members.iter().find(|(name, _)| !KNOWN.contains(name)) {
+        match members.iter().find(|(name, _)| Source::Prefetch.parameter(name).is_none()) {
             None => Ok(Self { table, members }),
             Some((name, item)) => {
-                let likeness = |known: &&str| strsim::jaro_winkler(known, name);
-                let nearest = KNOWN.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+                let nearest = most_similar(name, Source::Prefetch.parameters().map(|known| known.name));
                 let problem =
                     format!("is not a known key; the nearest one is {}", nearest.unwrap_or_default());
                 Err(item.error(problem))
@@ -38,13 +36,8 @@ impl<'a> Entry<'a> {
     }
 
     fn read(&self, apps: &Apps, dialect: Dialect) -> Result<Prefetch, Error> {
-        let selector = self.selector()?;
-        let prefetch = Prefetch {
-            app: self.app(apps)?,
-            scope: self.scope(&selector)?,
-            selector,
-            user: self.parse("user")?,
-        };
+        let TokenParameters { app, selector, scope, user, .. } = self.parameters()?;
+        let prefetch = Prefetch { app: self.app(app, apps)?, selector, scope, user };
         let narrowed = prefetch.scope != Scope::default();
         match (dialect, &prefetch) {
             (Dialect::Apps, Prefetch { user: Some(_), .. }) => {
@@ -60,9 +53,36 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn app(&self, apps: &Apps) -> Result<Option<AppName>, Error> {
+    fn parameters(&self) -> Result<TokenParameters, Error> {
+        let mut parameters = TokenParameters::default();
+        for parameter in Source::Prefetch.parameters() {
+            let Some(&item) = self.members.get(parameter.name) else { continue };
+            let values = values(parameter, item)?;
+            let texts = values.iter().map(|(_, text)| text.as_str());
+            parameters.set_items(parameter, texts).map_err(|error| self.error(error, &values))?;
+        }
+        parameters.finish().map_err(|error| self.error(error, &[]))
+    }
+
+    /// The error at the line of the value that is wrong, without the value where it could be a secret.
+    fn error(&self, error: ParameterError, values: &[(Item<'a>, String)]) -> Error {
+        match error {
+            ParameterError::Value { parameter, item: None, problem } => {
+                self.members.get(parameter).unwrap_or(&self.table).error(problem)
+            }
+            ParameterError::Value { item: Some(index), problem, .. } => match values.get(index) {
+                Some((item, text)) if text.split(':').chain([text.as_str()]).any(may_be_secret) => {
+                    item.error("the value (not shown) is not what belongs here")
+                }
+                found => found.map_or(self.table, |(item, _)| *item).error(problem),
+            },
+            ParameterError::Conflict { .. } => self.table.error(error.about("")),
+        }
+    }
+
+    fn app(&self, name: Option<AppName>, apps: &Apps) -> Result<Option<AppName>, Error> {
         let names = || apps.apps.keys().map(AppName::as_str).collect::<Vec<_>>().join(", ");
-        match (self.members.get("app"), self.parse::<AppName>("app")?) {
+        match (self.members.get("app"), name) {
             (Some(item), Some(name)) if !apps.apps.contains_key(&name) => {
                 Err(item.error(format!("no app {name} is configured: there are {}", names())))
             }
@@ -72,84 +92,18 @@ impl<'a> Entry<'a> {
             (_, name) => Ok(name),
         }
     }
-
-    fn selector(&self) -> Result<Selector, Error> {
-        let given: Vec<_> = SELECTORS.into_iter().filter(|name| self.members.contains_key(name)).collect();
-        if let [one, another, ..] = given.as_slice() {
-            return Err(self.table.error(format!("{one} and {another} each name an installation: keep one")));
-        }
-        if let Some(item) = self.members.get("repo") {
-            let (owner, name) = item
-                .text()?
-                .split_once('/')
-                .ok_or_else(|| item.error("is not of the form \"OWNER/NAME\""))?;
-            return Ok(Selector::Repository(parsed(*item, owner)?, parsed(*item, name)?));
-        }
-        let id = self.parse("installation")?.map(Selector::Id);
-        let owner = self.parse("owner")?.map(Selector::Owner);
-        let enterprise = self.parse("enterprise")?.map(Selector::Enterprise);
-        Ok(id.or(owner).or(enterprise).unwrap_or(Selector::Default))
-    }
-
-    fn scope(&self, selector: &Selector) -> Result<Scope, Error> {
-        let mut scope = Scope {
-            repositories: self.list("repositories")?,
-            repository_ids: self.list("repository_ids")?,
-            permissions: self.permissions()?,
-        };
-        if let Selector::Repository(_, name) = selector {
-            if scope.names_repositories() {
-                let problem = "repo already narrows the token to one repository: \
-                               leave repositories and repository_ids out, or choose by owner";
-                return Err(self.table.error(problem));
-            }
-            scope.repositories = Some([name.clone()].into());
-        }
-        Ok(scope)
-    }
-
-    fn permissions(&self) -> Result<Option<BTreeMap<Permission, Level>>, Error> {
-        let Some(item) = self.members.get("permissions") else { return Ok(None) };
-        let members = item.members()?;
-        if members.is_empty() {
-            return Err(item.error("is empty: name permissions, or leave it out for all of them"));
-        }
-        let one = |(name, level): (&str, Item<'_>)| Ok((parsed(level, name)?, parsed(level, level.text()?)?));
-        members.into_iter().map(one).collect::<Result<_, Error>>().map(Some)
-    }
-
-    fn list<T: FromStr<Err: Display> + Ord>(&self, name: &str) -> Result<Option<BTreeSet<T>>, Error> {
-        let Some(item) = self.members.get(name) else { return Ok(None) };
-        let items = item.items()?;
-        if items.is_empty() {
-            return Err(item.error("is empty: name some, or leave it out for all of them"));
-        }
-        let one = |item: Item<'_>| parsed(item, &item.text_or_number()?);
-        items.into_iter().map(one).collect::<Result<_, Error>>().map(Some)
-    }
-
-    fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Error> {
-        let item = self.members.get(name);
-        item.map(|item| parsed(*item, &item.text_or_number()?)).transpose()
-    }
 }
 
-fn parsed<T: FromStr<Err: Display>>(item: Item<'_>, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error: T::Err| match quote(text) {
-        shown if shown.starts_with('"') => item.error(error.to_string()),
-        hidden => item.error(format!("{hidden} is not what belongs here")),
-    })
+/// The items of a value, each with its place in the file.
+fn values<'a>(parameter: &Parameter, item: Item<'a>) -> Result<Vec<(Item<'a>, String)>, Error> {
+    match parameter.kind {
+        Kind::Selector(_) | Kind::Single(_) => Ok(vec![(item, item.text_or_number()?)]),
+        Kind::Names(_) | Kind::Numbers(_) => {
+            item.items()?.into_iter().map(|item| Ok((item, item.text_or_number()?))).collect()
+        }
+        Kind::Pairs(_) => {
+            let pair = |(name, level): (&str, Item<'a>)| Ok((level, format!("{name}:{}", level.text()?)));
+            item.members()?.into_iter().map(pair).collect()
+        }
+    }
 }
-
-const KNOWN: [&str; 9] = [
-    "installation",
-    "owner",
-    "repo",
-    "enterprise",
-    "repositories",
-    "repository_ids",
-    "permissions",
-    "user",
-    "app",
-];
-const SELECTORS: [&str; 4] = ["installation", "owner", "repo", "enterprise"];

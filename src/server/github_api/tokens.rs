@@ -1,8 +1,5 @@
 //! The mint endpoints of both styles, and `DELETE /installation/token`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -13,49 +10,77 @@ use serde_json::value::RawValue;
 
 use super::super::reply::{ApiError, Reply, json, json_object};
 use super::super::route::ApiStyle;
-use super::super::token::{MAX_REPOSITORIES, with_token_headers};
+use super::super::token::with_token_headers;
 use super::object::Object;
 use crate::broker::{self, Requirement, TokenRequest, Vended};
-use crate::model::{AppName, ErrorCode, Level, Permission, Scope, Secret, Selector};
+use crate::model::token_parameters::{Kind, PARAMETERS, Parameter};
+use crate::model::{AppName, ErrorCode, Secret, Selector, TokenParameters};
 
-/// What a body asks for. The members of both styles are understood in either: what the upstream
-/// does not support, it refuses.
-/// No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
+/// What a body asks for. The members of both styles are understood in either: what the upstream does not support, it
+/// refuses. No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
+/// Members that are not known are ignored, as GitHub does.
 ///
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
 pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Result<TokenRequest, ApiError> {
-    #[derive(Default, Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow)]
-        repositories: Option<&'a RawValue>,
-        #[serde(borrow)]
-        repository_ids: Option<&'a RawValue>,
-        #[serde(borrow)]
-        permissions: Option<&'a RawValue>,
-        user_id: Option<Value>,
-    }
-    let body = match body.trim_ascii() {
-        // Go clients without options send `null`.
-        b"" | b"null" => Body::default(),
-        body => {
-            json_object(body).ok_or_else(|| invalid("the body is no JSON object with each member once"))?
+    let mut parameters = TokenParameters::default();
+    if let Some(body) = object(body)? {
+        for (name, value) in body.members() {
+            let Some(parameter) = PARAMETERS.iter().find(|parameter| parameter.member == Some(name)) else {
+                continue;
+            };
+            if body.members().filter(|(other, _)| *other == name).count() > 1 {
+                return Err(invalid("the body is no JSON object with each member once"));
+            }
+            if value.get() != "null" {
+                set(&mut parameters, parameter, (name, value))?;
+            }
         }
-    };
-    let names = member("repositories", body.repositories, "a list of names")?;
-    let ids: Option<Vec<u64>> = member("repository_ids", body.repository_ids, "a list of numbers")?;
-    let ids = ids.map(|ids| ids.into_iter().map(|id| id.to_string()).collect());
-    let user = match body.user_id {
-        None => None,
-        Some(Value::String(id)) => Some(item("user_id", &id)?),
-        Some(Value::Number(id)) => Some(item("user_id", &id.to_string())?),
-        Some(_) => return Err(invalid("user_id is not the number of a user")),
-    };
-    let scope = Scope {
-        repositories: items("repositories", names)?,
-        repository_ids: items("repository_ids", ids)?,
-        permissions: permissions(body.permissions)?,
-    };
+    }
+    let TokenParameters { scope, user, .. } = parameters;
     Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Requirement::RecentlyMinted })
+}
+
+fn object(body: &[u8]) -> Result<Option<Object<'_>>, ApiError> {
+    match body.trim_ascii() {
+        // Go clients without options send `null`.
+        b"" | b"null" => Ok(None),
+        body => json_object(body).map(Some).ok_or_else(|| invalid("the body is no JSON object")),
+    }
+}
+
+fn set(
+    parameters: &mut TokenParameters,
+    parameter: &'static Parameter,
+    (name, value): (&str, &RawValue),
+) -> Result<(), ApiError> {
+    let not = |shape: &str| invalid(&format!("{name} is not {shape}"));
+    let numbers = |numbers: Vec<u64>| numbers.into_iter().map(|number| number.to_string()).collect();
+    let items: Vec<String> = match parameter.kind {
+        Kind::Names(_) => read_as(value).ok_or_else(|| not("a list of names"))?,
+        Kind::Numbers(_) => read_as(value).map(numbers).ok_or_else(|| not("a list of numbers"))?,
+        Kind::Pairs(_) => pairs(value).ok_or_else(|| not("an object such as {\"contents\":\"read\"}"))?,
+        Kind::Selector(_) | Kind::Single(_) => match read_as(value) {
+            Some(Value::String(text)) => vec![text],
+            Some(Value::Number(number)) => vec![number.to_string()],
+            _ => return Err(not("a number")),
+        },
+    };
+    // GitHub takes an empty object for none.
+    if items.is_empty() && matches!(parameter.kind, Kind::Pairs(_)) {
+        return Ok(());
+    }
+    let items = items.iter().map(String::as_str);
+    parameters.set_items(parameter, items).map_err(|error| invalid(&error.about(name)))
+}
+
+fn pairs(json: &RawValue) -> Option<Vec<String>> {
+    let object: Object<'_> = read_as(json)?;
+    let pair = |(name, level)| Some(format!("{name}:{}", read_as::<String>(level)?));
+    object.members().map(pair).collect()
+}
+
+fn read_as<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
+    serde_json::from_str(json.get()).ok()
 }
 
 /// The token, in the style that the caller speaks.
@@ -94,48 +119,6 @@ pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, ApiError> {
     }
 }
 
-fn permissions(json: Option<&RawValue>) -> Result<Option<BTreeMap<Permission, Level>>, ApiError> {
-    let shape = "an object such as {\"contents\":\"read\"}";
-    let Some(asked) = member::<Object<'_>>("permissions", json, shape)? else { return Ok(None) };
-    let mut permissions = BTreeMap::new();
-    for (name, level) in asked.members() {
-        let level: String = member("permissions", Some(level), shape)?.unwrap_or_default();
-        let (name, level): (Permission, Level) = (item("permissions", name)?, item("permissions", &level)?);
-        if permissions.insert(name.clone(), level).is_some() {
-            return Err(invalid(&format!("permissions names {name} twice: send it once")));
-        }
-    }
-    // GitHub takes an empty object for none.
-    Ok(Some(permissions).filter(|permissions| !permissions.is_empty()))
-}
-
-fn member<'a, T: Deserialize<'a>>(
-    name: &str,
-    json: Option<&'a RawValue>,
-    shape: &str,
-) -> Result<Option<T>, ApiError> {
-    let read = json.map(|json| serde_json::from_str(json.get())).transpose();
-    read.map_err(|_| invalid(&format!("{name} is not {shape}")))
-}
-
-fn items<T: FromStr<Err: Display> + Ord>(
-    name: &str,
-    list: Option<Vec<String>>,
-) -> Result<Option<BTreeSet<T>>, ApiError> {
-    let Some(list) = list else { return Ok(None) };
-    if list.is_empty() {
-        return Err(invalid(&format!("{name} is an empty list: name some, or leave it out for everything")));
-    }
-    if list.len() > MAX_REPOSITORIES {
-        return Err(invalid(&format!("{name} has over {MAX_REPOSITORIES} items, GitHub's limit")));
-    }
-    list.iter().map(|text| item(name, text)).collect::<Result<_, _>>().map(Some)
-}
-
-fn item<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, ApiError> {
-    text.parse().map_err(|error| invalid(&format!("{name}: {error}")))
-}
-
 fn invalid(what: &str) -> ApiError {
     ApiError::with_status(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -146,6 +129,8 @@ fn invalid(what: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use hyper::header::HeaderMap;
     use proptest::prelude::*;
 

@@ -67,7 +67,10 @@ fn answered(status: u16, message: &str) -> Effect {
 async fn a_400_names_the_parameter() {
     let world = World::start().await;
     for (target, says) in [
-        ("/token?ownr=acme", "parameter \"ownr\" is not known: there are installation, owner"),
+        (
+            "/token?ownr=acme",
+            "unknown parameter \"ownr\" (did you mean \"owner\"?); expected one of installation, owner",
+        ),
         ("/token?owner=a%2Fb", "parameter owner: \"a/b\" is not a GitHub login"),
         ("/token?repositories=a,,b", "parameter repositories has an empty item"),
         ("/token?owner=acme&owner=acme", "parameter owner is there twice"),

@@ -365,8 +365,8 @@ async fn empty_body_is_full_scope_but_empty_list_is_a_422() {
     );
     assert_eq!(world.github.counters().mints_by_scope.keys().collect::<Vec<_>>(), ["1"]);
     for (body, says) in [
-        (r#"{"repositories":[]}"#, "repositories is an empty list"),
-        (r#"{"repository_ids":[]}"#, "repository_ids is an empty list"),
+        (r#"{"repositories":[]}"#, "repositories is empty: name some"),
+        (r#"{"repository_ids":[]}"#, "repository_ids is empty: name some"),
         (r#"{"repositories":"widgets"}"#, "repositories is not a list of names"),
         (r#"{"repositories":["acme/widgets"]}"#, "repositories: \"acme/widgets\""),
         (r#"{"repositories":[1]}"#, "repositories is not a list of names"),
@@ -375,11 +375,11 @@ async fn empty_body_is_full_scope_but_empty_list_is_a_422() {
         (r#"{"permissions":["contents"]}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":true}}"#, "permissions is not an object"),
         (r#"{"permissions":{"contents":"all"}}"#, "permissions: \"all\""),
-        (r#"{"permissions":{"contents":"read","contents":"write"}}"#, "permissions names contents twice"),
+        (r#"{"permissions":{"contents":"read","contents":"write"}}"#, "permissions: contents is named twice"),
         (r#"{"permissions":null,"permissions":{}}"#, "with each member once"),
-        (r#"{"permissions":{"Contents":"read","contents":"write"}}"#, "permissions names contents twice"),
+        (r#"{"permissions":{"Contents":"read","contents":"write"}}"#, "permissions: contents is named twice"),
         (r#"{"user_id":"octocat"}"#, "user_id: \"octocat\""),
-        (r#"{"user_id":[2]}"#, "user_id is not the number of a user"),
+        (r#"{"user_id":[2]}"#, "user_id is not a number"),
         (r#"{"user_id":-2}"#, "user_id: \"-2\""),
         ("[]", "no JSON object"),
         ("nonsense", "no JSON object"),
