@@ -224,7 +224,7 @@ fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
         selector: prefetch.selector.clone(),
         scope: Arc::new(prefetch.scope.clone()),
         user: prefetch.user,
-        age: broker::Requirement::Any,
+        requirement: broker::Requirement::Any,
     }
 }
 

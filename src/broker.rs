@@ -1,91 +1,91 @@
 //! Token broker: vends installation tokens from the cache, mints in single flight, refreshes in the background.
 //!
 //! What holds here, whatever the callers and GitHub do:
-//! - a dead token is never handed out ([`freshness::assess`]);
+//! - an expired token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
-//! - a failed renewal never removes a live token: only GitHub's word that the installation is suspended or gone does;
+//! - a failed renewal never removes a live token: only GitHub's answer that the installation is suspended or gone does;
 //! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's replicas
 //!   can be taken to know it ([`cache::token_pair`]);
 //! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached ([`cache::index`],
 //!   [`cache::schedule`]), nor does an invalidation ([`invalidation`]).
 
+mod apps;
+mod as_of;
 mod cache;
+mod coalesce;
+mod decision;
 mod error;
 pub mod freshness;
 mod installations;
 mod invalidation;
-mod mint;
+mod minter;
 mod readiness;
 mod refresh;
 mod request;
 mod status;
+mod vending;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use apps::Apps;
+use as_of::FreshnessClock;
 pub use cache::entry::{Bodies, Entry};
 pub use cache::hash::TokenHash;
-use cache::token_cache::{Lru, TokenCache};
-use cache::token_pair::AsOf;
+use cache::token_cache::TokenCache;
 pub use error::Error;
-use error::in_words;
-use freshness::{State, Windows};
-use installations::resolver::{Directory, DirectoryConfig, Found, Source};
+use freshness::Windows;
+use installations::explain::explain;
+use installations::resolver::{InstallationResolver, ResolverConfig};
+use invalidation::events::EventInvalidator;
 pub use invalidation::events::EventOutcome;
-use invalidation::log::Invalidations;
-use invalidation::rejection::RejectLimiter;
+use invalidation::log::InvalidationLog;
+use invalidation::rejection::Rejecter;
 pub use invalidation::rejection::Rejection;
+use invalidation::revocation::Revoker;
+pub use minter::Render;
+use minter::{Minter, MinterConfig};
 use readiness::Readiness;
-use refresh::scheduler::RefreshScheduler;
-pub use request::{CachedTokenInfo, Origin, Requirement, Settling, TokenRequest, Vended};
+use refresh::prefetch::Prefetcher;
+use refresh::scheduler::{RefreshConfig, RefreshScheduler};
+pub use request::{Origin, Requirement, TokenRequest, Vended};
+pub use status::{CachedTokenInfo, Settling};
+use vending::Vending;
 
 use crate::clock::Clock;
-use crate::flight::{Demand, Requester, SingleFlight};
-use crate::github::{self, Github};
+use crate::flight::{Demand, Requester};
+use crate::github::Github;
 pub use crate::github::{
     AdmissionStatus, AppAdmission, Failure, InstallationPage, Kind, Origin as FailureOrigin, Page, webhook,
 };
 use crate::model::{
-    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, InstallationToken, Priority,
-    Secret, Selector, TokenKey,
+    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Priority, Secret,
+    Selector, WebhookEvent,
 };
 use crate::telemetry::metrics::Metrics;
 
-/// Vends tokens. One for the whole daemon.
+/// Vends tokens. One for the whole daemon. It wires its parts, each of which owns its state, and passes on to them.
 #[derive(Clone)]
-pub struct Broker(Arc<Inner>);
+pub struct Broker(Arc<Parts>);
 
-struct Inner {
+struct Parts {
+    apps: Apps,
     github: Arc<dyn Github>,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
-    windows: Windows,
-    settle: Duration,
-    idle_after: Duration,
-    renewals: Mutex<RefreshScheduler>,
-    rejections: Mutex<RejectLimiter>,
-    invalidations: Arc<Invalidations>,
-    deliveries: Lru<String, ()>,
-    render: Render,
-    default_app: Option<AppName>,
-    apps: Vec<AppName>,
-    directory: Directory,
-    tokens: TokenCache,
-    mints: SingleFlight<TokenKey, Minting>,
-    readiness: Readiness,
+    clock: FreshnessClock,
+    tokens: Arc<TokenCache>,
+    readiness: Arc<Readiness>,
+    vending: Vending,
+    refresh: Arc<RefreshScheduler>,
+    events: EventInvalidator,
+    rejecter: Rejecter,
+    revoker: Revoker,
     tasks: TaskTracker,
     draining: CancellationToken,
 }
-
-type Minting = Result<Arc<Entry>, Error>;
-
-/// How a token looks on the wire. The broker keeps what this makes, and does not look into it.
-pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies;
 
 /// Configuration of the broker.
 pub struct BrokerConfig {
@@ -93,7 +93,7 @@ pub struct BrokerConfig {
     pub apps: BTreeMap<AppName, Option<InstallationId>>,
     /// The app for requests that name none.
     pub default_app: Option<AppName>,
-    /// When a token is how good.
+    /// Remaining lives at which tokens are renewed, stale and expired.
     pub windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
     pub settle: Duration,
@@ -103,115 +103,110 @@ pub struct BrokerConfig {
     pub prefetch: Vec<TokenRequest>,
     /// Most tokens kept.
     pub max_entries: u64,
-    /// Most bytes of all that is kept: three quarters are for tokens, an eighth for look-ups, an eighth is left to what
-    /// is remembered of failures.
+    /// Most bytes of all that is kept: three quarters are for tokens, an eighth for look-ups, an eighth is left to the
+    /// negative cache.
     pub max_bytes: u64,
     /// How a token looks on the wire.
     pub render: Render,
 }
 
 impl Broker {
-    /// A broker with nothing in hand.
+    /// A broker with an empty cache.
     pub fn new(
         github: Arc<dyn Github>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-        rules: BrokerConfig,
+        config: BrokerConfig,
     ) -> Self {
-        let tasks = TaskTracker::new();
-        let apps: Vec<_> = rules.apps.keys().cloned().collect();
-        apps.iter().for_each(|app| metrics.init_app_series(app));
-        let invalidations: Arc<Invalidations> = Arc::default();
-        let lookups = DirectoryConfig { defaults: rules.apps, max_bytes: rules.max_bytes / 8 };
-        let broker = Self(Arc::new(Inner {
-            readiness: Readiness::new(apps.iter()),
-            directory: Directory::new(
-                Arc::clone(&github),
-                Arc::clone(&clock),
-                Arc::clone(&invalidations),
-                lookups,
-                tasks.clone(),
+        let (tasks, draining) = (TaskTracker::new(), CancellationToken::new());
+        let apps = Apps::new(config.apps.keys().cloned().collect(), config.default_app);
+        apps.names().iter().for_each(|app| metrics.init_app_series(app));
+        // The settings have made sure that there are such apps.
+        let prefetch = config.prefetch.into_iter().filter_map(|request| {
+            let app = apps.find(request.app.as_ref()).ok()?.clone();
+            Some((app, request))
+        });
+        let log: Arc<InvalidationLog> = Arc::default();
+        let tokens =
+            Arc::new(TokenCache::new(config.max_entries, config.max_bytes / 4 * 3, Arc::clone(&log)));
+        let readiness = Arc::new(Readiness::new(apps.names(), Arc::clone(&github), draining.clone()));
+        let lookups = ResolverConfig { defaults: config.apps, max_bytes: config.max_bytes / 8 };
+        let resolver = InstallationResolver::new(github.clone(), clock.clone(), log, lookups, tasks.clone());
+        let (resolver, clock) =
+            (Arc::new(resolver), FreshnessClock::new(clock, config.windows, config.settle));
+        let mints = MinterConfig {
+            render: config.render,
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+            draining: draining.clone(),
+        };
+        let minter = Minter::new(github.clone(), clock.clone(), tokens.clone(), readiness.clone(), mints);
+        let minter = Arc::new(minter);
+        let prefetcher =
+            Prefetcher::new(prefetch, clock.clone(), resolver.clone(), minter.clone(), tasks.clone());
+        let prefetcher = Arc::new(prefetcher);
+        let refreshes = RefreshConfig {
+            apps: apps.names().to_vec(),
+            idle_after: config.idle_after,
+            metrics,
+            draining: draining.clone(),
+        };
+        let refresh = RefreshScheduler::new(
+            clock.clone(),
+            tokens.clone(),
+            minter.clone(),
+            prefetcher.clone(),
+            refreshes,
+        );
+        let refresh = Arc::new(refresh);
+        Self(Arc::new(Parts {
+            events: EventInvalidator::new(
+                github.clone(),
+                clock.clone(),
+                tokens.clone(),
+                resolver.clone(),
+                prefetcher,
             ),
-            tokens: TokenCache::new(rules.max_entries, rules.max_bytes / 4 * 3, Arc::clone(&invalidations)),
-            mints: SingleFlight::new(tasks.clone()),
-            windows: rules.windows,
-            settle: rules.settle,
-            idle_after: rules.idle_after,
-            renewals: Mutex::new(RefreshScheduler::new(&apps)),
-            rejections: Mutex::default(),
-            invalidations,
-            deliveries: Lru::new(invalidation::events::MAX_REMEMBERED_DELIVERIES),
-            render: rules.render,
-            default_app: rules.default_app,
-            draining: CancellationToken::new(),
+            rejecter: Rejecter::new(clock.clone(), tokens.clone()),
+            revoker: Revoker {
+                github: github.clone(),
+                clock: clock.clone(),
+                tokens: tokens.clone(),
+                tasks: tasks.clone(),
+            },
+            vending: Vending {
+                clock: clock.clone(),
+                resolver,
+                tokens: tokens.clone(),
+                minter,
+                refresh: refresh.clone(),
+            },
+            apps,
             github,
             clock,
-            metrics,
-            apps,
+            tokens,
+            readiness,
+            refresh,
             tasks,
-        }));
-        broker.prefetch(rules.prefetch);
-        broker
+            draining,
+        }))
     }
 
-    /// A token for `request`: the one in hand while it is good, else a new one.
+    /// A token for `request`: a cached one while it is good, else a new one.
     pub async fn vend(&self, request: &TokenRequest, client: ClientId) -> Result<Vended, Error> {
         let app = self.app(request.app.as_ref())?;
-        if let Requirement::MinTtl(life) = request.age {
-            let longest = self.0.renewals.lock().longest_min_ttl();
-            if life > longest {
-                return Err(Error::min_ttl_too_long(longest));
-            }
-        }
-        let vended = self.vend_for(app, request, client).await;
+        let vended = self.0.vending.vend(app, request, client).await;
         vended.map_err(|error| {
             if let Error::Github(failure) = &error {
-                self.note_refusal(app, failure);
+                self.0.readiness.note_failure(app, failure);
             }
             error.about(app)
         })
     }
 
-    async fn vend_for(
-        &self,
-        app: &AppName,
-        request: &TokenRequest,
-        client: ClientId,
-    ) -> Result<Vended, Error> {
-        let look_up = Requester::caller(client, Priority::New);
-        self.0.github.check_supported(&request.selector, &request.scope, request.user)?;
-        let (found, source) = self.0.directory.resolve(app, &request.selector, look_up).await?;
-        let vended = self.token(request.key(app, found.id), &found, request.age, client).await;
-        match vended {
-            Err(error)
-                if source == Source::Remembered && error.may_mean_another_installation(&request.scope) =>
-            {
-                let now_found = match self.0.directory.resolve_anew(app, &request.selector, look_up).await {
-                    Err(inconclusive) if inconclusive.is_inconclusive() => return Err(error),
-                    found => found?,
-                };
-                if now_found.id == found.id {
-                    return Err(error);
-                }
-                self.token(request.key(app, now_found.id), &now_found, request.age, client).await
-            }
-            vended => vended,
-        }
-    }
-
     /// The app that is meant by `name`, or by none.
     pub fn app<'a>(&'a self, name: Option<&'a AppName>) -> Result<&'a AppName, Error> {
-        let configured = || self.0.apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
-        match name {
-            Some(name) if self.0.apps.contains(name) => Ok(name),
-            Some(name) => {
-                Err(Error::UnknownApp(format!("no app {name} is configured: there are {}", configured())))
-            }
-            None => self.0.default_app.as_ref().ok_or_else(|| {
-                let apps = configured();
-                Error::AppNeeded(format!("several apps are configured ({apps}): choose one with the header Ghtokend-App, or with app=NAME on /token"))
-            }),
-        }
+        self.0.apps.find(name)
     }
 
     /// Which of GitHub's two APIs is spoken.
@@ -219,7 +214,7 @@ impl Broker {
         self.0.github.dialect()
     }
 
-    /// Who came by with `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.
+    /// The user who got `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.
     pub async fn identify(
         &self,
         app: Option<&AppName>,
@@ -228,17 +223,17 @@ impl Broker {
     ) -> Result<Identity, Error> {
         let app = self.app(app)?;
         let identity = self.0.github.identify(app, nonce, client).await;
-        identity.map_err(|failure| log_failure("asking who a user is", failure).about(app))
+        identity.map_err(|failure| Error::logged("identifying a user", failure).about(app))
     }
 
-    /// The app, in GitHub's words.
+    /// The app, as GitHub describes it.
     pub async fn describe_app(&self, app: Option<&AppName>, client: ClientId) -> Result<App, Error> {
         let app = self.app(app)?;
         let described = self.0.github.describe_app(app, client).await;
-        described.map_err(|failure| log_failure("describing the app", failure).about(app))
+        described.map_err(|failure| Error::logged("describing the app", failure).about(app))
     }
 
-    /// A page of the app's installations, in GitHub's words.
+    /// A page of the app's installations, as GitHub describes it.
     pub async fn installation_page(
         &self,
         app: Option<&AppName>,
@@ -247,10 +242,10 @@ impl Broker {
     ) -> Result<InstallationPage, Error> {
         let app = self.app(app)?;
         let found = self.0.github.installation_page(app, page, client).await;
-        found.map_err(|failure| log_failure("listing installations", failure).about(app))
+        found.map_err(|failure| Error::logged("listing installations", failure).about(app))
     }
 
-    /// The installation that `selector` names, in GitHub's words.
+    /// The installation that `selector` names, as GitHub describes it.
     pub async fn describe(
         &self,
         app: Option<&AppName>,
@@ -260,39 +255,58 @@ impl Broker {
         let app = self.app(app)?;
         let demand = Demand::of(Requester::caller(client, Priority::New));
         let found = self.0.github.look_up(app, selector, demand).await;
-        found.map_err(|failure| match log_failure("looking up an installation", failure) {
-            Error::Github(failure) => installations::resolver::explain(app, selector, failure).about(app),
+        found.map_err(|failure| match Error::logged("looking up an installation", failure) {
+            Error::Github(failure) => explain(app, selector, failure).about(app),
             error => error,
         })
     }
 
+    /// Applies the `event` of a delivery, once: see [`EventOutcome`].
+    pub fn handle_event(&self, delivery: &str, event: &WebhookEvent) -> EventOutcome {
+        self.0.events.handle(delivery, event)
+    }
+
+    /// A caller says that a token no longer works. Believed with restraint: see [`Rejection`].
+    pub fn reject(&self, hash: TokenHash) -> Rejection {
+        self.0.rejecter.reject(hash)
+    }
+
+    /// Ends the life of a token, here and at GitHub. One that has ended already is no failure. It is gone here whatever
+    /// GitHub answers, and GitHub is asked even if the caller goes away: what is revoked may have leaked.
+    pub async fn revoke(&self, token: Secret, client: ClientId) -> Result<(), Error> {
+        self.0.revoker.revoke(token, client).await
+    }
+
+    /// Has GitHub end the lives of all cached tokens, because the daemon is about to end: first of those that there are,
+    /// then of what the mints bring that are under way. The broker must be draining.
+    pub async fn revoke_all(&self) {
+        self.0.revoker.revoke_all().await;
+    }
+
     /// Asks GitHub who each app is, until it says so. Vending never waits for this.
     pub fn probe(&self) {
-        for app in &self.0.apps {
-            self.probe_after(app, Duration::ZERO);
-        }
+        self.0.readiness.probe_all();
     }
 
-    /// GitHub has refused `app` something. If it was the app itself, it is asked until it accepts it again.
-    fn note_refusal(&self, app: &AppName, failure: &Failure) {
-        if failure.kind == Kind::AppRejected {
-            self.0.readiness.refused(app, &failure.message);
-            self.probe_after(app, readiness::FIRST_PAUSE);
-        }
+    /// Sweeps once a second until the daemon drains. It must be polled where its panic ends the process: without it,
+    /// the daemon would be half dead and look alive.
+    pub async fn sweep(&self) {
+        self.0.refresh.sweep().await;
     }
 
-    fn probe_after(&self, app: &AppName, pause: Duration) {
-        if !self.0.readiness.begins_probing(app) {
-            return;
-        }
-        let (inner, app) = (Arc::clone(&self.0), app.clone());
-        let probing = async move { inner.readiness.probe(&*inner.github, &app, pause).await };
-        tokio::spawn(self.0.draining.clone().run_until_cancelled_owned(probing));
+    /// One sweep: starts the refreshes and prefetches that are due, and returns how many those are.
+    pub fn tick(&self) -> usize {
+        self.0.refresh.tick()
     }
 
-    /// From now on only tokens in hand are vended.
+    /// From now on only cached tokens are vended.
     pub fn drain(&self) {
         self.0.draining.cancel();
+    }
+
+    /// Waits for the mints under way.
+    pub async fn drained(&self) {
+        self.0.revoker.drained().await;
     }
 
     /// Whether nothing is under way at GitHub for a token: for tests.
@@ -300,102 +314,30 @@ impl Broker {
         self.0.tasks.is_empty()
     }
 
-    /// Waits for the mints under way.
-    pub async fn drained(&self) {
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+    /// The cached keys whose tokens expire first, at most `limit`, in this order, and how many there are in all.
+    pub fn soonest_expiring(&self, limit: usize) -> (Vec<CachedTokenInfo>, usize) {
+        status::soonest_expiring(&self.0.tokens, limit, &self.0.clock.as_of())
     }
 
-    async fn token(
-        &self,
-        key: TokenKey,
-        found: &Found,
-        age: Requirement,
-        client: ClientId,
-    ) -> Result<Vended, Error> {
-        let at = self.moment();
-        let mut requester = Requester::caller(client, Priority::New);
-        if let Some(slot) = self.0.tokens.get(&key, &at) {
-            requester.priority = Priority::InUse;
-            slot.note_used(at.now);
-            if let Some(entry) = slot.fresh_enough(age, &at) {
-                if at.now >= entry.renew_at && slot.settling(&at).is_none() {
-                    self.refresh_in_background(&key, &slot, found, &at);
-                }
-                let state = at.state(&entry);
-                return Ok(Vended { key, entry, state, origin: Origin::Cached });
-            }
-        }
-        let mut minting = self.mint(&key, found.account.clone(), requester).await;
-        // By what GitHub told of meanwhile, by a machine that slept, or by time, the call having begun long before.
-        let is_overtaken = match &minting {
-            Ok(entry) => {
-                let took_too_long = || entry.life.age(self.moment().now) >= MAX_MINT_AGE;
-                entry.rejected || (age == Requirement::RecentlyMinted && took_too_long())
-            }
-            Err(error) => matches!(error, Error::InvalidatedWhileMinting),
-        };
-        if is_overtaken {
-            minting = self.mint(&key, found.account.clone(), requester).await;
-        }
-        match minting {
-            Ok(entry) => self.serve_minted(key, entry, age),
-            // Looked up anew: it may have been thrown out, or have died, while the mint was under way.
-            Err(error) => self.fallback(key, error, age),
-        }
+    /// What is limited, waits and was counted on the way to GitHub.
+    pub fn admission(&self) -> AdmissionStatus {
+        self.0.github.admission()
     }
 
-    fn serve_minted(&self, key: TokenKey, entry: Arc<Entry>, age: Requirement) -> Result<Vended, Error> {
-        let at = self.moment();
-        let state = at.state(&entry);
-        let remaining = entry.life.remaining(at.now);
-        match age {
-            _ if state == State::Dead => Err(Error::expired_before_use()),
-            // Whoever waited for a mint gets what it brought. What is short of life is old soon, and no other is younger.
-            Requirement::RecentlyMinted if entry.rejected => Err(Error::InvalidatedWhileMinting),
-            Requirement::MinTtl(life) if remaining < life => {
-                Err(Error::min_ttl_too_long(self.0.renewals.lock().longest_min_ttl().min(remaining)))
-            }
-            _ => Ok(Vended { key, entry, state, origin: Origin::Minted }),
-        }
+    /// How many keys have cached tokens.
+    pub fn entry_count(&self) -> u64 {
+        self.0.tokens.len()
     }
 
-    /// What is left to hand out, no new token being had because of `error`.
-    fn fallback(&self, key: TokenKey, error: Error, age: Requirement) -> Result<Vended, Error> {
-        let at = self.moment();
-        let Some(slot) = self.0.tokens.get(&key, &at) else { return Err(error) };
-        // Whoever keeps a token for long gets an older one where only our own budget keeps another from being minted.
-        let kept = || slot.fallback(Requirement::MinTtl(MIN_KEPT_LIFE), &at).filter(|entry| !entry.rejected);
-        let kept = (age == Requirement::RecentlyMinted && error.is_budget()).then(kept).flatten();
-        if let Some(entry) = slot.fallback(age, &at).or(kept) {
-            let state = at.state(&entry);
-            return Ok(Vended { key, entry, state, origin: Origin::Cached });
-        }
-        match (age, slot.fallback(Requirement::Any, &at)) {
-            (Requirement::MinTtl(_), Some(entry)) => {
-                let remaining = entry.life.remaining(at.now);
-                Err(Error::MinTtlUnavailable { because: Box::new(error), remaining })
-            }
-            _ => Err(error),
-        }
+    /// Why an app cannot be vended for: GitHub has not accepted it yet, or rejects it now and no token is left that has
+    /// not expired.
+    pub fn not_ready(&self) -> Vec<(AppName, String)> {
+        let at = self.0.clock.as_of();
+        self.0.readiness.missing(|app| self.0.tokens.has_unexpired(app, &at))
     }
 
-    fn moment(&self) -> AsOf {
-        AsOf { now: self.0.clock.boot(), windows: self.0.windows, settle: self.0.settle }
+    /// The private keys of every app, newest first, and the status of each.
+    pub fn keys(&self) -> Vec<(AppName, Vec<KeyInUse>)> {
+        self.0.apps.names().iter().map(|app| (app.clone(), self.0.github.keys(app))).collect()
     }
-}
-
-/// Of an hour, as SDKs take for granted.
-const MIN_KEPT_LIFE: Duration = Duration::from_secs(50 * 60);
-/// What was asked for so long ago is no token for whoever keeps it for 59 minutes, if another one can be minted.
-const MAX_MINT_AGE: Duration = Duration::from_secs(60);
-
-/// A failure that a caller meets, put on record.
-fn log_failure(operation: &'static str, failure: Failure) -> Error {
-    if failure.origin == github::Origin::Upstream
-        && !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported)
-    {
-        tracing::warn!(operation, kind = failure.kind.as_str(), error = %failure, "GitHub request failed");
-    }
-    Error::Github(failure)
 }

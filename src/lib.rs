@@ -14,10 +14,10 @@
 //!        ── server::guard       keeps out web pages, proxies and forged requests                       pure
 //!        ── server::token       the query becomes a TokenRequest                                       pure
 //!        ── Broker::vend ────── broker::installations   which installation is meant
-//!                          ├─── broker::cache           the token in hand
-//!                          ├─── broker::freshness       is it still good?                              pure
-//!                          ├─── broker::cache::token_pair  is a renewed one to be handed out yet?       pure
-//!                          └─── flight                  single flight: one mint per key, in a task of its own
+//!                          ├─── broker::cache           the cached tokens of a key: the one in service, the next one
+//!                          ├─── broker::freshness       fresh, renewing, stale or expired?                  pure
+//!                          ├─── broker::decision        serve, refresh, wait for a mint, or fail?           pure
+//!                          └─── broker::minter          single flight: one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
 //!                                       ├── github::admission   may it be asked, and whose turn is it?
 //!                                       │     memory: back-off and negative cache · fair_queue · places · budget   pure
@@ -28,10 +28,10 @@
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
 //!
-//! What happens without a request is one sweep a second, `broker::refresh`: it refreshes what is in use ahead of its time
-//! and mints what is listed for the start. It looks only at what `broker::cache::schedule` says is due; how fast GitHub is asked,
-//! admission decides. What is not found by its key (a hash, an installation, what expires next) `broker::cache::index` finds; what
-//! GitHub has taken back, `broker::invalidation` knows by number.
+//! What happens without a request is one sweep a second, `broker::refresh`: it refreshes what is in use before it expires
+//! and mints what is listed for the start. It looks only at what `broker::cache::schedule` says is due; how fast GitHub is
+//! asked, admission decides. What is not found by its key (a hash, an installation, what expires next)
+//! `broker::cache::index` finds; what GitHub has taken back, `broker::invalidation` knows by number.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|
@@ -77,14 +77,14 @@
 //! | DNS resolver | host names to addresses | `github/dns.rs` |
 //! | error code | what programs read of an error | `model/error_code.rs` |
 //! | fair queue | whose call goes next | `github/admission/fair_queue.rs` |
-//! | freshness | fresh, renewing, stale or dead | `broker/freshness.rs` |
+//! | freshness | fresh, renewing, stale or expired | `broker/freshness.rs` |
 //! | graceful shutdown | drain first, then end | `shutdown.rs` |
 //! | installation look-up | from a selector to an installation | `broker/installations/resolver.rs` |
 //! | invalidation log | what GitHub has taken back | `broker/invalidation/log.rs` |
 //! | jitter | spreads renewals and retries | `jitter.rs` |
 //! | key ring | the private keys of an app, and their rotation | `github/key_ring.rs` |
 //! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |
-//! | prefetch | tokens minted at start | `broker/refresh/scheduler.rs` |
+//! | prefetch | tokens minted at start | `broker/refresh/prefetch.rs` |
 //! | rate limiter | points and mints a minute | `github/admission/budget.rs` |
 //! | readiness | whether GitHub accepts each app | `broker/readiness.rs` |
 //! | retry budget | bounds the retries of transient failures | `github/admission/retry.rs` |
@@ -96,7 +96,7 @@
 //!
 //! # Invariants
 //!
-//! - No dead token is handed out, no live one is thrown away for a failure of GitHub's.
+//! - No expired token is handed out, no live one is thrown away for a failure of GitHub's.
 //! - Nobody waits for GitHub who asks for a token that is good for five minutes more; cached look-ups
 //!   are served stale while GitHub is slow.
 //! - For one key there is never more than one mint under way, and no caller can cancel it.

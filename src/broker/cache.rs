@@ -2,7 +2,10 @@
 
 pub(super) mod entry;
 pub(super) mod hash;
-pub(super) mod index;
+mod index;
+pub(super) mod lru;
+pub(super) mod memory;
 pub(super) mod schedule;
 pub(super) mod token_cache;
 pub(super) mod token_pair;
+pub(super) mod usage;

@@ -1,4 +1,4 @@
-//! Why there is no token, told by what a caller can do about it.
+//! Errors of vending, by what a caller can do about them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::github::{Failure, Kind, Origin};
 use crate::model::{AppName, Scope};
 
-/// Why there is no token.
+/// Why a caller gets no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// GitHub did not hand one out.
@@ -28,21 +28,19 @@ pub enum Error {
     /// More life is asked for than GitHub's tokens have left for sure.
     #[error("{0}")]
     MinTtlTooLong(String),
-    /// No token lives as long as is asked for, because no new one could be had.
-    #[error("{because}; the token in hand lives {} more: ask for less with min_ttl=, or leave it out", in_words(*remaining))]
+    /// No token lives as long as is asked for, because no new one could be minted.
+    #[error("{because}; the cached token lives {} more: ask for less with min_ttl=, or leave it out", in_words(*remaining))]
     MinTtlUnavailable {
-        /// Why no new one could be had.
+        /// Why no new one could be minted.
         because: Box<Error>,
-        /// What is left of the one in hand.
+        /// What is left of the cached one.
         remaining: Duration,
     },
     /// The mint's task panicked.
-    #[error(
-        "ghtokend failed inside while minting: the next request tries anew; please report it with the log"
-    )]
+    #[error("internal error while minting: the next request tries again; please report it with the log")]
     Internal,
-    /// GitHub has told, while a token was minted, that it is worthless.
-    #[error("GitHub told, while the token was minted, that it is worthless by now: try again")]
+    /// A webhook has invalidated the token while it was being minted.
+    #[error("the token was invalidated by a webhook while it was being minted: try again")]
     InvalidatedWhileMinting,
     /// The daemon is about to exit and mints no more.
     #[error("ghtokend is shutting down and mints no more tokens: ask the one that takes its place")]
@@ -50,6 +48,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// A failure of `operation` that a caller meets, put on record.
+    pub(super) fn logged(operation: &'static str, failure: Failure) -> Self {
+        if failure.origin == Origin::Upstream
+            && !matches!(failure.kind, Kind::Unsupported | Kind::UserTokensUnsupported)
+        {
+            tracing::warn!(operation, kind = failure.kind.as_str(), error = %failure, "GitHub request failed");
+        }
+        Self::Github(failure)
+    }
+
     /// The same, naming the app where the app is what is wrong: there may be several.
     pub(super) fn about(self, app: &AppName) -> Self {
         match self {
@@ -64,7 +72,7 @@ impl Error {
     /// Whether a look-up that is out of date would explain it.
     pub(super) fn may_mean_another_installation(&self, scope: &Scope) -> bool {
         let Self::Github(failure) = self else { return false };
-        // What is remembered was looked into when it was heard first.
+        // A cached failure was looked into when GitHub answered so.
         if failure.origin == Origin::Local {
             return false;
         }
@@ -76,7 +84,7 @@ impl Error {
     pub(super) fn min_ttl_too_long(longest: Duration) -> Self {
         let longest = in_words(longest);
         Self::MinTtlTooLong(format!(
-            "min_ttl is longer than GitHub's tokens can be had for: ask for {longest} at most, and again before it ends"
+            "min_ttl is longer than GitHub's tokens are good for: ask for {longest} at most, and again before it ends"
         ))
     }
 
@@ -94,13 +102,13 @@ impl Error {
         matches!(self, Self::Github(failure) if matches!(failure.kind, Kind::BudgetSpent | Kind::CallerLimited))
     }
 
-    /// How long to wait at least before the same is tried in vain again.
-    pub(super) fn named_wait(&self) -> Option<Duration> {
-        let named = match self {
+    /// How long to wait at least before the next attempt.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let retry_after = match self {
             Self::Github(failure) => failure.retry_after,
             _ => None,
         };
-        if self.is_inconclusive() { named } else { named.max(Some(REFUSED_FOR)) }
+        if self.is_inconclusive() { retry_after } else { retry_after.max(Some(REFUSED_FOR)) }
     }
 
     /// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.

@@ -1,8 +1,10 @@
-//! Freshness of a token: fresh, renewing, stale or dead, a pure function of its life and the time.
+//! Freshness of a token: fresh, renewing, stale or expired, a pure function of its life and the time.
 
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::clock::BootTime;
+use crate::jitter::jitter;
 use crate::model::Minted;
 
 /// The life of a token on the clock that neither jumps nor stops.
@@ -17,7 +19,7 @@ pub struct Life {
 impl Life {
     /// The life of a token that was asked for at `minted.sent`: it may have begun then, but not before.
     pub fn of(minted: &Minted) -> Self {
-        let deadline = minted.sent.plus(minted.lifetime.saturating_sub(DATE_GRAIN));
+        let deadline = minted.sent.plus(minted.lifetime.saturating_sub(DATE_RESOLUTION));
         Self { began: minted.sent, landed: minted.landed, lifetime: minted.lifetime, deadline }
     }
 
@@ -31,7 +33,7 @@ impl Life {
         now.since(self.began)
     }
 
-    /// How long it has been in hand: the call that brought it may have taken several tries.
+    /// How long ago it came: the call that brought it may have taken several tries.
     pub fn age_since_received(&self, now: BootTime) -> Duration {
         now.since(self.landed)
     }
@@ -43,7 +45,7 @@ impl Life {
 
     /// Whether it began within the last minute, or the last sixtieth of its lifetime if that is shorter.
     pub fn is_just_minted(&self, now: BootTime) -> bool {
-        self.age(now) < JUST_BEGUN.min(self.lifetime / 60)
+        self.age(now) < JUST_MINTED.min(self.lifetime / 60)
     }
 
     /// The remaining life down to which it is fresh: `renew_before`, at most a third of its lifetime.
@@ -51,19 +53,25 @@ impl Life {
         windows.renew_before.min(self.lifetime / 3)
     }
 
+    /// When the timer renews it: at 1.0 to 1.2 times [`Life::renew_before`], by `seed`, so that many tokens that were
+    /// minted together are not renewed together.
+    pub fn renew_at(&self, windows: &Windows, seed: &impl Hash) -> BootTime {
+        self.at_remaining(self.renew_before(windows).mul_f64(1.0 + SPREAD * jitter(seed)))
+    }
+
     /// When only so much of it is left.
-    pub fn has_left(&self, remaining: Duration) -> BootTime {
-        self.began.plus(self.lifetime.saturating_sub(DATE_GRAIN).saturating_sub(remaining))
+    pub fn at_remaining(&self, remaining: Duration) -> BootTime {
+        self.began.plus(self.lifetime.saturating_sub(DATE_RESOLUTION).saturating_sub(remaining))
     }
 
-    /// The first moment at which it is [`State::Stale`] by `cache.min_validity`, or dead.
-    pub fn stops_serving(&self, windows: &Windows) -> BootTime {
-        self.has_left(windows.min_validity.min(self.lifetime / 6)).plus(INSTANT)
+    /// The first moment at which it is [`State::Stale`] by `cache.min_validity`, or expired.
+    pub fn stale_from(&self, windows: &Windows) -> BootTime {
+        self.at_remaining(windows.min_validity.min(self.lifetime / 6)).plus(CLOCK_RESOLUTION)
     }
 
-    /// The first moment at which it is [`State::Dead`].
-    pub fn end(&self, windows: &Windows) -> BootTime {
-        self.has_left(windows.grace.min(self.lifetime / 12)).plus(INSTANT)
+    /// The first moment at which it is [`State::Expired`].
+    pub fn expiry(&self, windows: &Windows) -> BootTime {
+        self.at_remaining(windows.grace.min(self.lifetime / 12)).plus(CLOCK_RESOLUTION)
     }
 
     /// What is left of it.
@@ -94,7 +102,7 @@ pub enum State {
     /// A new one; it, if there is none to be had.
     Stale,
     /// A new one or a failure.
-    Dead,
+    Expired,
 }
 
 impl State {
@@ -104,7 +112,7 @@ impl State {
             Self::Fresh => "fresh",
             Self::Renewing => "renewing",
             Self::Stale => "stale",
-            Self::Dead => "dead",
+            Self::Expired => "expired",
         }
     }
 }
@@ -114,7 +122,7 @@ pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
     let remaining = life.remaining(now);
     if remaining.is_zero() {
         // Whatever the windows are: they may be configured down to nothing.
-        State::Dead
+        State::Expired
     } else if remaining > life.renew_before(windows) {
         State::Fresh
     } else if remaining >= windows.min_validity.min(life.lifetime / 6) {
@@ -122,17 +130,24 @@ pub fn assess(life: &Life, now: BootTime, windows: &Windows) -> State {
     } else if remaining >= windows.grace.min(life.lifetime / 12) {
         State::Stale
     } else {
-        State::Dead
+        State::Expired
     }
 }
 
+/// The longest remaining life that a caller may ask for, where GitHub grants `lifetime`. What is left over keeps each
+/// of such callers from causing a mint of its own.
+pub fn longest_min_ttl(lifetime: Duration) -> Duration {
+    lifetime * 5 / 6
+}
+
 /// Callers that keep a token for 59 minutes lose nothing by one that is a minute old.
-const JUST_BEGUN: Duration = Duration::from_secs(60);
+const JUST_MINTED: Duration = Duration::from_secs(60);
 /// `Date` and `expires_at` are whole seconds, so that the real end may be this much earlier.
-const DATE_GRAIN: Duration = Duration::from_secs(1);
+const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Time is not measured finer than this.
-const INSTANT: Duration = Duration::from_nanos(1);
+const CLOCK_RESOLUTION: Duration = Duration::from_nanos(1);
+const SPREAD: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {
@@ -152,11 +167,16 @@ mod tests {
 
     fn life(lifetime: u64) -> Life {
         let lifetime = Duration::from_secs(lifetime);
-        Life { began: at(1000), landed: at(1000), lifetime, deadline: at(1000).plus(lifetime - DATE_GRAIN) }
+        Life {
+            began: at(1000),
+            landed: at(1000),
+            lifetime,
+            deadline: at(1000).plus(lifetime - DATE_RESOLUTION),
+        }
     }
 
     #[test]
-    fn an_hour_is_fresh_then_renewing_then_stale_then_dead() {
+    fn hour_is_fresh_then_renewing_then_stale_then_expired() {
         let deadline = 1000 + 3599;
         for (left, state) in [
             (3599, State::Fresh),
@@ -165,12 +185,12 @@ mod tests {
             (300, State::Renewing),
             (299, State::Stale),
             (30, State::Stale),
-            (29, State::Dead),
-            (0, State::Dead),
+            (29, State::Expired),
+            (0, State::Expired),
         ] {
             assert_eq!(assess(&life(3600), at(deadline - left), &WINDOWS), state, "{left} s left");
         }
-        assert_eq!(assess(&life(3600), at(deadline + 1_000_000), &WINDOWS), State::Dead);
+        assert_eq!(assess(&life(3600), at(deadline + 1_000_000), &WINDOWS), State::Expired);
     }
 
     #[test]
@@ -182,7 +202,7 @@ mod tests {
             (10, State::Renewing),
             (9, State::Stale),
             (5, State::Stale),
-            (4, State::Dead),
+            (4, State::Expired),
         ] {
             assert_eq!(assess(&life(60), at(deadline - left), &WINDOWS), state, "{left} s left");
         }
@@ -205,8 +225,38 @@ mod tests {
             let (earlier, later) = (earlier.min(later), earlier.max(later));
             prop_assert!(rank(earlier) <= rank(later));
             if later >= lifetime - 1 {
-                prop_assert_eq!(rank(later), State::Dead as u8);
+                prop_assert_eq!(rank(later), State::Expired as u8);
             }
         }
+    }
+    #[test]
+    fn longest_min_ttl_is_five_sixths_of_lifetime() {
+        for (lifetime, longest) in [(3600, 3000), (60, 50)] {
+            assert_eq!(longest_min_ttl(Duration::from_secs(lifetime)).as_secs(), longest);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn renewal_jitter_is_stable_within_1_to_1_2_windows(
+            seed: u64, lifetime in 2u64..86_400, renew_before in 0u64..7200,
+        ) {
+            let windows = Windows { renew_before: Duration::from_secs(renew_before), ..WINDOWS };
+            let life = life(lifetime);
+            let window = life.renew_before(&windows);
+            let renew_at = life.renew_at(&windows, &seed);
+            prop_assert!(renew_at >= life.at_remaining(window.mul_f64(1.2)) && renew_at <= life.at_remaining(window));
+            prop_assert_eq!(renew_at, life.renew_at(&windows, &seed));
+        }
+    }
+
+    #[test]
+    fn renewals_of_tokens_minted_together_are_spread() {
+        let mut tenths = [0; 10];
+        for seed in 1..=1000 {
+            let left = life(3600).remaining(life(3600).renew_at(&WINDOWS, &seed));
+            tenths[((left.as_secs_f64() - 600.0) / 12.0) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|tenth| (60..=140).contains(tenth)), "{tenths:?}");
     }
 }

@@ -1,18 +1,24 @@
 //! Readiness: whether GitHub accepts each app.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
-use crate::github::{Github, Kind};
+use crate::github::{Failure, Github, Kind};
 use crate::model::AppName;
 
-/// For each app, whether GitHub accepts it.
-#[derive(Debug)]
-pub(super) struct Readiness(Mutex<BTreeMap<AppName, AppHealth>>);
+/// For each app, whether GitHub accepts it; GitHub is asked until it does.
+pub(super) struct Readiness {
+    github: Arc<dyn Github>,
+    /// From when on GitHub is not asked.
+    draining: CancellationToken,
+    apps: Mutex<BTreeMap<AppName, AppHealth>>,
+}
 
-/// What GitHub thinks of an app.
+/// Whether GitHub accepts an app.
 #[derive(Debug)]
 struct AppHealth {
     ever_accepted: bool,
@@ -23,70 +29,92 @@ struct AppHealth {
 }
 
 impl Readiness {
-    pub(super) fn new<'a>(apps: impl Iterator<Item = &'a AppName>) -> Self {
+    pub(super) fn new(apps: &[AppName], github: Arc<dyn Github>, draining: CancellationToken) -> Self {
         let not_yet = || AppHealth {
             ever_accepted: false,
             last_error: Some("GitHub has not been reached yet".to_owned()),
             probing: false,
         };
-        Self(Mutex::new(apps.map(|app| (app.clone(), not_yet())).collect()))
+        let apps = Mutex::new(apps.iter().map(|app| (app.clone(), not_yet())).collect());
+        Self { github, draining, apps }
     }
 
     /// GitHub has accepted the app.
-    pub(super) fn accepted(&self, app: &AppName) {
-        if let Some(health) = self.0.lock().get_mut(app) {
+    pub(super) fn note_accepted(&self, app: &AppName) {
+        if let Some(health) = self.apps.lock().get_mut(app) {
             (health.ever_accepted, health.last_error) = (true, None);
         }
     }
 
-    /// GitHub has refused the app itself.
-    pub(super) fn refused(&self, app: &AppName, why: &str) {
-        if let Some(health) = self.0.lock().get_mut(app) {
-            health.last_error = Some(why.to_owned());
+    /// GitHub has refused `app` something. If it was the app itself, it is asked until it accepts it again.
+    pub(super) fn note_failure(self: &Arc<Self>, app: &AppName, failure: &Failure) {
+        if failure.kind == Kind::AppRejected {
+            self.note_rejected(app, &failure.message);
+            self.probe_after(app, FIRST_PAUSE);
         }
+    }
+
+    /// Asks GitHub who each app is, until it says so.
+    pub(super) fn probe_all(self: &Arc<Self>) {
+        let apps: Vec<_> = self.apps.lock().keys().cloned().collect();
+        apps.iter().for_each(|app| self.probe_after(app, Duration::ZERO));
     }
 
     /// Why apps cannot be vended for: one that was never accepted, or that is refused now and `has_tokens` no more.
     pub(super) fn missing(&self, has_tokens: impl Fn(&AppName) -> bool) -> Vec<(AppName, String)> {
-        let apps = self.0.lock();
-        let objected = apps.iter().filter_map(|(app, health)| {
+        let apps = self.apps.lock();
+        let missing = apps.iter().filter_map(|(app, health)| {
             let last_error = health.last_error.clone()?;
             (!health.ever_accepted || !has_tokens(app)).then(|| (app.clone(), last_error))
         });
-        objected.collect()
+        missing.collect()
     }
 
-    /// Whether GitHub is to be asked from now on: somebody objects, and nobody is asking.
-    pub(super) fn begins_probing(&self, app: &AppName) -> bool {
-        let mut apps = self.0.lock();
+    fn note_rejected(&self, app: &AppName, error: &str) {
+        if let Some(health) = self.apps.lock().get_mut(app) {
+            health.last_error = Some(error.to_owned());
+        }
+    }
+
+    fn probe_after(self: &Arc<Self>, app: &AppName, pause: Duration) {
+        if !self.begin_probing(app) {
+            return;
+        }
+        let (readiness, app) = (Arc::clone(self), app.clone());
+        let probing = async move { readiness.probe(&app, pause).await };
+        tokio::spawn(self.draining.clone().run_until_cancelled_owned(probing));
+    }
+
+    /// Marks an app that is not accepted as being probed; `false` if it is accepted, or is being probed already.
+    fn begin_probing(&self, app: &AppName) -> bool {
+        let mut apps = self.apps.lock();
         let Some(health) = apps.get_mut(app) else { return false };
         health.last_error.is_some() && !std::mem::replace(&mut health.probing, true)
     }
 
     /// Asks GitHub, first after `pause`, who `app` is until it says so or a mint has shown it, ever more slowly.
-    pub(super) async fn probe(&self, github: &dyn Github, app: &AppName, pause: Duration) {
+    async fn probe(&self, app: &AppName, pause: Duration) {
         let mut pause = pause;
         loop {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            if self.has_ended_probing(app) {
+            if self.end_probing_if_accepted(app) {
                 return;
             }
-            match github.authenticated_app(app).await {
+            match self.github.authenticated_app(app).await {
                 Ok(_) => {
-                    self.accepted(app);
-                    if self.has_ended_probing(app) {
+                    self.note_accepted(app);
+                    if self.end_probing_if_accepted(app) {
                         return;
                     }
                 }
                 Err(failure) => {
-                    let is_word = failure.kind == Kind::AppRejected;
-                    let said = if is_word { "does not accept" } else { "does not say whether it accepts" };
-                    tracing::warn!(%app, %failure, "GitHub {said} the app");
-                    // What keeps an accepted app from being asked about is no word against it.
-                    if is_word || !self.is_ever_accepted(app) {
-                        self.refused(app, &failure.message);
+                    let is_rejected = failure.kind == Kind::AppRejected;
+                    tracing::warn!(%app, kind = failure.kind.as_str(), error = %failure, "readiness probe failed");
+                    // A failure to ask about an accepted app says nothing against it.
+                    if is_rejected || !self.is_ever_accepted(app) {
+                        self.note_rejected(app, &failure.message);
                     }
                 }
             }
@@ -94,17 +122,17 @@ impl Readiness {
         }
     }
 
-    fn has_ended_probing(&self, app: &AppName) -> bool {
-        let mut apps = self.0.lock();
+    fn end_probing_if_accepted(&self, app: &AppName) -> bool {
+        let mut apps = self.apps.lock();
         let Some(health) = apps.get_mut(app) else { return true };
         health.probing = health.last_error.is_some();
         !health.probing
     }
 
     fn is_ever_accepted(&self, app: &AppName) -> bool {
-        self.0.lock().get(app).is_some_and(|health| health.ever_accepted)
+        self.apps.lock().get(app).is_some_and(|health| health.ever_accepted)
     }
 }
 
-pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -1,4 +1,6 @@
-//! Background refresh: what is minted though no caller waits for it.
+//! Background refresh and prefetch: what is minted though no caller waits for it.
 
+pub(super) mod prefetch;
 pub(super) mod scheduler;
-pub(super) mod step;
+mod step;
+mod workers;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cache::entry::Entry;
+use super::error::in_words;
 use super::freshness::State;
-use super::{Entry, in_words};
 use crate::model::{AppName, InstallationId, Scope, Selector, TokenKey, UserId};
 
 /// A caller's request.
@@ -19,11 +20,11 @@ pub struct TokenRequest {
     pub scope: Arc<Scope>,
     /// On whose behalf.
     pub user: Option<UserId>,
-    /// How old it may be.
-    pub age: Requirement,
+    /// How old it may be, or how long it has to live.
+    pub requirement: Requirement,
 }
 
-/// How old a token may be, beyond that it has to be good.
+/// What a caller requires of a token, beyond that it has to be good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     /// As old as may be: its caller asks again for every use.
@@ -44,38 +45,14 @@ pub struct Vended {
     pub entry: Arc<Entry>,
     /// How good it is.
     pub state: State,
-    /// Whether it was in hand, or had to be minted.
+    /// Whether it came from the cache, or had to be minted.
     pub origin: Origin,
 }
 
-/// A token in hand, for whoever looks at the cache.
-#[derive(Debug, Clone)]
-pub struct CachedTokenInfo {
-    /// Which one.
-    pub key: TokenKey,
-    /// The token in service.
-    pub entry: Arc<Entry>,
-    /// How good it is.
-    pub state: State,
-    /// What is left of its life.
-    pub remaining: Duration,
-    /// The one that will take its place.
-    pub successor: Option<Settling>,
-}
-
-/// A renewed token that waits until GitHub's replicas know it.
-#[derive(Debug, Clone)]
-pub struct Settling {
-    /// The token.
-    pub entry: Arc<Entry>,
-    /// After what time it enters service at the latest.
-    pub wait: Duration,
-}
-
-/// Whether a token was in hand.
+/// Where a token came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It was in hand.
+    /// From the cache.
     Cached,
     /// It was minted for this request or one at the same time.
     Minted,
@@ -94,7 +71,7 @@ impl fmt::Display for TokenRequest {
         if let Some(user) = self.user {
             write!(f, " user={user}")?;
         }
-        match self.age {
+        match self.requirement {
             Requirement::MinTtl(life) => write!(f, " min_ttl={}", in_words(life)),
             Requirement::Any | Requirement::RecentlyMinted => Ok(()),
         }

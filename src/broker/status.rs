@@ -1,46 +1,53 @@
-//! What operators are shown: cached tokens, readiness and keys.
+//! The cached tokens as operators are shown them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::cache::token_pair::Slot;
-use super::{AdmissionStatus, Broker, CachedTokenInfo, Entry, Settling};
-use crate::model::{AppName, KeyInUse};
+use super::as_of::AsOf;
+use super::cache::entry::Entry;
+use super::cache::token_cache::TokenCache;
+use super::freshness::State;
+use crate::model::TokenKey;
 
-impl Broker {
-    /// The cached keys whose tokens end first, at most `limit`, in this order, and how many there are in all.
-    pub fn soonest_expiring(&self, limit: usize) -> (Vec<CachedTokenInfo>, usize) {
-        let at = self.moment();
-        let (hits, total) = self.0.tokens.soonest_ending(limit, &at);
-        let held = |(key, slot): (_, Arc<Slot>)| {
-            let entry = Arc::clone(slot.in_service(&at));
-            let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
-            let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
-            CachedTokenInfo { key, entry, state, remaining, successor: slot.settling(&at).map(settling) }
-        };
-        let mut held: Vec<_> = hits.into_iter().map(held).collect();
-        // A key is found by the end of its last token, and shown with the one that is in service.
-        held.sort_by_key(|held| held.remaining);
-        (held, total)
-    }
+/// A cached token.
+#[derive(Debug, Clone)]
+pub struct CachedTokenInfo {
+    /// Which one.
+    pub key: TokenKey,
+    /// The token in service.
+    pub entry: Arc<Entry>,
+    /// How good it is.
+    pub state: State,
+    /// What is left of its life.
+    pub remaining: Duration,
+    /// The one that will take its place.
+    pub successor: Option<Settling>,
+}
 
-    /// What is limited, waits and was counted on the way to GitHub.
-    pub fn admission(&self) -> AdmissionStatus {
-        self.0.github.admission()
-    }
+/// A renewed token that waits until GitHub's replicas know it.
+#[derive(Debug, Clone)]
+pub struct Settling {
+    /// The token.
+    pub entry: Arc<Entry>,
+    /// After what time it enters service at the latest.
+    pub wait: Duration,
+}
 
-    /// How many tokens are in hand.
-    pub fn entry_count(&self) -> u64 {
-        self.0.tokens.len()
-    }
-
-    /// Why an app cannot be vended for: GitHub has not accepted it yet, or refuses it now and no live token is left.
-    pub fn not_ready(&self) -> Vec<(AppName, String)> {
-        let at = self.moment();
-        self.0.readiness.missing(|app| self.0.tokens.has_usable(app, &at))
-    }
-
-    /// The private keys of every app, newest first, and how each stands.
-    pub fn keys(&self) -> Vec<(AppName, Vec<KeyInUse>)> {
-        self.0.apps.iter().map(|app| (app.clone(), self.0.github.keys(app))).collect()
-    }
+/// The cached keys whose tokens expire first, at most `limit`, in this order, and how many there are in all.
+pub(super) fn soonest_expiring(
+    tokens: &TokenCache,
+    limit: usize,
+    at: &AsOf,
+) -> (Vec<CachedTokenInfo>, usize) {
+    let (hits, total) = tokens.soonest_expiring(limit, at);
+    let infos = hits.into_iter().map(|(key, pair)| {
+        let entry = Arc::clone(pair.in_service(at));
+        let settling = |(entry, wait): (&Arc<Entry>, _)| Settling { entry: Arc::clone(entry), wait };
+        let (state, remaining) = (at.state(&entry), entry.life.remaining(at.now));
+        CachedTokenInfo { key, entry, state, remaining, successor: pair.settling(at).map(settling) }
+    });
+    let mut infos: Vec<_> = infos.collect();
+    // A key is found by the expiry of its last token, and shown with the one that is in service.
+    infos.sort_by_key(|info| info.remaining);
+    (infos, total)
 }

@@ -27,7 +27,7 @@ pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Api
         selector: parameters.selector,
         scope: Arc::new(parameters.scope),
         user: parameters.user,
-        age: parameters.min_ttl.map_or(Requirement::Any, Requirement::MinTtl),
+        requirement: parameters.min_ttl.map_or(Requirement::Any, Requirement::MinTtl),
     })
 }
 
@@ -233,10 +233,10 @@ mod tests {
     #[test]
     fn min_ttl_is_seconds_or_a_duration() {
         for (value, seconds) in [("0", 0), ("1800", 1800), ("30m", 1800), ("1h30m", 5400), ("90s", 90)] {
-            let age = request(&format!("min_ttl={value}")).map(|request| request.age);
-            assert_eq!(age, Ok(Requirement::MinTtl(Duration::from_secs(seconds))), "{value}");
+            let requirement = request(&format!("min_ttl={value}")).map(|request| request.requirement);
+            assert_eq!(requirement, Ok(Requirement::MinTtl(Duration::from_secs(seconds))), "{value}");
         }
-        assert_eq!(request("").map(|request| request.age), Ok(Requirement::Any));
+        assert_eq!(request("").map(|request| request.requirement), Ok(Requirement::Any));
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub enum Urgency {
 }
 
 impl Urgency {
-    const fn as_str(self) -> &'static str {
+    /// As a label and a field.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Foreground => "foreground",
             Self::Background => "background",

@@ -1,29 +1,29 @@
 //! Secondary indexes beside the cache, which by itself finds a token only by its whole key: by hash, by end of life, by
 //! installation, by user, and by the moment of the next event. Pure.
 //!
-//! An entry that outlives its slot is harmless: whoever acts on a hit does so through the cache, which has the last word.
+//! An entry that outlives its pair is harmless: whoever acts on a hit does so through the cache, which has the last word.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::broker::cache::hash::TokenHash;
-use crate::broker::cache::schedule::{Line, Schedule, SlotId};
-use crate::broker::cache::token_pair::Slot;
+use super::hash::TokenHash;
+use super::schedule::{Lane, PairId, Schedule};
+use super::token_pair::TokenPair;
 use crate::broker::invalidation::log::InvalidationScope;
 use crate::clock::BootTime;
 use crate::model::{AppName, InstallationId, TokenKey, UserId};
 
 /// A cached key and what is cached for it.
-pub(in crate::broker) type Hit = (TokenKey, Arc<Slot>);
+pub(crate) type Hit = (TokenKey, Arc<TokenPair>);
 
 /// All that is cached, by what others know of it.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Index {
-    records: HashMap<SlotId, Record>,
-    by_hash: HashMap<TokenHash, SlotId>,
-    by_end: BTreeMap<AppName, BTreeSet<(BootTime, SlotId)>>,
-    by_installation: BTreeSet<(InstallationId, SlotId)>,
-    by_user: BTreeSet<(UserId, SlotId)>,
+pub(crate) struct Index {
+    records: HashMap<PairId, Record>,
+    by_hash: HashMap<TokenHash, PairId>,
+    by_expiry: BTreeMap<AppName, BTreeSet<(BootTime, PairId)>>,
+    by_installation: BTreeSet<(InstallationId, PairId)>,
+    by_user: BTreeSet<(UserId, PairId)>,
     schedule: Schedule,
     purges: VecDeque<Purge>,
     last_id: u64,
@@ -32,7 +32,7 @@ pub(in crate::broker) struct Index {
 #[derive(Debug)]
 struct Record {
     key: TokenKey,
-    slot: Arc<Slot>,
+    pair: Arc<TokenPair>,
     /// When the last of its tokens ends.
     end: BootTime,
 }
@@ -42,114 +42,114 @@ struct Record {
 struct Purge {
     scope: InvalidationScope,
     /// Those before it have been looked at.
-    next: SlotId,
+    next: PairId,
 }
 
 impl Index {
     /// A number for a key that is not cached yet.
-    pub(in crate::broker) fn next_id(&mut self) -> SlotId {
+    pub(crate) fn next_id(&mut self) -> PairId {
         self.last_id += 1;
-        SlotId(self.last_id)
+        PairId(self.last_id)
     }
 
-    /// `slot` is what is cached for `key` now. Its last token ends at `end`, and its next event is at `next`.
-    pub(in crate::broker) fn put(&mut self, key: &TokenKey, slot: &Arc<Slot>, end: BootTime, next: BootTime) {
-        let id = slot.id();
+    /// `pair` is what is cached for `key` now. Its last token ends at `end`, and its next event is at `next`.
+    pub(crate) fn put(&mut self, key: &TokenKey, pair: &Arc<TokenPair>, end: BootTime, next: BootTime) {
+        let id = pair.id();
         self.remove_record(id);
-        self.by_hash.extend(slot.entries().map(|entry| (entry.hash, id)));
-        self.by_end.entry(key.app.clone()).or_default().insert((end, id));
+        self.by_hash.extend(pair.entries().map(|entry| (entry.hash, id)));
+        self.by_expiry.entry(key.app.clone()).or_default().insert((end, id));
         self.by_installation.insert((key.installation, id));
         self.by_user.extend(key.user.map(|user| (user, id)));
-        self.records.insert(id, Record { key: key.clone(), slot: Arc::clone(slot), end });
+        self.records.insert(id, Record { key: key.clone(), pair: Arc::clone(pair), end });
         self.schedule.wait_until(id, next);
     }
 
-    /// `slot` is no longer cached. Nothing changes if another one has taken its place.
-    pub(in crate::broker) fn remove(&mut self, slot: &Arc<Slot>) {
-        if self.is_current(slot) {
-            self.remove_record(slot.id());
-            self.schedule.cancel(slot.id());
+    /// `pair` is no longer cached. Nothing changes if another one has taken its place.
+    pub(crate) fn remove(&mut self, pair: &Arc<TokenPair>) {
+        if self.is_current(pair) {
+            self.remove_record(pair.id());
+            self.schedule.cancel(pair.id());
         }
     }
 
-    /// Whether nothing has taken the place of `slot`.
-    fn is_current(&self, slot: &Arc<Slot>) -> bool {
-        self.records.get(&slot.id()).is_some_and(|record| Arc::ptr_eq(&record.slot, slot))
+    /// Whether nothing has taken the place of `pair`.
+    fn is_current(&self, pair: &Arc<TokenPair>) -> bool {
+        self.records.get(&pair.id()).is_some_and(|record| Arc::ptr_eq(&record.pair, pair))
     }
 
     /// How many keys are cached.
-    pub(in crate::broker) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Everything, in no order.
-    pub(in crate::broker) fn all(&self) -> Vec<Hit> {
-        self.records.values().map(|record| (record.key.clone(), Arc::clone(&record.slot))).collect()
+    pub(crate) fn all(&self) -> Vec<Hit> {
+        self.records.values().map(|record| (record.key.clone(), Arc::clone(&record.pair))).collect()
     }
 
     /// The key that has, or had, the token with this hash.
-    pub(in crate::broker) fn find(&self, hash: TokenHash) -> Option<Hit> {
+    pub(crate) fn find(&self, hash: TokenHash) -> Option<Hit> {
         self.hit(*self.by_hash.get(&hash)?)
     }
 
     /// Those of `app` that end last, the last first, at most so many.
-    pub(in crate::broker) fn latest_ending(&self, app: &AppName, limit: usize) -> Vec<Hit> {
-        let ends = self.by_end.get(app).into_iter().flatten().rev();
+    pub(crate) fn latest_expiring(&self, app: &AppName, limit: usize) -> Vec<Hit> {
+        let ends = self.by_expiry.get(app).into_iter().flatten().rev();
         ends.filter_map(|(_, id)| self.hit(*id)).take(limit).collect()
     }
 
     /// Those of all apps that end first, in this order, after the `skip` first ones and at most so many.
-    pub(in crate::broker) fn soonest_ending(&self, skip: usize, limit: usize) -> Vec<Hit> {
+    pub(crate) fn soonest_expiring(&self, skip: usize, limit: usize) -> Vec<Hit> {
         // However many apps there are, no more than these can be among them.
         let of_app = |ends: &BTreeSet<_>| ends.iter().take(skip + limit).copied().collect::<Vec<_>>();
-        let mut ends: Vec<(BootTime, SlotId)> = self.by_end.values().flat_map(of_app).collect();
+        let mut ends: Vec<(BootTime, PairId)> = self.by_expiry.values().flat_map(of_app).collect();
         ends.sort_unstable();
         ends.into_iter().skip(skip).take(limit).filter_map(|(_, id)| self.hit(id)).collect()
     }
 
-    /// Has `slot` looked at when it is `at`, if it is still what is cached.
-    pub(in crate::broker) fn schedule(&mut self, slot: &Arc<Slot>, at: BootTime) {
-        if self.is_current(slot) {
-            self.schedule.wait_until(slot.id(), at);
+    /// Has `pair` looked at when it is `at`, if it is still what is cached.
+    pub(crate) fn schedule(&mut self, pair: &Arc<TokenPair>, at: BootTime) {
+        if self.is_current(pair) {
+            self.schedule.wait_until(pair.id(), at);
         }
     }
 
-    /// Puts `slot` in line for a refresh, if it is still what is cached.
-    pub(in crate::broker) fn make_ready(&mut self, slot: &Arc<Slot>) {
-        if let Some(record) = self.records.get(&slot.id()).filter(|record| Arc::ptr_eq(&record.slot, slot)) {
-            self.schedule.make_ready(slot.id(), (record.key.app.clone(), slot.line()), record.end);
+    /// Puts `pair` in line for a refresh, if it is still what is cached.
+    pub(crate) fn make_ready(&mut self, pair: &Arc<TokenPair>) {
+        if let Some(record) = self.records.get(&pair.id()).filter(|record| Arc::ptr_eq(&record.pair, pair)) {
+            self.schedule.make_ready(pair.id(), (record.key.app.clone(), pair.usage.lane()), record.end);
         }
     }
 
     /// Takes those out of the schedule whose moment has come, the earliest first and at most so many.
-    pub(in crate::broker) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
+    pub(crate) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
         let due = self.schedule.take_due(now, limit);
         due.into_iter().filter_map(|id| self.hit(id)).collect()
     }
 
-    /// The first in a line for a refresh.
-    pub(in crate::broker) fn first_ready(&self, line: &(AppName, Line)) -> Option<Hit> {
-        self.hit(self.schedule.first_ready(line)?)
+    /// The first in a lane for a refresh.
+    pub(crate) fn first_ready(&self, lane: &(AppName, Lane)) -> Option<Hit> {
+        self.hit(self.schedule.first_ready(lane)?)
     }
 
-    /// How many wait in a line for a refresh.
-    pub(in crate::broker) fn ready_count(&self, line: &(AppName, Line)) -> usize {
-        self.schedule.ready_count(line)
+    /// How many wait in a lane for a refresh.
+    pub(crate) fn ready_count(&self, lane: &(AppName, Lane)) -> usize {
+        self.schedule.ready_count(lane)
     }
 
     /// The tokens of `scope` are worthless: [`Index::next_purged`] brings them. Should too many of them come at a time,
     /// each is found out when it is next looked at.
-    pub(in crate::broker) fn purge(&mut self, scope: InvalidationScope) {
+    pub(crate) fn purge(&mut self, scope: InvalidationScope) {
         if self.purges.len() < MAX_PURGES {
             self.purges.push_back(Purge { scope, next: FIRST });
         }
     }
 
     /// The next keys whose tokens may be worthless, at most so many.
-    pub(in crate::broker) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
+    pub(crate) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
         use InvalidationScope::{AppInstallation, Installation, Unnarrowed, User};
         let Some(Purge { scope, next }) = self.purges.pop_front() else { return Vec::new() };
-        let ids: Vec<SlotId> = match &scope {
+        let ids: Vec<PairId> = match &scope {
             Installation(id) | AppInstallation(_, id) | Unnarrowed(id) => {
                 self.by_installation.range((*id, next)..=(*id, LAST)).map(|(_, id)| *id).take(limit).collect()
             }
@@ -158,27 +158,27 @@ impl Index {
             }
         };
         if ids.len() == limit
-            && let Some(SlotId(last)) = ids.last()
+            && let Some(PairId(last)) = ids.last()
         {
-            self.purges.push_front(Purge { scope, next: SlotId(last + 1) });
+            self.purges.push_front(Purge { scope, next: PairId(last + 1) });
         }
         ids.into_iter().filter_map(|id| self.hit(id)).collect()
     }
 
-    fn hit(&self, id: SlotId) -> Option<Hit> {
+    fn hit(&self, id: PairId) -> Option<Hit> {
         let record = self.records.get(&id)?;
-        Some((record.key.clone(), Arc::clone(&record.slot)))
+        Some((record.key.clone(), Arc::clone(&record.pair)))
     }
 
-    fn remove_record(&mut self, id: SlotId) {
-        let Some(Record { key, slot, end }) = self.records.remove(&id) else { return };
-        for entry in slot.entries() {
+    fn remove_record(&mut self, id: PairId) {
+        let Some(Record { key, pair, end }) = self.records.remove(&id) else { return };
+        for entry in pair.entries() {
             // Should GitHub grant one token twice, the key that got it last is found by it.
             if self.by_hash.get(&entry.hash) == Some(&id) {
                 self.by_hash.remove(&entry.hash);
             }
         }
-        if let Some(ends) = self.by_end.get_mut(&key.app) {
+        if let Some(ends) = self.by_expiry.get_mut(&key.app) {
             ends.remove(&(end, id));
         }
         self.by_installation.remove(&(key.installation, id));
@@ -188,8 +188,8 @@ impl Index {
     }
 }
 
-const FIRST: SlotId = SlotId(0);
-const LAST: SlotId = SlotId(u64::MAX);
+const FIRST: PairId = PairId(0);
+const LAST: PairId = PairId(u64::MAX);
 /// Installations and users that GitHub takes back within a second.
 const MAX_PURGES: usize = 1_000;
 
@@ -222,7 +222,7 @@ mod tests {
         /// The key that was added as the nth has another token.
         Replace(usize, u8, u64),
         Remove(usize),
-        /// A slot that has been replaced is evicted late.
+        /// A pair that has been replaced is evicted late.
         RemoveLate(usize),
     }
 
@@ -240,19 +240,19 @@ mod tests {
     #[derive(Default)]
     struct Pair {
         index: Index,
-        list: Vec<(TokenKey, Arc<Slot>, u64)>,
-        replaced: Vec<Arc<Slot>>,
+        list: Vec<(TokenKey, Arc<TokenPair>, u64)>,
+        replaced: Vec<Arc<TokenPair>>,
     }
 
     impl Pair {
-        fn put(&mut self, key: TokenKey, id: SlotId, (hash, end): (u8, u64)) {
+        fn put(&mut self, key: TokenKey, id: PairId, (hash, end): (u8, u64)) {
             // No two tokens have one hash.
-            if self.list.iter().any(|(_, slot, _)| slot.has(TokenHash::new([hash; 32]))) {
+            if self.list.iter().any(|(_, pair, _)| pair.contains(TokenHash::new([hash; 32]))) {
                 return;
             }
-            let slot = Arc::new(Slot::new(id, entry(hash, 0, 3600), at(0)));
-            self.index.put(&key, &slot, at(end), at(end));
-            self.list.push((key, slot, end));
+            let pair = Arc::new(TokenPair::new(id, entry(hash, 0, 3600), at(0)));
+            self.index.put(&key, &pair, at(end), at(end));
+            self.list.push((key, pair, end));
         }
 
         fn take(&mut self, step: Step) {
@@ -262,12 +262,12 @@ mod tests {
                     self.put(key(of), id, (hash, end));
                 }
                 Step::Replace(nth, hash, end) if nth < self.list.len() => {
-                    let (key, slot, _) = self.list.remove(nth);
+                    let (key, pair, _) = self.list.remove(nth);
                     let before = self.list.len();
-                    self.put(key.clone(), slot.id(), (hash, end));
+                    self.put(key.clone(), pair.id(), (hash, end));
                     match self.list.len() > before {
-                        true => self.replaced.push(slot),
-                        false => self.index.remove(&slot),
+                        true => self.replaced.push(pair),
+                        false => self.index.remove(&pair),
                     }
                 }
                 Step::Remove(nth) if nth < self.list.len() => self.index.remove(&self.list.remove(nth).1),
@@ -278,22 +278,22 @@ mod tests {
 
         fn check(&self) {
             assert_eq!(self.index.len(), self.list.len());
-            let ids = |hits: Vec<Hit>| hits.iter().map(|(_, slot)| slot.id()).collect::<Vec<_>>();
-            let mut by_end: Vec<_> =
-                self.list.iter().map(|(key, slot, end)| (*end, slot.id(), key)).collect();
-            by_end.sort_unstable_by_key(|(end, id, _)| (*end, *id));
-            let soonest: Vec<_> = by_end.iter().skip(1).take(3).map(|(_, id, _)| *id).collect();
-            assert_eq!(ids(self.index.soonest_ending(1, 3)), soonest);
+            let ids = |hits: Vec<Hit>| hits.iter().map(|(_, pair)| pair.id()).collect::<Vec<_>>();
+            let mut by_expiry: Vec<_> =
+                self.list.iter().map(|(key, pair, end)| (*end, pair.id(), key)).collect();
+            by_expiry.sort_unstable_by_key(|(end, id, _)| (*end, *id));
+            let soonest: Vec<_> = by_expiry.iter().skip(1).take(3).map(|(_, id, _)| *id).collect();
+            assert_eq!(ids(self.index.soonest_expiring(1, 3)), soonest);
             for app in ["one", "two"].map(|name| name.parse::<AppName>().unwrap()) {
-                let latest = by_end.iter().rev().filter(|(_, _, key)| key.app == app).take(2);
+                let latest = by_expiry.iter().rev().filter(|(_, _, key)| key.app == app).take(2);
                 let latest: Vec<_> = latest.map(|(_, id, _)| *id).collect();
-                assert_eq!(ids(self.index.latest_ending(&app, 2)), latest);
+                assert_eq!(ids(self.index.latest_expiring(&app, 2)), latest);
             }
             for hash in 0..=u8::MAX {
                 let hash = TokenHash::new([hash; 32]);
-                let held = self.list.iter().find(|(_, slot, _)| slot.has(hash));
-                let expected = held.map(|(key, slot, _)| (key.clone(), slot.id()));
-                assert_eq!(self.index.find(hash).map(|(key, slot)| (key, slot.id())), expected);
+                let held = self.list.iter().find(|(_, pair, _)| pair.contains(hash));
+                let expected = held.map(|(key, pair, _)| (key.clone(), pair.id()));
+                assert_eq!(self.index.find(hash).map(|(key, pair)| (key, pair.id())), expected);
             }
         }
     }
@@ -301,22 +301,22 @@ mod tests {
     proptest! {
         #[test]
         fn index_equals_a_plain_list(steps in proptest::collection::vec(step(), 0..40)) {
-            let mut pair = Pair::default();
+            let mut both = Pair::default();
             for step in steps {
-                pair.take(step);
-                pair.check();
+                both.take(step);
+                both.check();
             }
-            let mut due = pair.index.take_due(at(25), usize::MAX);
-            due.sort_unstable_by_key(|(_, slot)| slot.id());
-            let expected = pair.list.iter().filter(|(_, _, end)| *end <= 25).map(|(_, slot, _)| slot.id());
+            let mut due = both.index.take_due(at(25), usize::MAX);
+            due.sort_unstable_by_key(|(_, pair)| pair.id());
+            let expected = both.list.iter().filter(|(_, _, end)| *end <= 25).map(|(_, pair, _)| pair.id());
             prop_assert_eq!(due.len(), expected.count());
             // Emptied, it holds nothing.
-            for (_, slot, _) in std::mem::take(&mut pair.list) {
-                pair.index.remove(&slot);
+            for (_, pair, _) in std::mem::take(&mut both.list) {
+                both.index.remove(&pair);
             }
-            let index = pair.index;
+            let index = both.index;
             prop_assert!(index.records.is_empty() && index.by_hash.is_empty() && index.by_user.is_empty());
-            prop_assert!(index.by_installation.is_empty() && index.by_end.values().all(BTreeSet::is_empty));
+            prop_assert!(index.by_installation.is_empty() && index.by_expiry.values().all(BTreeSet::is_empty));
         }
     }
 
@@ -325,12 +325,12 @@ mod tests {
         let mut index = Index::default();
         for (installation, user) in [(1, 1), (1, 2), (2, 1), (1, 0), (1, 1)] {
             let id = index.next_id();
-            let slot = Arc::new(Slot::new(id, entry(id.0 as u8, 0, 3600), at(0)));
-            index.put(&key((true, installation, user)), &slot, at(1), at(1));
+            let pair = Arc::new(TokenPair::new(id, entry(id.0 as u8, 0, 3600), at(0)));
+            index.put(&key((true, installation, user)), &pair, at(1), at(1));
         }
         let purged = |index: &mut Index| {
             let hits = index.next_purged(2);
-            hits.iter().map(|(_, slot)| slot.id().0).collect::<Vec<_>>()
+            hits.iter().map(|(_, pair)| pair.id().0).collect::<Vec<_>>()
         };
         index.purge(InvalidationScope::Installation(InstallationId::new(1).unwrap()));
         index.purge(InvalidationScope::User(UserId::new(1).unwrap()));

@@ -10,53 +10,53 @@ use crate::model::AppName;
 
 /// The number of a cached key for as long as it stays cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::broker) struct SlotId(pub(in crate::broker) u64);
+pub(crate) struct PairId(pub(in crate::broker) u64);
 
 /// Which keys a ready one waits behind: what fails keeps nothing waiting that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::broker) enum Line {
+pub(crate) enum Lane {
     /// Their last mint succeeded.
-    Usual,
+    Healthy,
     /// Their last mint failed.
     Suspect,
 }
 
 /// Keys by the moment of their next event, and those that are ready by app and by the end of their life.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Schedule {
-    waiting: BTreeSet<(BootTime, SlotId)>,
-    ready: BTreeMap<(AppName, Line), BTreeSet<(BootTime, SlotId)>>,
-    places: HashMap<SlotId, Place>,
+pub(crate) struct Schedule {
+    waiting: BTreeSet<(BootTime, PairId)>,
+    ready: BTreeMap<(AppName, Lane), BTreeSet<(BootTime, PairId)>>,
+    places: HashMap<PairId, Place>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Waiting(BootTime),
-    Ready((AppName, Line), BootTime),
+    Ready((AppName, Lane), BootTime),
 }
 
 impl Schedule {
     /// Has `id` looked at when it is `at`, and not before.
-    pub(in crate::broker) fn wait_until(&mut self, id: SlotId, at: BootTime) {
+    pub(crate) fn wait_until(&mut self, id: PairId, at: BootTime) {
         self.cancel(id);
         self.waiting.insert((at, id));
         self.places.insert(id, Place::Waiting(at));
     }
 
     /// Puts `id`, whose token ends at `end`, in line for a refresh.
-    pub(in crate::broker) fn make_ready(&mut self, id: SlotId, line: (AppName, Line), end: BootTime) {
+    pub(crate) fn make_ready(&mut self, id: PairId, lane: (AppName, Lane), end: BootTime) {
         self.cancel(id);
-        self.ready.entry(line.clone()).or_default().insert((end, id));
-        self.places.insert(id, Place::Ready(line, end));
+        self.ready.entry(lane.clone()).or_default().insert((end, id));
+        self.places.insert(id, Place::Ready(lane, end));
     }
 
     /// Forgets `id`.
-    pub(in crate::broker) fn cancel(&mut self, id: SlotId) {
+    pub(crate) fn cancel(&mut self, id: PairId) {
         match self.places.remove(&id) {
             Some(Place::Waiting(at)) => drop(self.waiting.remove(&(at, id))),
             Some(Place::Ready(app, end)) => {
-                if let Some(line) = self.ready.get_mut(&app) {
-                    line.remove(&(end, id));
+                if let Some(lane) = self.ready.get_mut(&app) {
+                    lane.remove(&(end, id));
                 }
             }
             None => {}
@@ -64,21 +64,21 @@ impl Schedule {
     }
 
     /// Takes those out whose moment has come by `now`, the earliest first, and at most so many.
-    pub(in crate::broker) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<SlotId> {
+    pub(crate) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<PairId> {
         let due = self.waiting.iter().take_while(|(at, _)| *at <= now).take(limit);
         let due: Vec<_> = due.map(|(_, id)| *id).collect();
         due.iter().for_each(|id| self.cancel(*id));
         due
     }
 
-    /// The first in a line.
-    pub(in crate::broker) fn first_ready(&self, line: &(AppName, Line)) -> Option<SlotId> {
-        self.ready.get(line)?.first().map(|(_, id)| *id)
+    /// The first in a lane.
+    pub(crate) fn first_ready(&self, lane: &(AppName, Lane)) -> Option<PairId> {
+        self.ready.get(lane)?.first().map(|(_, id)| *id)
     }
 
-    /// The length of a line.
-    pub(in crate::broker) fn ready_count(&self, line: &(AppName, Line)) -> usize {
-        self.ready.get(line).map_or(0, BTreeSet::len)
+    /// The length of a lane.
+    pub(crate) fn ready_count(&self, lane: &(AppName, Lane)) -> usize {
+        self.ready.get(lane).map_or(0, BTreeSet::len)
     }
 }
 
@@ -121,32 +121,32 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Wait(id, moment) => {
-                        schedule.wait_until(SlotId(id), at(moment));
+                        schedule.wait_until(PairId(id), at(moment));
                         list.retain(|(_, _, known)| *known != id);
                         list.push((None, moment, id));
                     }
                     Step::Ready(id, app, end) => {
-                        schedule.make_ready(SlotId(id), (apps[app].clone(), Line::Usual), at(end));
+                        schedule.make_ready(PairId(id), (apps[app].clone(), Lane::Healthy), at(end));
                         list.retain(|(_, _, known)| *known != id);
                         list.push((Some(app), end, id));
                     }
                     Step::Cancel(id) => {
-                        schedule.cancel(SlotId(id));
+                        schedule.cancel(PairId(id));
                         list.retain(|(_, _, known)| *known != id);
                     }
                     Step::TakeDue(now, limit) => {
                         list.sort_unstable();
                         let due = list.iter().filter(|(app, moment, _)| app.is_none() && *moment <= now);
-                        let due: Vec<_> = due.take(limit).map(|(_, _, id)| SlotId(*id)).collect();
-                        list.retain(|(_, _, id)| !due.contains(&SlotId(*id)));
+                        let due: Vec<_> = due.take(limit).map(|(_, _, id)| PairId(*id)).collect();
+                        list.retain(|(_, _, id)| !due.contains(&PairId(*id)));
                         prop_assert_eq!(schedule.take_due(at(now), limit), due);
                     }
                 }
                 for (index, app) in apps.iter().enumerate() {
-                    let mut line: Vec<_> = list.iter().filter(|(known, _, _)| *known == Some(index)).collect();
-                    line.sort_unstable();
-                    prop_assert_eq!(schedule.first_ready(&(app.clone(), Line::Usual)), line.first().map(|(_, _, id)| SlotId(*id)));
-                    prop_assert_eq!(schedule.ready_count(&(app.clone(), Line::Usual)), line.len());
+                    let mut lane: Vec<_> = list.iter().filter(|(known, _, _)| *known == Some(index)).collect();
+                    lane.sort_unstable();
+                    prop_assert_eq!(schedule.first_ready(&(app.clone(), Lane::Healthy)), lane.first().map(|(_, _, id)| PairId(*id)));
+                    prop_assert_eq!(schedule.ready_count(&(app.clone(), Lane::Healthy)), lane.len());
                 }
                 prop_assert_eq!(schedule.places.len(), list.len());
             }

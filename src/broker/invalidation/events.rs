@@ -1,7 +1,14 @@
-//! Webhook events: what they invalidate here.
+//! Webhook events: what they invalidate.
 
-use crate::broker::Broker;
-use crate::broker::invalidation::log::{Effect, InvalidationScope};
+use std::sync::Arc;
+
+use super::log::InvalidationScope;
+use crate::broker::as_of::FreshnessClock;
+use crate::broker::cache::lru::Lru;
+use crate::broker::cache::token_cache::TokenCache;
+use crate::broker::installations::resolver::InstallationResolver;
+use crate::broker::refresh::prefetch::Prefetcher;
+use crate::github::Github;
 use crate::model::WebhookEvent;
 
 /// What became of an event.
@@ -13,31 +20,54 @@ pub enum EventOutcome {
     Duplicate,
 }
 
-impl Broker {
+/// Applies webhook events, each delivery once.
+pub(crate) struct EventInvalidator {
+    github: Arc<dyn Github>,
+    clock: FreshnessClock,
+    tokens: Arc<TokenCache>,
+    resolver: Arc<InstallationResolver>,
+    prefetcher: Arc<Prefetcher>,
+    deliveries: Lru<String, ()>,
+}
+
+impl EventInvalidator {
+    pub(crate) fn new(
+        github: Arc<dyn Github>,
+        clock: FreshnessClock,
+        tokens: Arc<TokenCache>,
+        resolver: Arc<InstallationResolver>,
+        prefetcher: Arc<Prefetcher>,
+    ) -> Self {
+        let deliveries = Lru::new(MAX_REMEMBERED_DELIVERIES);
+        Self { github, clock, tokens, resolver, prefetcher, deliveries }
+    }
+
     /// Applies the `event` of a delivery. One that was applied before changes nothing: an old delivery that somebody
     /// sends again shall not have tokens minted.
     ///
     /// Tokens that GitHub no longer serves are dropped. Those that it still serves, but would grant otherwise, make the
     /// next caller wait for a new one, and go on as stale if none can be minted.
-    pub fn handle_event(&self, delivery: &str, event: &WebhookEvent) -> EventOutcome {
-        if !self.0.deliveries.put_new(delivery.to_owned(), ()) {
+    pub(crate) fn handle(&self, delivery: &str, event: &WebhookEvent) -> EventOutcome {
+        if !self.deliveries.put_new(delivery.to_owned(), ()) {
             return EventOutcome::Duplicate;
         }
         tracing::info!(delivery, %event, "webhook event applied");
         self.invalidate_tokens(event);
         self.invalidate_lookups(event);
         if matches!(event, WebhookEvent::InstallationRestored(_)) {
-            self.0.renewals.lock().prefetch_at_once();
+            self.prefetcher.retry_at_once();
         }
         EventOutcome::Applied
     }
 
     fn invalidate_tokens(&self, event: &WebhookEvent) {
+        use InvalidationScope::{Installation, Unnarrowed, User};
+        let now = self.clock.now();
         match event {
-            WebhookEvent::InstallationRemoved(id) => self.revoke_cached(InvalidationScope::Installation(*id)),
-            WebhookEvent::UserAuthorizationRevoked(id) => self.revoke_cached(InvalidationScope::User(*id)),
-            WebhookEvent::PermissionsChanged(id) => self.mark_stale(InvalidationScope::Installation(*id)),
-            WebhookEvent::RepositoriesAdded(id) => self.mark_stale(InvalidationScope::Unnarrowed(*id)),
+            WebhookEvent::InstallationRemoved(id) => self.tokens.revoke(Installation(*id), now),
+            WebhookEvent::UserAuthorizationRevoked(id) => self.tokens.revoke(User(*id), now),
+            WebhookEvent::PermissionsChanged(id) => self.tokens.mark_stale(Installation(*id), now),
+            WebhookEvent::RepositoriesAdded(id) => self.tokens.mark_stale(Unnarrowed(*id), now),
             WebhookEvent::InstallationRestored(_)
             | WebhookEvent::AccountRenamed(_)
             | WebhookEvent::RepositoryMoved(..) => {}
@@ -50,25 +80,15 @@ impl Broker {
             | WebhookEvent::InstallationRestored(id)
             | WebhookEvent::PermissionsChanged(id)
             | WebhookEvent::RepositoriesAdded(id) => {
-                self.0.directory.forget_installation(*id);
-                self.0.github.forget_refusals();
+                self.resolver.forget_installation(*id);
+                self.github.forget_refusals();
             }
-            WebhookEvent::AccountRenamed(id) => self.0.directory.forget_installation(*id),
-            WebhookEvent::RepositoryMoved(owner, name) => self.0.directory.forget_repository(owner, name),
+            WebhookEvent::AccountRenamed(id) => self.resolver.forget_installation(*id),
+            WebhookEvent::RepositoryMoved(owner, name) => self.resolver.forget_repository(owner, name),
             WebhookEvent::UserAuthorizationRevoked(_) => {}
         }
-    }
-
-    /// The cached tokens of `scope`, and those that are being minted, are worthless.
-    pub(in crate::broker) fn revoke_cached(&self, scope: InvalidationScope) {
-        self.0.invalidations.note(scope.clone(), Effect::Revoke, self.0.clock.boot());
-        self.0.tokens.purge(scope);
-    }
-
-    fn mark_stale(&self, scope: InvalidationScope) {
-        self.0.invalidations.note(scope, Effect::MarkStale, self.0.clock.boot());
     }
 }
 
 /// Deliveries that are recognised when they come again.
-pub(in crate::broker) const MAX_REMEMBERED_DELIVERIES: u64 = 10_000;
+const MAX_REMEMBERED_DELIVERIES: u64 = 10_000;

@@ -15,18 +15,18 @@ use crate::model::{AppName, InstallationId, TokenKey, UserId};
 
 /// A position in the order of all mints, look-ups and invalidations of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::broker) struct Sequence(u64);
+pub(crate) struct Sequence(u64);
 
 impl Sequence {
     /// For an atomic.
-    pub(in crate::broker) const fn get(self) -> u64 {
+    pub(crate) const fn get(self) -> u64 {
         self.0
     }
 }
 
 /// What an invalidation is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::broker) enum InvalidationScope {
+pub(crate) enum InvalidationScope {
     /// An installation, whatever the app: GitHub gives no two installations one number.
     Installation(InstallationId),
     /// An installation, as one app sees it: another app that asks for it hears "not found", and that says nothing.
@@ -39,7 +39,7 @@ pub(in crate::broker) enum InvalidationScope {
 
 /// What becomes of that which began before an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::broker) enum Effect {
+pub(crate) enum Effect {
     /// Tokens are worthless.
     Revoke,
     /// GitHub would grant other tokens now: these are served only if no other can be minted.
@@ -50,7 +50,7 @@ pub(in crate::broker) enum Effect {
 
 /// What a token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::broker) enum Validity {
+pub(crate) enum Validity {
     /// As much as ever.
     Valid,
     /// To be served only if no other can be minted.
@@ -62,7 +62,7 @@ pub(in crate::broker) enum Validity {
 /// The invalidations of this process. Bounded: the oldest are folded into a floor for every scope, which costs mints and
 /// is never wrong.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Invalidations {
+pub(crate) struct InvalidationLog {
     latest: AtomicU64,
     /// The latest number that changed any look-up.
     latest_lookup: AtomicU64,
@@ -78,14 +78,14 @@ struct Log {
     floors: HashMap<Effect, Sequence>,
 }
 
-impl Invalidations {
+impl InvalidationLog {
     /// What a mint or a look-up notes when it begins.
-    pub(in crate::broker) fn latest(&self) -> Sequence {
+    pub(crate) fn latest(&self) -> Sequence {
         Sequence(self.latest.load(Ordering::SeqCst))
     }
 
     /// Everything of `scope` that has begun by now is subject to `effect`.
-    pub(in crate::broker) fn note(&self, scope: InvalidationScope, effect: Effect, now: BootTime) {
+    pub(crate) fn note(&self, scope: InvalidationScope, effect: Effect, now: BootTime) {
         let mut log = self.log.lock();
         let number = self.advance();
         log.note((scope, effect), number, now);
@@ -96,14 +96,14 @@ impl Invalidations {
     }
 
     /// A look-up that has begun by now may bring what is no longer so. The cached ones are dropped by whoever says so.
-    pub(in crate::broker) fn note_lookup_change(&self) {
+    pub(crate) fn note_lookup_change(&self) {
         let _log = self.log.lock();
         let number = self.advance();
         self.latest_lookup.store(number.0, Ordering::SeqCst);
     }
 
     /// What a token for `key` is worth whose mint began at `began`.
-    pub(in crate::broker) fn validity(&self, key: &TokenKey, began: Sequence) -> Validity {
+    pub(crate) fn validity(&self, key: &TokenKey, began: Sequence) -> Validity {
         let log = self.log.lock();
         let scopes = || scopes_of(key);
         if log.is_hit(scopes(), Effect::Revoke, began) {
@@ -116,7 +116,7 @@ impl Invalidations {
     }
 
     /// Whether a look-up that began at `began` and brought `installation` still holds.
-    pub(in crate::broker) fn lookup_holds(&self, installation: InstallationId, began: Sequence) -> bool {
+    pub(crate) fn lookup_holds(&self, installation: InstallationId, began: Sequence) -> bool {
         self.no_lookup_changed_since(began) || {
             let scope = InvalidationScope::Installation(installation);
             !self.log.lock().is_hit([scope].into_iter(), Effect::ForgetLookups, began)
@@ -124,12 +124,12 @@ impl Invalidations {
     }
 
     /// Whether no installation has come, gone or changed its name since `began`.
-    pub(in crate::broker) fn no_installation_changed_since(&self, began: Sequence) -> bool {
+    pub(crate) fn no_installation_changed_since(&self, began: Sequence) -> bool {
         self.latest_installation.load(Ordering::SeqCst) <= began.0
     }
 
     /// Whether nothing has been said of any name since `began`.
-    pub(in crate::broker) fn no_lookup_changed_since(&self, began: Sequence) -> bool {
+    pub(crate) fn no_lookup_changed_since(&self, began: Sequence) -> bool {
         self.latest_lookup.load(Ordering::SeqCst) <= began.0
     }
 
@@ -236,7 +236,7 @@ mod tests {
             ),
             id in 1..4_u64, user in 0..4_u64, is_narrowed: bool,
         ) {
-            let (log, key) = (Invalidations::default(), key(id, Some(user), is_narrowed));
+            let (log, key) = (InvalidationLog::default(), key(id, Some(user), is_narrowed));
             // `None` is a mint that begins, and meets all that comes after it.
             let mut mints: Vec<(Sequence, Validity)> = Vec::new();
             for event in events {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn same_instant_invalidation_hits_earlier_mints() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         let before = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::Revoke, at(7));
         assert_eq!(log.validity(&key(1, None, false), before), Validity::Revoked);
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(log.validity(&key(2, None, false), before), Validity::Valid);
     }
 
-    fn overflow(log: &Invalidations, first: u64, effect: Effect, now: BootTime) {
+    fn overflow(log: &InvalidationLog, first: u64, effect: Effect, now: BootTime) {
         for id in first..first + MAX_SCOPES as u64 {
             log.note(InvalidationScope::Installation(installation(id)), effect, now);
         }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn full_log_folds_oldest_into_floor() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         let before = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::MarkStale, at(0));
         let after = log.latest();
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn full_log_drops_events_older_than_any_token() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         let before = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::MarkStale, at(0));
         overflow(&log, 100, Effect::MarkStale, at(26 * 3600));
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn repeated_invalidation_takes_one_place_in_log() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         for _ in 0..10 {
             log.note(InvalidationScope::Installation(installation(1)), Effect::Revoke, at(0));
         }
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn lookup_holds_until_its_installation_changes() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         let began = log.latest();
         log.note(InvalidationScope::Installation(installation(1)), Effect::Revoke, at(0));
         assert!(log.lookup_holds(installation(1), began) && log.no_installation_changed_since(began));
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn lookup_change_affects_only_lookups_in_flight() {
-        let log = Invalidations::default();
+        let log = InvalidationLog::default();
         let began = log.latest();
         log.note_lookup_change();
         assert!(!log.no_lookup_changed_since(began));

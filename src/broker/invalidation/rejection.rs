@@ -1,11 +1,17 @@
-//! A caller says that a token no longer works: when to believe it. Pure.
+//! Rejection: a caller says that a token no longer works, and when to believe it.
 //!
 //! GitHub answers 401 to good tokens now and then, and to new ones until its replicas have heard of them, so what one
-//! caller saw must not make a storm of mints.
+//! caller saw must not cause a storm of mints.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use crate::broker::as_of::FreshnessClock;
+use crate::broker::cache::hash::TokenHash;
+use crate::broker::cache::token_cache::TokenCache;
 use crate::clock::BootTime;
 use crate::model::TokenKey;
 
@@ -20,27 +26,52 @@ pub enum Rejection {
     Unknown,
 }
 
+/// Takes rejected tokens out of service.
+pub(crate) struct Rejecter {
+    clock: FreshnessClock,
+    tokens: Arc<TokenCache>,
+    limiter: Mutex<RejectLimiter>,
+}
+
+impl Rejecter {
+    pub(crate) fn new(clock: FreshnessClock, tokens: Arc<TokenCache>) -> Self {
+        Self { clock, tokens, limiter: Mutex::default() }
+    }
+
+    /// A caller says that a token no longer works.
+    pub(crate) fn reject(&self, hash: TokenHash) -> Rejection {
+        let at = self.clock.as_of();
+        let Some((key, pair)) = self.tokens.find(hash, &at) else { return Rejection::Unknown };
+        let Some(entry) = pair.find_served(hash, &at) else { return Rejection::Unknown };
+        let mut limiter = self.limiter.lock();
+        if entry.rejected {
+            return Rejection::Kept(limiter.wait(&key, at.now));
+        }
+        let settle = entry.life.settle_time(at.settle);
+        let rejection = limiter.decide(&key, entry.life.age_since_received(at.now), settle, at.now);
+        if rejection == Rejection::Evicted {
+            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token rejected by caller");
+            self.tokens.reject(&key, hash, &at);
+        }
+        rejection
+    }
+}
+
 /// Accepts few rejections: those of the last minute.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
+struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
 
 impl RejectLimiter {
     /// How long, at `now`, to keep a token of `key` that is out of service already: until a rejection of the next one
     /// would be accepted.
-    pub(in crate::broker) fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
+    fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
         let accepted = self.0.iter().rev().find(|(accepted, _)| accepted == key);
         let left = accepted.map(|(_, at)| PERIOD.saturating_sub(now.since(*at)));
         left.filter(|left| !left.is_zero()).unwrap_or(PERIOD)
     }
 
     /// Whether to accept, at `now`, that the token of `key` was rejected, which is `age` old.
-    pub(in crate::broker) fn decide(
-        &mut self,
-        key: &TokenKey,
-        age: Duration,
-        settle: Duration,
-        now: BootTime,
-    ) -> Rejection {
+    fn decide(&mut self, key: &TokenKey, age: Duration, settle: Duration, now: BootTime) -> Rejection {
         self.0.retain(|(_, at)| now.since(*at) < PERIOD);
         let left = |at: BootTime| PERIOD.saturating_sub(now.since(at));
         if age <= settle {
@@ -64,8 +95,6 @@ const MAX_PER_PERIOD: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::{AppName, InstallationId};
 

@@ -37,7 +37,7 @@ pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Res
         }
     }
     let TokenParameters { scope, user, .. } = parameters;
-    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, age: Requirement::RecentlyMinted })
+    Ok(TokenRequest { app, selector, scope: Arc::new(scope), user, requirement: Requirement::RecentlyMinted })
 }
 
 fn object(body: &[u8]) -> Result<Option<Object<'_>>, ApiError> {
@@ -228,7 +228,7 @@ mod tests {
         ) {
             let plain = one.in_a_query(false, false);
             prop_assert_eq!(&plain, &one.in_a_query(upper, reversed));
-            let of_any_age = TokenRequest { age: Requirement::Any, ..one.in_a_body(upper, reversed) };
+            let of_any_age = TokenRequest { requirement: Requirement::Any, ..one.in_a_body(upper, reversed) };
             prop_assert_eq!(&plain, &of_any_age);
             prop_assert_eq!(plain == other.in_a_query(upper, reversed), one == other);
         }

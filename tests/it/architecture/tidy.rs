@@ -82,7 +82,7 @@ const RETIRED_WORDS: &[&str] = &[
 const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/app.rs", "a key's text goes to its parser, a proxy's URL to the HTTP client"),
     ("src/broker/cache/hash.rs", "the hash by which GitHub's audit log knows a token"),
-    ("src/broker/cache/entry.rs", "the size of a token"),
+    ("src/broker/cache/memory.rs", "the size of a token"),
     ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),
     ("src/github/transport.rs", "the credential goes into its header"),

@@ -172,7 +172,8 @@ async fn mints_like_an_sdk(mut client: Client, app: usize) {
             true => Requirement::RecentlyMinted,
             false => Requirement::MinTtl(client.rng.seconds(60, 900)),
         };
-        let vended = client.vend(&Wish::new(installation, Way::Id, Some("packages")).aged(age)).await;
+        let vended =
+            client.vend(&Wish::new(installation, Way::Id, Some("packages")).with_requirement(age)).await;
         if let Some(vended) = vended.filter(|_| client.rng.chance(30)) {
             let token = vended.entry.token.secret.expose();
             let _ = client.world.revoke(client.number, token).await;

@@ -346,10 +346,10 @@ impl State {
             "a dead token"
         } else if dropped {
             "a token of an installation that is gone"
-        } else if vended.state == Freshness::Dead {
+        } else if vended.state == Freshness::Expired {
             "a token that the daemon takes for dead"
         } else {
-            match asking.wish.request.age {
+            match asking.wish.request.requirement {
                 Requirement::RecentlyMinted if age >= JUST_MINTED.min(token.life / 60) => {
                     "an old token for one who keeps it"
                 }

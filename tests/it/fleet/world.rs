@@ -122,12 +122,12 @@ impl Wish {
         let question = format!("{} {body}", place.installation);
         let scope = Arc::new(Scope { permissions, ..Scope::default() });
         let app = Some(app_name(place.app));
-        let request = TokenRequest { app, selector, scope, user: None, age: Requirement::Any };
+        let request = TokenRequest { app, selector, scope, user: None, requirement: Requirement::Any };
         Self { place, question, request }
     }
 
-    pub fn aged(mut self, age: Requirement) -> Self {
-        self.request.age = age;
+    pub fn with_requirement(mut self, requirement: Requirement) -> Self {
+        self.request.requirement = requirement;
         self
     }
 }

@@ -468,7 +468,7 @@ async fn panicked_mint_is_a_500_once() {
     github.panics.notify_one();
     for mut stream in waiting {
         let reply = answer(&mut stream).await.unwrap();
-        check(&reply, 500, "internal", "the next request tries anew");
+        check(&reply, 500, "internal", "the next request tries again");
         assert_eq!(reply.json()["retryable"], true);
     }
     assert_eq!(get(address, "/token?installation=1").await.status, 200);

@@ -29,7 +29,7 @@ use crate::support::stub::{Answers, Stub};
 enum Step {
     Ask {
         key: u64,
-        age: Requirement,
+        requirement: Requirement,
     },
     Advance(u64),
     /// The machine's wall clock jumps by so many seconds.
@@ -56,7 +56,7 @@ enum Answer {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let age = prop_oneof![
+    let requirement = prop_oneof![
         6 => Just(Requirement::Any),
         1 => Just(Requirement::RecentlyMinted),
         1 => (1..3000_u64).prop_map(|life| Requirement::MinTtl(Duration::from_secs(life))),
@@ -81,7 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Answer::Panics),
     ];
     prop_oneof![
-        10 => (1..=KEYS, age).prop_map(|(key, age)| Step::Ask { key, age }),
+        10 => (1..=KEYS, requirement).prop_map(|(key, requirement)| Step::Ask { key, requirement }),
         6 => prop_oneof![0..90_u64, 0..1800_u64].prop_map(Step::Advance),
         1 => (-90_000..90_000_i64).prop_map(Step::Jump),
         3 => Just(Step::Sweep),
@@ -324,7 +324,7 @@ impl Machine {
 
     async fn take(&mut self, step: Step) {
         match step {
-            Step::Ask { key, age } => self.ask(key, age).await,
+            Step::Ask { key, requirement } => self.ask(key, requirement).await,
             Step::Advance(seconds) => self.clock.advance(Duration::from_secs(seconds)),
             Step::Jump(seconds) => self.clock.set_wall_back(seconds * 1000),
             Step::Sweep => drop(self.broker.tick()),
@@ -339,9 +339,9 @@ impl Machine {
         }
     }
 
-    async fn ask(&mut self, key: u64, age: Requirement) {
+    async fn ask(&mut self, key: u64, requirement: Requirement) {
         let is_held = self.model.held.borrow().contains(&key);
-        let expected = age == Requirement::Any
+        let expected = requirement == Requirement::Any
             && (self.model.serves(key) || (self.model.has_a_good_one(key) && !is_held));
         let name: RepositoryName = "widgets".parse().unwrap();
         let request = TokenRequest {
@@ -349,7 +349,7 @@ impl Machine {
             selector: Selector::Id(InstallationId::new(key).unwrap()),
             scope: Arc::new(Scope { repositories: (key == KEYS).then(|| [name].into()), ..Scope::default() }),
             user: UserId::new(key),
-            age,
+            requirement,
         };
         let broker = self.broker.clone();
         let asking = tokio::spawn(async move { broker.vend(&request, ClientId::new(1)).await });
@@ -358,9 +358,9 @@ impl Machine {
             let vended = vended.unwrap_or_else(|error| {
                 panic!("a healthy key {key}, or one with a live token, was not served: {error}")
             });
-            self.check(key, age, &vended);
+            self.check(key, requirement, &vended);
         } else {
-            self.waiting.push((key, age, asking));
+            self.waiting.push((key, requirement, asking));
         }
     }
 
@@ -391,26 +391,26 @@ impl Machine {
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
-        for (key, age, asking) in std::mem::take(&mut self.waiting) {
+        for (key, requirement, asking) in std::mem::take(&mut self.waiting) {
             if !asking.is_finished() {
-                self.waiting.push((key, age, asking));
+                self.waiting.push((key, requirement, asking));
             } else if let Ok(vended) = asking.await.unwrap() {
-                self.check(key, age, &vended);
+                self.check(key, requirement, &vended);
             }
         }
     }
 
-    fn check(&mut self, key: u64, age: Requirement, vended: &Vended) {
+    fn check(&mut self, key: u64, requirement: Requirement, vended: &Vended) {
         let (now, token) = (self.clock.boot(), self.model.token(vended));
         assert_eq!(token.key, key, "a token of another key");
         assert!(!token.remaining(now).is_zero(), "a dead token");
         assert!(!token.gone, "a token of an installation that is gone");
-        assert_ne!(vended.state, State::Dead);
+        assert_ne!(vended.state, State::Expired);
         assert!(
             !token.rejected || vended.state == State::Stale,
             "a token that is no longer what GitHub grants"
         );
-        match age {
+        match requirement {
             Requirement::Any => {}
             Requirement::RecentlyMinted => {
                 let limit = Duration::from_secs(60).min(token.lifetime / 60);
@@ -441,7 +441,7 @@ const EXPECTED: &str = "a defect of the model's own";
 #[tokio::test]
 async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
     let mut machine = Machine::new();
-    let ask = Step::Ask { key: 1, age: Requirement::Any };
+    let ask = Step::Ask { key: 1, requirement: Requirement::Any };
     for step in [ask.clone(), Step::Advance(3000), Step::Github(None, Answer::Panics)] {
         machine.take(step).await;
         machine.collect().await;
@@ -457,7 +457,7 @@ async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
     assert!((5..=6).contains(&renewals), "{renewals} in 30 seconds");
     // Who cannot do with the old one has not heard of the defect, and tries anew.
     machine.take(Step::Github(None, Answer::Grants { lifetime: 3600 })).await;
-    machine.take(Step::Ask { key: 1, age: Requirement::RecentlyMinted }).await;
+    machine.take(Step::Ask { key: 1, requirement: Requirement::RecentlyMinted }).await;
     machine.collect().await;
     assert!(machine.waiting.is_empty() && machine.model.has_a_good_one(1));
 }

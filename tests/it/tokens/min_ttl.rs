@@ -93,7 +93,7 @@ async fn failed_min_ttl_mint_never_vends_a_shorter_token() {
         let reply = world.get(target).await;
         assert_eq!(reply.status, 503, "{target}");
         assert!(reply.header("retry-after").is_some() && reply.text().contains("github_unavailable"));
-        let says = format!("the token in hand lives {left}");
+        let says = format!("the cached token lives {left}");
         assert!(reply.text().contains(&says), "{}", reply.text());
         assert!(!reply.text().contains(&token));
     }
@@ -124,7 +124,7 @@ async fn a_daemon_that_stops_says_how_long_the_token_in_hand_lives() {
     .await;
     let reply = world.get("/token?min_ttl=45m").await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "shutting_down"));
-    assert!(reply.message().contains("the token in hand lives 39m"), "{}", reply.message());
+    assert!(reply.message().contains("the cached token lives 39m"), "{}", reply.message());
 }
 
 #[tokio::test]

@@ -42,7 +42,11 @@ impl State {
         let lives = self.keys.get(&wish.question).is_some_and(|key| key.lives(dropped, now));
         let name_is_good =
             wish.place.name.is_none() || faults.were_none(&wish.place, now.saturating_sub(LOOK_UP_KEPT), now);
-        if matches!(outcome, Some(Err(_))) && wish.request.age == Requirement::Any && lives && name_is_good {
+        if matches!(outcome, Some(Err(_)))
+            && wish.request.requirement == Requirement::Any
+            && lives
+            && name_is_good
+        {
             return self.report.broken(now, app, Rule::NoTokenLost, what("a token of it lives"));
         }
         match self.duty(asking, faults, now) {
@@ -63,7 +67,7 @@ impl State {
         }
         let key = self.keys.get(&wish.question);
         let evicted = key.and_then(|key| key.evicted).is_some_and(|at| at + STEADY > began);
-        if wish.request.age == Requirement::Any && !evicted {
+        if wish.request.requirement == Requirement::Any && !evicted {
             let dropped = self.dropped.get(&place.installation).copied();
             // Whatever has failed is in one queue with it, and has the smallest share.
             let catch_up = MAX_MEMORY * 2 + self.evidence.backlog(place.app, now);

@@ -1,0 +1,85 @@
+//! As of when tokens are judged: the time, and the windows that it is measured by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::entry::Entry;
+use super::freshness::{State, Windows, assess};
+use super::request::Requirement;
+use crate::clock::{BootTime, Clock};
+use crate::flight::Requester;
+use crate::model::Priority;
+
+/// The clock, and the configured windows.
+#[derive(Clone)]
+pub(super) struct FreshnessClock {
+    clock: Arc<dyn Clock>,
+    windows: Windows,
+    settle: Duration,
+}
+
+/// A moment, and what tokens are measured by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AsOf {
+    pub(super) now: BootTime,
+    pub(super) windows: Windows,
+    /// Age at which GitHub's replicas can be taken to know a token.
+    pub(super) settle: Duration,
+}
+
+impl FreshnessClock {
+    pub(super) fn new(clock: Arc<dyn Clock>, windows: Windows, settle: Duration) -> Self {
+        Self { clock, windows, settle }
+    }
+
+    /// Now, with the windows.
+    pub(super) fn as_of(&self) -> AsOf {
+        AsOf { now: self.now(), windows: self.windows, settle: self.settle }
+    }
+
+    /// Now.
+    pub(super) fn now(&self) -> BootTime {
+        self.clock.boot()
+    }
+}
+
+impl AsOf {
+    /// How good a token is. One that was rejected is handed out only if no other can be minted.
+    pub(super) fn state(&self, entry: &Entry) -> State {
+        match assess(&entry.life, self.now, &self.windows) {
+            State::Fresh | State::Renewing if entry.rejected => State::Stale,
+            state => state,
+        }
+    }
+
+    /// Whether a token is handed out without asking GitHub.
+    pub(super) fn is_servable(&self, entry: &Entry) -> bool {
+        matches!(self.state(entry), State::Fresh | State::Renewing)
+    }
+
+    /// Whether a token is never handed out again.
+    pub(super) fn is_expired(&self, entry: &Entry) -> bool {
+        self.state(entry) == State::Expired
+    }
+
+    /// Whether a token meets a caller's requirement.
+    pub(super) fn satisfies(&self, entry: &Entry, requirement: Requirement) -> bool {
+        match requirement {
+            Requirement::Any => true,
+            // Nobody shall keep for an hour what a caller has shown to be rejected by GitHub.
+            Requirement::RecentlyMinted => entry.life.is_just_minted(self.now) && !entry.rejected,
+            Requirement::MinTtl(life) => entry.life.remaining(self.now) >= life,
+        }
+    }
+
+    /// How long until `entry` is known to GitHub's replicas.
+    pub(super) fn settles_in(&self, entry: &Entry) -> Duration {
+        entry.life.settle_time(self.settle).saturating_sub(entry.life.age_since_received(self.now))
+    }
+
+    /// On what account `entry` is refreshed: one that is stale is urgent.
+    pub(super) fn refresh_requester(&self, entry: &Entry) -> Requester {
+        let priority = if self.is_servable(entry) { Priority::Ahead } else { Priority::InUse };
+        Requester::background(priority, Some(self.now.plus(entry.life.remaining(self.now))))
+    }
+}

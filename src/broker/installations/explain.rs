@@ -1,0 +1,58 @@
+//! What GitHub's answers to look-ups mean to whoever asked.
+
+use crate::broker::error::Error;
+use crate::github::{Failure, Kind};
+use crate::model::{AppName, Dialect, Installation, Selector};
+
+/// The app's only installation: the one that a request means which names none.
+pub(super) fn only_one(
+    app: &AppName,
+    list: Vec<Installation>,
+    dialect: Dialect,
+) -> Result<Installation, Error> {
+    if list.is_empty() {
+        let message = format!("app {app} is not installed anywhere: install it on an account first");
+        return Err(Error::UnknownInstallation(message));
+    }
+    if let [only] = list.as_slice() {
+        return Ok(only.clone());
+    }
+    let named: Vec<_> = list.iter().filter_map(|installation| installation.account.as_deref()).collect();
+    let more = if named.len() > NAMED { ", …" } else { "" };
+    let names = named.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let ways = match dialect {
+        Dialect::Apps => "owner=LOGIN, repo=OWNER/NAME, enterprise=SLUG or installation=ID",
+        Dialect::Integrations => "owner=LOGIN or installation=ID",
+    };
+    let message = format!(
+        "app {app} has several installations ({names}{more}): choose with {ways}, or configure app.installation"
+    );
+    Err(Error::SelectorNeeded(message))
+}
+
+/// What GitHub's answer to a look-up means to whoever asked for `selector`.
+pub(crate) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
+    let wanted = match selector {
+        Selector::Owner(login) => format!("owner {login}"),
+        Selector::Organization(login) => format!("organisation {login}"),
+        Selector::Repository(owner, name) => format!("repository {owner}/{name}"),
+        Selector::Enterprise(slug) => format!("enterprise {slug}"),
+        Selector::Id(_) | Selector::Default => return Error::Github(failure),
+    };
+    let message = match failure.kind {
+        Kind::NotFound => format!(
+            "app {app} has no installation for {wanted}: check the spelling, and that the app is installed there \
+             and may see it"
+        ),
+        Kind::Moved => {
+            format!(
+                "{wanted} has been renamed or moved, GitHub answers with a redirect: ask for it by its new name"
+            )
+        }
+        _ => return Error::Github(failure),
+    };
+    Error::Github(Failure { kind: Kind::NotFound, message, ..failure })
+}
+
+/// Accounts that an error message names.
+const NAMED: usize = 5;

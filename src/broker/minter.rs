@@ -1,0 +1,252 @@
+//! Minting: one call to GitHub for each key at a time, in a task of its own, whoever waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::as_of::FreshnessClock;
+use super::cache::entry::{Bodies, Entry};
+use super::cache::hash::TokenHash;
+use super::cache::memory::compact;
+use super::cache::token_cache::TokenCache;
+use super::cache::usage::Activity;
+use super::coalesce::coalesced;
+use super::decision::{MintResult, just_minted};
+use super::error::Error;
+use super::freshness::{Life, longest_min_ttl};
+use super::invalidation::log::{InvalidationScope, Sequence};
+use super::readiness::Readiness;
+use super::request::Requirement;
+use crate::flight::{Demand, Requester, SingleFlight};
+use crate::github::{Failure, Github, Kind, Origin};
+use crate::model::{ClientId, InstallationId, InstallationToken, Minted, TokenKey};
+use crate::telemetry::metrics::{Metrics, Urgency};
+
+/// How a token looks on the wire. The broker keeps what this makes, and does not look into it.
+pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies;
+
+/// Mints tokens, and puts them into the cache.
+pub(super) struct Minter {
+    github: Arc<dyn Github>,
+    clock: FreshnessClock,
+    tokens: Arc<TokenCache>,
+    readiness: Arc<Readiness>,
+    config: MinterConfig,
+    flights: SingleFlight<TokenKey, MintResult>,
+    /// How long the token lived that GitHub granted last, in nanoseconds: every vend reads it.
+    lifetime: AtomicU64,
+}
+
+/// What a [`Minter`] is built with beside its collaborators.
+pub(super) struct MinterConfig {
+    pub(super) render: Render,
+    pub(super) metrics: Arc<Metrics>,
+    /// Where mints run, so that the end of the daemon can wait for them.
+    pub(super) tasks: TaskTracker,
+    /// From when on nothing is minted.
+    pub(super) draining: CancellationToken,
+}
+
+impl Minter {
+    pub(super) fn new(
+        github: Arc<dyn Github>,
+        clock: FreshnessClock,
+        tokens: Arc<TokenCache>,
+        readiness: Arc<Readiness>,
+        config: MinterConfig,
+    ) -> Self {
+        let (flights, lifetime) =
+            (SingleFlight::new(config.tasks.clone()), AtomicU64::new(nanos(DEFAULT_LIFETIME)));
+        Self { github, clock, tokens, readiness, config, flights, lifetime }
+    }
+
+    /// The life that callers may ask for at most.
+    pub(super) fn longest_min_ttl(&self) -> Duration {
+        longest_min_ttl(Duration::from_nanos(self.lifetime.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a mint for `key` is under way.
+    pub(super) fn is_minting(&self, key: &TokenKey) -> bool {
+        self.flights.is_under_way(key)
+    }
+
+    /// Whether a token is cached that a caller would get without a mint.
+    pub(super) fn has_servable(&self, key: &TokenKey) -> bool {
+        let at = self.clock.as_of();
+        self.tokens.get(key, &at).is_some_and(|pair| pair.fresh_enough(Requirement::Any, &at).is_some())
+    }
+
+    /// A new token: the one that is under way, else one that is asked for now. `requester` waits for it.
+    pub(super) async fn mint(
+        self: &Arc<Self>,
+        key: &TokenKey,
+        account: Option<String>,
+        requester: Requester,
+    ) -> MintResult {
+        if self.config.draining.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        let start = |demand| Arc::clone(self).mint_once(key.clone(), account.clone(), demand);
+        coalesced(&self.flights, key, requester, start).await
+    }
+
+    /// The same, and nobody waits for it; one that is under way becomes as urgent. `permit` is held until it has ended.
+    pub(super) fn spawn_mint(
+        self: &Arc<Self>,
+        key: &TokenKey,
+        account: Option<String>,
+        requester: Requester,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let start = |demand| {
+            let mint = Arc::clone(self).mint_once(key.clone(), account, demand);
+            async move {
+                let minted = mint.await;
+                drop(permit);
+                minted
+            }
+        };
+        self.flights.start(key, requester, start);
+    }
+
+    /// Runs in a task of its own, once at a time for each key.
+    async fn mint_once(
+        self: Arc<Self>,
+        key: TokenKey,
+        account: Option<String>,
+        demand: Demand,
+    ) -> MintResult {
+        let at = self.clock.as_of();
+        // Before anything is looked at or asked: whatever is invalidated from here on reaches this mint.
+        let began = self.tokens.latest_invalidation();
+        let is_background = demand.requester().client == ClientId::BACKGROUND;
+        let mut guard = PanicGuard { minter: &self, key: &key, next: Next::AfterFailure(None) };
+        if let Some(pair) = self.tokens.get(&key, &at)
+            && let Some(entry) = just_minted(&pair, is_background, &at)
+        {
+            guard.next = Next::AsPlanned;
+            return Ok(Arc::clone(entry));
+        }
+        let outcome = self.github.mint(&key, demand).await;
+        let urgency = if is_background { Urgency::Background } else { Urgency::Foreground };
+        self.count(&key, &outcome, urgency);
+        match outcome {
+            Ok(minted) => {
+                guard.next = Next::AsPlanned;
+                self.keep(&key, account, (minted, began)).ok_or(Error::InvalidatedWhileMinting)
+            }
+            Err(failure) => {
+                guard.next = Next::after(&failure);
+                if failure.origin == Origin::Upstream {
+                    self.note_failure(&key, &failure, urgency);
+                }
+                Err(Error::Github(failure))
+            }
+        }
+    }
+
+    /// Counts a mint that was sent.
+    fn count(&self, key: &TokenKey, outcome: &Result<Minted, Failure>, urgency: Urgency) {
+        let (word, took) = match outcome {
+            Ok(minted) => ("ok", Some(minted.landed.since(minted.sent))),
+            Err(failure) if failure.origin == Origin::Upstream => (failure.kind.code().as_str(), None),
+            Err(_) => return,
+        };
+        self.config.metrics.mint(&key.app, word, urgency);
+        if let Some(took) = took {
+            self.config.metrics.mint_took(&key.app, took);
+        }
+    }
+
+    /// GitHub has refused a token, or could not be asked. By some of its answers, all tokens of the installation are
+    /// revoked.
+    fn note_failure(&self, key: &TokenKey, failure: &Failure, urgency: Urgency) {
+        let (installation, kind, priority) =
+            (key.installation.get(), failure.kind.as_str(), urgency.as_str());
+        tracing::warn!(
+            app = %key.app, installation, kind, priority, error = %failure, "minting an installation token failed"
+        );
+        self.readiness.note_failure(&key.app, failure);
+        if matches!(failure.kind, Kind::Suspended | Kind::Gone) {
+            let scope = InvalidationScope::AppInstallation(key.app.clone(), key.installation);
+            self.tokens.revoke(scope, self.clock.now());
+        }
+    }
+
+    /// Puts a token that has just come, and what had been invalidated when its mint began, into the cache. `None`: a
+    /// webhook has revoked it meanwhile.
+    fn keep(
+        &self,
+        key: &TokenKey,
+        account: Option<String>,
+        (minted, began): (Minted, Sequence),
+    ) -> Option<Arc<Entry>> {
+        self.readiness.note_accepted(&key.app);
+        self.lifetime.store(nanos(minted.lifetime), Ordering::Relaxed);
+        let at = self.clock.as_of();
+        let life = Life::of(&minted);
+        let bodies = (self.config.render)(key.installation, account.as_deref(), &minted.token).compact();
+        let token = compact(minted.token);
+        let hash = TokenHash::of(&token.secret);
+        let renew_at = life.renew_at(&at.windows, &(key, hash));
+        let entry = Entry { token, account, life, bodies, hash, rejected: false, began, renew_at };
+        self.tokens.put(key, entry, &at)
+    }
+
+    /// Schedules what is cached for `key`: its next event, but nothing before the pause after a failure is over.
+    fn schedule(&self, key: &TokenKey, next: Next) {
+        let at = self.clock.as_of();
+        let Some(pair) = self.tokens.get(key, &at) else { return };
+        match next {
+            Next::AsPlanned => pair.usage.note_minted(),
+            Next::AfterFailure(wait) => pair.usage.note_failed(wait, at.now),
+            Next::NotBefore(wait) => pair.usage.defer(at.now.plus(wait)),
+        }
+        let next_event = pair.next_event(&at).max(pair.usage.not_before());
+        self.tokens.schedule(&pair, next_event, Activity::Active);
+    }
+}
+
+/// When the next mint of a key may be made, by what came of this one.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// This one succeeded.
+    AsPlanned,
+    /// This one failed, or panicked: after the wait that GitHub names, or after ever longer pauses.
+    AfterFailure(Option<Duration>),
+    /// This one's end says nothing of the key.
+    NotBefore(Duration),
+}
+
+impl Next {
+    fn after(failure: &Failure) -> Self {
+        match failure.origin {
+            Origin::Upstream if failure.kind.speaks_for_the_key() => Self::AfterFailure(failure.retry_after),
+            _ => Self::NotBefore(failure.retry_after.unwrap_or_default()),
+        }
+    }
+}
+
+/// Schedules a key when its mint ends, also by a panic.
+struct PanicGuard<'a> {
+    minter: &'a Minter,
+    key: &'a TokenKey,
+    next: Next,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        self.minter.schedule(self.key, self.next);
+    }
+}
+
+fn nanos(lifetime: Duration) -> u64 {
+    u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What GitHub grants, until it has granted something.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

@@ -1,0 +1,141 @@
+//! Prefetch: tokens that are minted at start, before a caller asks for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
+
+use super::workers::Workers;
+use crate::broker::as_of::FreshnessClock;
+use crate::broker::cache::schedule::Lane;
+use crate::broker::cache::usage::pause_after;
+use crate::broker::error::Error;
+use crate::broker::installations::resolver::InstallationResolver;
+use crate::broker::minter::Minter;
+use crate::broker::request::TokenRequest;
+use crate::clock::BootTime;
+use crate::flight::Requester;
+use crate::model::{AppName, Priority};
+
+/// Mints what `[[prefetch]]` lists, and tries again until each is there.
+pub(crate) struct Prefetcher {
+    clock: FreshnessClock,
+    resolver: Arc<InstallationResolver>,
+    minter: Arc<Minter>,
+    tasks: TaskTracker,
+    list: Mutex<Vec<Prefetch>>,
+}
+
+/// A token to be minted at start.
+struct Prefetch {
+    app: AppName,
+    request: Arc<TokenRequest>,
+    progress: Progress,
+    /// Attempts in a row that failed, and when the next may be made.
+    failures: u32,
+    not_before: BootTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Wanted,
+    UnderWay,
+    Done,
+}
+
+impl Prefetcher {
+    /// Of the requests of each app.
+    pub(crate) fn new(
+        requests: impl IntoIterator<Item = (AppName, TokenRequest)>,
+        clock: FreshnessClock,
+        resolver: Arc<InstallationResolver>,
+        minter: Arc<Minter>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let wanted = requests.into_iter().map(|(app, request)| Prefetch {
+            app,
+            request: Arc::new(request),
+            progress: Progress::Wanted,
+            failures: 0,
+            not_before: BootTime::new(Duration::ZERO),
+        });
+        let list = Mutex::new(wanted.collect());
+        Self { clock, resolver, minter, tasks, list }
+    }
+
+    /// What failed before may succeed now.
+    pub(crate) fn retry_at_once(&self) {
+        let mut list = self.list.lock();
+        list.iter_mut().for_each(|prefetch| prefetch.not_before = BootTime::new(Duration::ZERO));
+    }
+
+    /// Starts what is due for `app`. Returns how many it started, and how many have to wait for a worker.
+    pub(super) fn start_due(
+        self: &Arc<Self>,
+        app: &AppName,
+        workers: &Workers,
+        now: BootTime,
+    ) -> (usize, usize) {
+        let (mut started, mut waiting) = (Vec::new(), 0);
+        let mut list = self.list.lock();
+        for (index, prefetch) in list.iter_mut().enumerate().filter(|(_, prefetch)| prefetch.is_due(app, now))
+        {
+            let lane = if prefetch.failures > 0 { Lane::Suspect } else { Lane::Healthy };
+            match workers.try_acquire(app, lane) {
+                Some(permit) => {
+                    prefetch.progress = Progress::UnderWay;
+                    started.push((index, Arc::clone(&prefetch.request), permit));
+                }
+                None => waiting += 1,
+            }
+        }
+        drop(list);
+        let count = started.len();
+        for (index, request, permit) in started {
+            self.tasks.spawn(Arc::clone(self).prefetch(index, app.clone(), request, permit));
+        }
+        (count, waiting)
+    }
+
+    async fn prefetch(
+        self: Arc<Self>,
+        index: usize,
+        app: AppName,
+        request: Arc<TokenRequest>,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let outcome = self.mint(&app, &request).await;
+        drop(permit);
+        let now = self.clock.now();
+        let prefetch = &mut self.list.lock()[index];
+        prefetch.progress = match outcome {
+            Ok(()) => Progress::Done,
+            Err(error) => {
+                tracing::warn!(%app, %request, %error, "prefetch failed; will retry");
+                prefetch.failures = prefetch.failures.saturating_add(1);
+                let wait = error.retry_after().unwrap_or_else(|| pause_after(prefetch.failures));
+                prefetch.not_before = now.plus(wait);
+                Progress::Wanted
+            }
+        };
+    }
+
+    async fn mint(&self, app: &AppName, request: &TokenRequest) -> Result<(), Error> {
+        let (found, _) = self.resolver.resolve(app, request, REQUESTER).await?;
+        let key = request.key(app, found.id);
+        if self.minter.has_servable(&key) {
+            return Ok(());
+        }
+        self.minter.mint(&key, found.account.clone(), REQUESTER).await.map(|_| ())
+    }
+}
+
+impl Prefetch {
+    fn is_due(&self, app: &AppName, now: BootTime) -> bool {
+        self.progress == Progress::Wanted && self.app == *app && self.not_before <= now
+    }
+}
+
+const REQUESTER: Requester = Requester::background(Priority::Ahead, None);
