@@ -5,9 +5,9 @@
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
 //! - a failed renewal never removes a live token: only GitHub's answer that the installation is suspended or gone does;
 //! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's replicas
-//!   can be taken to know it ([`cache::token_pair`]);
-//! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached ([`cache::index`],
-//!   [`cache::schedule`]), nor does an invalidation ([`invalidation`]).
+//!   can be taken to know it (`cache::token_pair`);
+//! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached (`cache::index`,
+//!   `cache::schedule`), nor does an invalidation ([`invalidation`]).
 
 mod apps;
 mod as_of;

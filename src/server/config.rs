@@ -19,7 +19,7 @@ pub struct ServedApp {
 /// Configuration of the endpoint.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Who may talk to us, to begin with: see [`Server::guard`].
+    /// The request guards at start; a reload replaces them.
     pub guard: Guard,
     /// Whether answers are sent with a TTL of 1.
     pub hop_limit_1: bool,

@@ -77,7 +77,7 @@ impl TokenCache {
         self.check(key, pair, at)
     }
 
-    /// Puts a token beside the one in service, or in its place, as [`TokenPair::with`] decides. `None`: it was revoked while
+    /// Puts a token beside the one in service, or in its place, as [`TokenPair::with_renewed`] decides. `None`: it was revoked while
     /// it was being minted.
     pub(crate) fn put(&self, key: &TokenKey, minted: Entry, at: &AsOf) -> Option<Arc<Entry>> {
         let mut put = None;
