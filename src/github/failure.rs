@@ -137,12 +137,6 @@ impl Kind {
         }
     }
 
-    /// Whether the same may succeed later, without anything being changed by people.
-    pub const fn is_retryable(self) -> bool {
-        self.is_inconclusive() && !matches!(self, Self::AppRejected | Self::Forbidden)
-            || matches!(self, Self::Moved)
-    }
-
     /// Whether the question was left open: the key, a limit or the way to GitHub stood before it.
     pub const fn is_inconclusive(self) -> bool {
         !matches!(

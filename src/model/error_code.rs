@@ -1,122 +1,96 @@
-//! The error code: what programs read in a body, in metrics and in the audit log.
+//! The error code: what programs read in a body, in metrics and in the audit log, and what is decided by it.
 
-/// What went wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// Parameters or a body that are malformed or contradict each other; 422 where GitHub would say so.
-    InvalidRequest,
-    /// A guard refuses the caller.
-    CallerForbidden,
-    /// An owner has suspended the installation.
-    InstallationSuspended,
-    /// GitHub has no such installation for this app.
-    UnknownInstallation,
-    /// No such app is configured.
-    UnknownApp,
-    /// No such route, or no such nonce.
-    NotFound,
-    /// The route has other methods.
-    MethodNotAllowed,
-    /// The body, or the head, is too large.
-    TooLarge,
-    /// The installation does not have what was asked for.
-    ScopeNotGranted,
-    /// No token on behalf of this user.
-    UserNotAuthorized,
-    /// The dialect has no tokens on behalf of users.
-    UserTokensUnsupported,
-    /// The dialect lacks what was asked for.
-    UnsupportedUpstream,
-    /// The caller has spent its share.
-    CallerLimited,
-    /// GitHub limits the app, or a budget is spent.
-    RateLimited,
-    /// A defect of this program.
-    Internal,
-    /// GitHub does not accept key, app id or clock.
-    AppRejected,
-    /// An answer of GitHub that is not trusted.
-    BadUpstreamResponse,
-    /// Too many calls or bodies are under way.
-    Overloaded,
-    /// GitHub cannot be reached, or fails.
-    GithubUnavailable,
-    /// The daemon drains.
-    ShuttingDown,
-    /// GitHub did not answer in time.
-    GithubTimeout,
+/// Makes the enum of its rows: a variant is the name of a code, its statuses, whether the same request may succeed
+/// later, and what to do.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $code:ident = $name:literal, $statuses:expr, $retry:ident, $advice:literal;)*) => {
+        /// What went wrong, for programs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl ErrorCode {
+            /// All of them, by status.
+            pub const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// As it stands in a body and in a label.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$code => $name,)* }
+            }
+
+            /// The HTTP statuses that it comes with, the usual one first.
+            pub const fn statuses(self) -> &'static [u16] {
+                match self { $(Self::$code => &$statuses,)* }
+            }
+
+            /// Whether the same request may succeed later, without anything being changed by people.
+            pub const fn is_retryable(self) -> bool {
+                match self { $(Self::$code => matches!(Retry::$retry, Retry::Later),)* }
+            }
+
+            /// What to do about it, as long as nothing more is known: the end of a sentence.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$code => $advice,)* }
+            }
+        }
+    };
 }
 
-impl ErrorCode {
-    /// All of them, by status.
-    pub const ALL: [Self; 21] = [
-        Self::InvalidRequest,
-        Self::CallerForbidden,
-        Self::InstallationSuspended,
-        Self::UnknownInstallation,
-        Self::UnknownApp,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::TooLarge,
-        Self::ScopeNotGranted,
-        Self::UserNotAuthorized,
-        Self::UserTokensUnsupported,
-        Self::UnsupportedUpstream,
-        Self::CallerLimited,
-        Self::RateLimited,
-        Self::Internal,
-        Self::AppRejected,
-        Self::BadUpstreamResponse,
-        Self::Overloaded,
-        Self::GithubUnavailable,
-        Self::ShuttingDown,
-        Self::GithubTimeout,
-    ];
+/// When the same request makes sense again.
+enum Retry {
+    /// After a while.
+    Later,
+    /// Once people have changed something.
+    Never,
+}
 
-    /// As it stands in a body and in a label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::CallerForbidden => "caller_forbidden",
-            Self::InstallationSuspended => "installation_suspended",
-            Self::UnknownInstallation => "unknown_installation",
-            Self::UnknownApp => "unknown_app",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::TooLarge => "too_large",
-            Self::ScopeNotGranted => "scope_not_granted",
-            Self::UserNotAuthorized => "user_not_authorized",
-            Self::UserTokensUnsupported => "user_tokens_unsupported",
-            Self::UnsupportedUpstream => "unsupported_upstream",
-            Self::CallerLimited => "caller_limited",
-            Self::RateLimited => "rate_limited",
-            Self::Internal => "internal",
-            Self::AppRejected => "app_rejected",
-            Self::BadUpstreamResponse => "bad_upstream_response",
-            Self::Overloaded => "overloaded",
-            Self::GithubUnavailable => "github_unavailable",
-            Self::ShuttingDown => "shutting_down",
-            Self::GithubTimeout => "github_timeout",
-        }
-    }
-
-    /// The HTTP statuses that it comes with, the usual one first.
-    pub const fn statuses(self) -> &'static [u16] {
-        match self {
-            Self::InvalidRequest => &[400, 422],
-            Self::CallerForbidden | Self::InstallationSuspended => &[403],
-            Self::UnknownInstallation | Self::UnknownApp | Self::NotFound => &[404],
-            Self::MethodNotAllowed => &[405],
-            Self::TooLarge => &[413, 431],
-            Self::ScopeNotGranted
-            | Self::UserNotAuthorized
-            | Self::UserTokensUnsupported
-            | Self::UnsupportedUpstream => &[422],
-            Self::CallerLimited | Self::RateLimited => &[429],
-            Self::Internal => &[500],
-            Self::AppRejected | Self::BadUpstreamResponse => &[502],
-            Self::Overloaded | Self::GithubUnavailable | Self::ShuttingDown => &[503],
-            Self::GithubTimeout => &[504],
-        }
-    }
+error_codes! {
+    /// Parameters or a body that are malformed or contradict each other; 422 where GitHub would say so.
+    InvalidRequest = "invalid_request", [400, 422], Never, "correct what the message names";
+    /// A guard refuses the caller.
+    CallerForbidden = "caller_forbidden", [403], Never, "call from this machine, with a Ghtokend-Client header";
+    /// An owner has suspended the installation.
+    InstallationSuspended = "installation_suspended", [403], Never,
+        "an owner of the account must unsuspend the app in its settings";
+    /// GitHub has no such installation for this app.
+    UnknownInstallation = "unknown_installation", [404], Never,
+        "check that the app is installed there, with `ghtokend check`";
+    /// No such app is configured.
+    UnknownApp = "unknown_app", [404], Never, "use the name of a configured app";
+    /// No such route, or no such nonce.
+    NotFound = "not_found", [404], Never, "send calls to GitHub's API there, with the token";
+    /// The route has other methods.
+    MethodNotAllowed = "method_not_allowed", [405], Never, "use a method that Allow names";
+    /// The body, or the head, is too large.
+    TooLarge = "too_large", [413, 431], Never, "send less";
+    /// The installation does not have what was asked for.
+    ScopeNotGranted = "scope_not_granted", [422], Never,
+        "ask for less, or have an owner accept more permissions for the app";
+    /// No token on behalf of this user.
+    UserNotAuthorized = "user_not_authorized", [422], Never,
+        "check the number of the user, and that the user belongs to the account";
+    /// The dialect has no tokens on behalf of users.
+    UserTokensUnsupported = "user_tokens_unsupported", [422], Never, "ask for what this GitHub can do";
+    /// The dialect lacks what was asked for.
+    UnsupportedUpstream = "unsupported_upstream", [422], Never, "ask for what this GitHub can do";
+    /// The caller has spent its share.
+    CallerLimited = "caller_limited", [429], Later, "ask for fewer tokens, and wait as long as Retry-After says";
+    /// GitHub limits the app, or a budget is spent.
+    RateLimited = "rate_limited", [429], Later, "wait as long as Retry-After says";
+    /// A defect of this program.
+    Internal = "internal", [500], Later, "report it, with the log";
+    /// GitHub does not accept key, app id or clock.
+    AppRejected = "app_rejected", [502], Never,
+        "check app.id, the private key and the machine's clock with `ghtokend check`";
+    /// An answer of GitHub that is not trusted.
+    BadUpstreamResponse = "bad_upstream_response", [502], Later, "check github.api_url and github.api_version";
+    /// Too many calls or bodies are under way.
+    Overloaded = "overloaded", [503], Later, "it is likely to pass: try again";
+    /// GitHub cannot be reached, or fails.
+    GithubUnavailable = "github_unavailable", [503], Later, "it is likely to pass: try again";
+    /// The daemon drains.
+    ShuttingDown = "shutting_down", [503], Later, "ask the daemon that takes its place";
+    /// GitHub did not answer in time.
+    GithubTimeout = "github_timeout", [504], Later, "it is likely to pass: try again";
 }

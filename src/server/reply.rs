@@ -47,8 +47,8 @@ impl ApiError {
             status,
             code,
             message: message.into(),
-            retryable: false,
-            retry_after: None,
+            retryable: code.is_retryable(),
+            retry_after: code.is_retryable().then_some(DEFAULT_WAIT),
             allow: None,
             asked: None,
             is_local: false,
@@ -65,17 +65,13 @@ impl ApiError {
 
     pub(super) fn overloaded() -> Self {
         let message = "too many bodies are on their way at the same time: send this one again later";
-        Self::retryable(ErrorCode::Overloaded, message.to_owned(), DEFAULT_WAIT)
+        Self::new(ErrorCode::Overloaded, message)
     }
 
     pub(super) fn deadline_exceeded() -> Self {
         let message =
             "deadline exceeded while waiting for GitHub: the request continues in the background, try again";
-        Self::retryable(ErrorCode::GithubTimeout, message.to_owned(), DEFAULT_WAIT)
-    }
-
-    fn retryable(code: ErrorCode, message: String, after: Duration) -> Self {
-        Self { retryable: true, retry_after: Some(after), ..Self::new(code, message) }
+        Self::new(ErrorCode::GithubTimeout, message)
     }
 }
 
@@ -90,18 +86,14 @@ impl From<broker::Error> for ApiError {
             Error::MinTtlUnavailable { because, .. } => Self { message, ..Self::from(*because) },
             Error::UnknownInstallation(_) => Self::new(ErrorCode::UnknownInstallation, message),
             Error::UnknownApp(_) => Self::new(ErrorCode::UnknownApp, message),
-            Error::Internal => Self { retryable: true, ..Self::new(ErrorCode::Internal, message) },
-            Error::InvalidatedWhileMinting => {
-                Self::retryable(ErrorCode::GithubUnavailable, message, DEFAULT_WAIT)
-            }
-            Error::ShuttingDown => Self::retryable(ErrorCode::ShuttingDown, message, DEFAULT_WAIT),
+            // The next request tries again at once: it is no matter of time.
+            Error::Internal => Self { retry_after: None, ..Self::new(ErrorCode::Internal, message) },
+            Error::InvalidatedWhileMinting => Self::new(ErrorCode::GithubUnavailable, message),
+            Error::ShuttingDown => Self::new(ErrorCode::ShuttingDown, message),
             Error::Github(failure) => {
-                let (code, is_retryable) = (failure.kind.code(), failure.kind.is_retryable());
-                let refusal = match is_retryable {
-                    true => Self::retryable(code, message, failure.retry_after.unwrap_or(DEFAULT_WAIT)),
-                    false => Self::new(code, message),
-                };
-                Self { is_local: failure.origin == Origin::Local, ..refusal }
+                let error = Self::new(failure.kind.code(), message);
+                let retry_after = error.retry_after.map(|usual| failure.retry_after.unwrap_or(usual));
+                Self { retry_after, is_local: failure.origin == Origin::Local, ..error }
             }
         }
     }
