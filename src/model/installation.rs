@@ -66,6 +66,34 @@ impl Selector {
         };
         Some((name, value))
     }
+
+    /// What it names, for people; `None` for the default and for a number.
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::Default | Self::Id(_) => None,
+            Self::Owner(login) => Some(format!("owner {login}")),
+            Self::Organization(login) => Some(format!("organisation {login}")),
+            Self::Repository(owner, name) => Some(format!("repository {owner}/{name}")),
+            Self::Enterprise(slug) => Some(format!("enterprise {slug}")),
+        }
+    }
+
+    /// The user or organisation that it is about, if it names one.
+    pub fn owner(&self) -> Option<&Login> {
+        match self {
+            Self::Owner(login) | Self::Organization(login) | Self::Repository(login, _) => Some(login),
+            Self::Default | Self::Id(_) | Self::Enterprise(_) => None,
+        }
+    }
+
+    /// The names in it: what it takes in memory.
+    pub fn names(&self) -> [&str; 2] {
+        match self {
+            Self::Default | Self::Id(_) => ["", ""],
+            Self::Owner(login) | Self::Organization(login) | Self::Enterprise(login) => [login.as_str(), ""],
+            Self::Repository(owner, name) => [owner.as_str(), name.as_str()],
+        }
+    }
 }
 
 impl fmt::Display for Selector {

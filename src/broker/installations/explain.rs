@@ -32,13 +32,7 @@ pub(super) fn only_one(
 
 /// What GitHub's answer to a look-up means to whoever asked for `selector`.
 pub(crate) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
-    let wanted = match selector {
-        Selector::Owner(login) => format!("owner {login}"),
-        Selector::Organization(login) => format!("organisation {login}"),
-        Selector::Repository(owner, name) => format!("repository {owner}/{name}"),
-        Selector::Enterprise(slug) => format!("enterprise {slug}"),
-        Selector::Id(_) | Selector::Default => return Error::Github(failure),
-    };
+    let Some(wanted) = selector.in_words() else { return Error::Github(failure) };
     let message = match failure.kind {
         Kind::NotFound => format!(
             "app {app} has no installation for {wanted}: check the spelling, and that the app is installed there \

@@ -123,15 +123,9 @@ impl LookupCache {
 
 /// The memory that a cached answer takes, in bytes.
 fn weight((_, selector): &Question, answer: &CachedAnswer) -> usize {
-    let names = match selector {
-        Selector::Default | Selector::Id(_) => [0; 2],
-        Selector::Owner(login) | Selector::Organization(login) | Selector::Enterprise(login) => {
-            [login.as_str().len(), 0]
-        }
-        Selector::Repository(owner, name) => [owner.as_str().len(), name.as_str().len()],
-    };
     let account = answer.found.account.as_ref().map_or(0, String::len);
-    LOOKUP_OVERHEAD + names.into_iter().chain([account]).map(allocated).sum::<usize>()
+    LOOKUP_OVERHEAD
+        + selector.names().map(str::len).into_iter().chain([account]).map(allocated).sum::<usize>()
 }
 
 const MAX_LOOKUPS: u64 = 10_000;

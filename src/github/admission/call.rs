@@ -29,13 +29,11 @@ impl Calls {
 
     /// A probe asks whatever is remembered of the question.
     pub(crate) fn look_up(&self, app: &AppName, selector: &Selector, priority: Priority) -> Call {
-        let subject = match selector {
-            Selector::Id(id) => self.installation(app, *id),
+        let subject = match (selector, selector.owner()) {
+            (Selector::Id(id), _) => self.installation(app, *id),
             // However many repositories somebody thinks of, they are one owner's.
-            Selector::Owner(owner) | Selector::Organization(owner) | Selector::Repository(owner, _) => {
-                self.hash(&(app, "owner", owner))
-            }
-            Selector::Enterprise(_) | Selector::Default => self.hash(&(app, selector)),
+            (_, Some(owner)) => self.hash(&(app, "owner", owner)),
+            (_, None) => self.hash(&(app, selector)),
         };
         let question = self.hash(&(app, "look-up", selector));
         let topic = self.probed(app, question, subject, priority);
