@@ -1,8 +1,8 @@
-//! A GitHub for one's own machine: an honest HTTP server that mints installation tokens for GitHub Apps.
+//! An emulator of GitHub for tests on one machine: an HTTP server that mints installation tokens for GitHub Apps.
 //!
 //! It is written from GitHub's documentation and recorded traffic and knows nothing of ghtokend, so that it can judge
 //! it, or any other client. It keeps GitHub's clock, checks JWTs as GitHub does, in the same order with the same
-//! words, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
+//! messages, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
 //!
 //! It speaks two dialects over one world: today's API and, in `preview`, the "Integrations" preview of 2016.
 //!
@@ -46,7 +46,7 @@ pub use world::definition::{
 pub use world::journal::{Counters, JournalEntry};
 pub use world::keys::AppKey;
 pub use world::product::{Mode, RateLimits, Revocation, SuspendedWording, TokenFormat};
-pub use world::replication::{Replication, Unreplicated};
+pub use world::replication::{LagResponse, Replication};
 
 use state::State;
 use wire::server;
@@ -61,17 +61,17 @@ pub struct FakeGithub {
 }
 
 impl FakeGithub {
-    /// Starts an emulator in the runtime that runs this. It answers when this returns.
+    /// Starts an emulator in the runtime that runs this. It accepts requests when this returns.
     ///
     /// # Errors
     ///
-    /// If an address is not loopback or not free, the world does not fit together, or a key cannot be used.
+    /// If an address is not loopback or not free, the world is inconsistent, or a key cannot be used.
     pub async fn start(options: Options) -> io::Result<Self> {
-        options.world.check().map_err(|why| invalid(format!("the world does not fit together: {why}")))?;
+        options.world.check().map_err(|why| invalid(format!("the world is inconsistent: {why}")))?;
         if options.versions.is_empty() {
             return Err(invalid("`versions` must name at least one API version"));
         }
-        options.preview.check().map_err(|why| invalid(format!("the preview cannot be spoken so: {why}")))?;
+        options.preview.check().map_err(|why| invalid(format!("the preview is invalid: {why}")))?;
         let (apps, seed) = (options.world.apps.clone(), options.seed);
         let keys = tokio::task::spawn_blocking(move || AppKeys::new(&apps, seed)).await??;
         let api_listener = server::bind(options.listen).await?;
@@ -99,7 +99,7 @@ impl FakeGithub {
         self.api_url.clone()
     }
 
-    /// Where the control endpoint is; `GET /` there says what it can do.
+    /// Where the control endpoint is; `GET /` there says which operations it has.
     pub fn control_url(&self) -> String {
         self.control_url.clone()
     }
@@ -114,17 +114,17 @@ impl FakeGithub {
         self.state.apps()
     }
 
-    /// Every request so far; only the last 100 000, if there were more.
+    /// The last 100 000 requests.
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.state.journal.lock().entries().iter().cloned().collect()
     }
 
-    /// Sums so far.
+    /// Counters since the start or the last reset.
     pub fn counters(&self) -> Counters {
         self.state.journal.lock().counters().clone()
     }
 
-    /// How many requests had this method and exactly this path, as sent and not counting the query.
+    /// The number of requests with this method and exactly this path as sent, apart from the query.
     pub fn count(&self, method: &str, path: &str) -> usize {
         self.state.journal.lock().count(method, path)
     }
@@ -144,23 +144,23 @@ impl FakeGithub {
         self.state.clock.advance(by);
     }
 
-    /// Makes GitHub's clock wrong, which shows in `Date`, in `expires_at` and in what it thinks of JWTs. Tokens live
-    /// as long as before. Not added to what it was: 0 sets it right.
+    /// Sets the skew of GitHub's clock, which affects `Date`, `expires_at` and the verification of JWTs, but not how
+    /// long tokens live. 0 ends it.
     pub fn skew(&self, seconds: i64) {
         self.state.clock.skew(seconds);
     }
 
-    /// From now on the replicas are behind by as much, also for tokens made before.
+    /// Sets the replication lag, also for tokens minted before.
     pub fn set_replication(&self, replication: Replication) {
         *self.state.replication.lock() = replication;
     }
 
-    /// Holds back answers to requests with `method` and a path that begins with `path`. They are carried out.
+    /// Holds back the responses to requests with `method` and a path that begins with `path`. They are carried out.
     pub fn hold(&self, method: &str, path: &str) -> Hold {
         self.state.holds.hold(Some(method), Some(path))
     }
 
-    /// Suspends an installation. Whether there is such a one.
+    /// Suspends an installation. Whether there is such an installation.
     pub fn suspend(&self, installation: u64) -> bool {
         self.state.store.lock().suspend(installation, self.state.clock.skewed_second())
     }
@@ -179,12 +179,13 @@ impl FakeGithub {
         self.state.store.lock().add_installation(installation).map_err(invalid)
     }
 
-    /// Deletes an installation and with it its tokens. Whether there was such a one.
+    /// Deletes an installation and its tokens. Whether there was such an installation.
     pub fn delete_installation(&self, installation: u64) -> bool {
         self.state.store.lock().delete_installation(installation)
     }
 
-    /// Sets what was granted to an installation, for tokens to come. Whether there is such a one.
+    /// Sets the permissions of an installation, for tokens to come. Whether there is such an
+    /// installation.
     pub fn set_permissions(&self, installation: u64, permissions: Permissions) -> bool {
         self.state.store.lock().set_permissions(installation, permissions)
     }
@@ -196,54 +197,55 @@ impl FakeGithub {
     }
 
     /// Takes a repository from an installation; where it has all of its account's, the repository is deleted.
-    /// Whether it had it.
+    /// Whether the installation had it.
     pub fn remove_repository(&self, installation: u64, name: &str) -> bool {
         self.state.store.lock().remove_repository(installation, name)
     }
 
-    /// Renames a repository; its old name redirects. Whether there is such a one.
+    /// Renames a repository; its old name redirects. Whether there is such a repository.
     pub fn rename_repository(&self, owner: &str, old: &str, new: &str) -> bool {
         self.state.store.lock().rename_repository(owner, old, new)
     }
 
-    /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such a one.
+    /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such an
+    /// account.
     pub fn rename_account(&self, old: &str, new: &str) -> bool {
         self.state.store.lock().rename_account(old, new)
     }
 
-    /// Revokes a token. Whether there was such a one.
+    /// Revokes a token. Whether there was such a token.
     pub fn revoke_token(&self, token: &str) -> bool {
         self.state.store.lock().remove_token(token)
     }
 
-    /// Adds a private key to an app. None if there is no such app, or it has 25 already.
+    /// Adds a private key to an app. `None` if there is no such app, or it has 25 already.
     pub fn add_key(&self, app: &str) -> Option<AppKey> {
         self.state.store.lock().keys.add(app)
     }
 
-    /// Removes a private key from an app. Whether there was such a one.
+    /// Removes a private key from an app. Whether there was such a key.
     pub fn remove_key(&self, app: &str, fingerprint: &str) -> bool {
         self.state.store.lock().keys.remove(app, fingerprint)
     }
 
-    /// Makes a nonce, as when the user with the login `user` came from `installation` by the browser: the redirect
-    /// brings it to the app, which asks by it once who the user is. None if there is no such installation or user.
+    /// Makes a nonce, as when the browser of `user` is redirected from `installation` to the app, which exchanges it
+    /// once for the user's identity. `None` if there is no such installation or user.
     pub fn create_nonce(&self, installation: u64, user: &str) -> Option<String> {
         self.state.create_nonce(installation, user)
     }
 
-    /// Retires the preview of 2016: its routes are not there any more. Tokens made by it go on.
+    /// Retires the preview of 2016: its routes are gone. Tokens minted by it stay valid.
     pub fn retire_preview(&self) {
         self.state.retire_preview();
     }
 
-    /// Brings the preview of 2016 back.
+    /// Restores the preview of 2016.
     pub fn restore_preview(&self) {
         self.state.restore_preview();
     }
 
-    /// Sends webhooks to `url` from now on, signed with `secret`: first a ping, then one for every change of the
-    /// world that GitHub tells of, one after the other, in order, each once.
+    /// Sends webhooks to `url` from now on, signed with `secret`: first a ping, then one for every change that
+    /// GitHub announces, one after the other, in order, each once.
     ///
     /// # Errors
     ///
@@ -254,38 +256,38 @@ impl FakeGithub {
     }
 
     /// A signed delivery of `event` and `action` about an installation as it is now, as if it had happened. It is
-    /// not sent: change it, send it twice, late or in another order, by [`Self::deliver`] or yourself. None
+    /// not sent: change it, send it twice, late or in another order, by [`Self::deliver`] or yourself. `None`
     /// without a hook, such an installation or such an event.
     pub fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
         self.state.delivery(event, action, installation)
     }
 
-    /// A signed delivery of any bytes, not sent either. None without a hook.
+    /// A signed delivery of any bytes, not sent either. `None` without a hook.
     pub fn signed(&self, event: &str, body: &[u8]) -> Option<Delivery> {
         self.state.signed(event, body.to_vec().into())
     }
 
-    /// Sends a delivery as it is, after those that wait already. Whether there is a hook.
+    /// Sends a delivery as it is, after those in the queue. Whether there is a hook.
     pub fn deliver(&self, delivery: Delivery) -> bool {
         self.state.webhooks.deliver(delivery)
     }
 
-    /// Sends a delivery again, under the same id. Whether there was such a one.
+    /// Sends a delivery again, under the same id. Whether there was such a delivery.
     pub fn redeliver(&self, id: &str) -> bool {
         self.state.webhooks.redeliver(id)
     }
 
-    /// What was sent, and what came of it; only the last 1000, if there were more.
+    /// The last 1000 deliveries that were sent, and their results.
     pub fn deliveries(&self) -> Vec<DeliveryRecord> {
         self.state.webhooks.delivered()
     }
 
-    /// Waits until every webhook has been answered, or given up.
+    /// Waits until every webhook has been delivered, or has failed.
     pub async fn all_delivered(&self) {
         self.state.webhooks.all_delivered().await;
     }
 
-    /// Back to the start: world, keys, clock, faults, journal, webhook. Holds are released, tokens are dead.
+    /// Back to the start: world, keys, clock, faults, journal, webhook. Holds are released and tokens revoked.
     pub fn reset(&self) {
         self.state.reset();
     }
@@ -294,7 +296,7 @@ impl FakeGithub {
     pub async fn shutdown(mut self) {
         for task in &mut self.tasks {
             task.abort();
-            // It ends by the abort, and that is all there is to know.
+            // An aborted task always ends with an error.
             let _ = task.await;
         }
     }

@@ -1,4 +1,4 @@
-//! `ghtokend fake-github`: the emulator as a product of its own.
+//! `ghtokend fake-github`: the emulator alone.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -14,18 +14,18 @@ use serde::Serialize;
 use super::serve::runtime;
 use super::{EX_DATAERR, Failure};
 use crate::fake_github::{
-    AppInfo, FakeGithub, Flavour, Hook, Mode, Options, Preview, Replication, TokenFormat, Unreplicated, World,
+    AppInfo, FakeGithub, Flavour, Hook, LagResponse, Mode, Options, Preview, Replication, TokenFormat, World,
 };
 use crate::shutdown::Signals;
 
-/// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails in every way you ask for.
+/// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails on request.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Once it is ready it prints one line of JSON: its URLs, the apps, and where the private key of each lies. Example:
   ghtokend fake-github --api 127.0.0.1:8080 --control 127.0.0.1:8081 --key-dir /tmp/keys
-  curl http://127.0.0.1:8081/                    lists what can be asked of it: faults, clock, suspension, counters
+  curl http://127.0.0.1:8081/                    lists its operations: faults, clock, suspension, counters
   curl -X POST http://127.0.0.1:8081/clock -d '{\"advance_seconds\":3600}'   lets every token expire
-  curl -X POST http://127.0.0.1:8081/nonces -d '{\"installation\":1,\"user\":\"octocat\"}'   brings a user by the browser")]
+  curl -X POST http://127.0.0.1:8081/nonces -d '{\"installation\":1,\"user\":\"octocat\"}'   makes the nonce of a user")]
 pub(super) struct Args {
     /// Where the API listens; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -36,37 +36,37 @@ pub(super) struct Args {
     /// Directory for the apps' private keys, NAME.pem each [default: a new one under the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     key_dir: Option<PathBuf>,
-    /// JSON file with the apps, accounts, repositories and installations[default: the one of the demo]
+    /// JSON file with the apps, accounts, repositories and installations [default: the one of the demo]
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
-    /// Which of GitHub's products to be
+    /// Which of GitHub's products to emulate
     #[arg(long, value_enum, default_value_t = Product::Dotcom)]
     product: Product,
-    /// What tokens look like
+    /// Format of the tokens
     #[arg(long, value_enum, default_value_t = Tokens::Stateless)]
     tokens: Tokens,
-    /// How to speak the "Integrations" preview of 2016, which is served beside today's API
+    /// Form of the "Integrations" preview of 2016, which is served beside today's API
     #[arg(long, value_enum, default_value_t = PreviewForm::Y2016)]
     preview: PreviewForm,
     /// Make tokens at least this long, in bytes
     #[arg(long, value_name = "BYTES")]
     token_length: Option<usize>,
-    /// Refuse a token's use for so long after it was made, as GitHub's replicas do that lag behind
+    /// Refuse a new token for so long, as GitHub's replicas do while they lag behind
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     replication_lag: u64,
-    /// How to refuse it meanwhile
+    /// Status of that refusal
     #[arg(long, value_enum, default_value_t = Lagging::Unauthorized)]
     replication_status: Lagging,
     /// Make keys, tokens and ids the same at every start
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Where to send webhooks: a ping at the start, then every change; http and this machine only
+    /// URL to send webhooks to: a ping at the start, then every change; http and this machine only
     #[arg(long, value_name = "URL", requires = "webhook_secret_file")]
     webhook_url: Option<String>,
     /// File with the secret that signs webhooks
     #[arg(long, value_name = "FILE", requires = "webhook_url")]
     webhook_secret_file: Option<PathBuf>,
-    /// What URLs in answers begin with, where a proxy stands before it
+    /// What URLs in responses begin with, if a proxy stands in front
     #[arg(long, value_name = "URL")]
     external_url: Option<String>,
 }
@@ -166,9 +166,9 @@ fn options(args: Args) -> Result<Options, Failure> {
         replication: Replication {
             lag_ms: args.replication_lag,
             status: match args.replication_status {
-                Lagging::Unauthorized => Unreplicated::Unauthorized,
-                Lagging::Forbidden => Unreplicated::Forbidden,
-                Lagging::NotFound => Unreplicated::NotFound,
+                Lagging::Unauthorized => LagResponse::Unauthorized,
+                Lagging::Forbidden => LagResponse::Forbidden,
+                Lagging::NotFound => LagResponse::NotFound,
             },
         },
         token_length: args.token_length,
@@ -200,7 +200,7 @@ fn bad(flag: &str, file: &Path, why: &dyn Display) -> Failure {
     Failure { code: EX_DATAERR, message: format!("{flag} {}: {why}", file.display()) }
 }
 
-/// The line that tells whoever started us what they need to know.
+/// The line on stdout once the emulator is ready.
 #[derive(Serialize)]
 struct Ready {
     api_url: String,
@@ -241,7 +241,7 @@ fn write_keys(dir: Option<PathBuf>, apps: &[AppInfo]) -> Result<Vec<ReadyApp>, F
     apps.iter().map(write).collect()
 }
 
-/// A new directory that nobody else can enter. One that is there already was made by somebody else.
+/// A new directory for this user only. It must not exist: others can create directories there, too.
 fn private_directory() -> Result<PathBuf, Failure> {
     let dir = std::env::temp_dir().join(format!("ghtokend-fake-github-{}", std::process::id()));
     std::fs::DirBuilder::new().mode(0o700).create(&dir).with_context(|| about(&dir))?;

@@ -1,4 +1,4 @@
-//! GitHub's clock: the machine's, as far ahead as it was told to be, and wrong by as much as it was told to be.
+//! GitHub's clock: the machine's, with an offset that tests advance, and a skew.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,25 +11,26 @@ pub(crate) type Millis = i64;
 /// One clock for everything the emulator does.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    ahead: AtomicI64,
+    offset: AtomicI64,
     skew: AtomicI64,
 }
 
 impl Clock {
-    /// The time by which tokens live and windows end.
+    /// The time without the skew. Tokens and rate limit windows expire by it.
     pub(crate) fn now(&self) -> Millis {
-        wall().saturating_add(self.ahead.load(Ordering::SeqCst))
+        wall().saturating_add(self.offset.load(Ordering::SeqCst))
     }
 
-    /// The second GitHub believes it is: what it writes into `Date` and compares JWTs with.
+    /// The time with the skew, in seconds: what `Date` says and JWTs are compared with.
     pub(crate) fn skewed_second(&self) -> i64 {
         self.now().saturating_add(self.skew.load(Ordering::SeqCst).saturating_mul(SECOND)).div_euclid(SECOND)
     }
 
     pub(crate) fn advance(&self, by: Duration) {
         let by = Millis::try_from(by.as_millis()).unwrap_or(Millis::MAX);
-        let _ =
-            self.ahead.try_update(Ordering::SeqCst, Ordering::SeqCst, |ahead| Some(ahead.saturating_add(by)));
+        let _ = self
+            .offset
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |offset| Some(offset.saturating_add(by)));
     }
 
     pub(crate) fn skew(&self, seconds: i64) {
@@ -37,7 +38,7 @@ impl Clock {
     }
 
     pub(crate) fn reset(&self) {
-        self.ahead.store(0, Ordering::SeqCst);
+        self.offset.store(0, Ordering::SeqCst);
         self.skew.store(0, Ordering::SeqCst);
     }
 }

@@ -1,4 +1,4 @@
-//! How credentials are written down without being given away.
+//! Digests that stand for credentials, and redaction of tokens.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -19,7 +19,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `text` with everything in it that looks like a token of GitHub's taken out.
+/// `text` with every token of GitHub's replaced by `[redacted]`.
 pub(crate) fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -31,7 +31,7 @@ pub(crate) fn redact(text: &str) -> String {
     clean + rest
 }
 
-/// Where the first run like `ghs_…` or `v1.…` begins and ends. The whole run counts, dots and dashes included.
+/// Start and end of the first token, such as `ghs_…` or `v1.…`, dots and dashes included.
 fn token_in(text: &str) -> Option<(usize, usize)> {
     let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
     let bytes = text.as_bytes();
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_in_a_path_is_taken_out_whole() {
+    fn redact_removes_whole_token_from_path() {
         let token = format!("ghs_1001_{}.{}-_.sig", "a".repeat(30), "b".repeat(30));
         assert_eq!(redact(&format!("/x?access_token={token}&page=2")), "/x?access_token=[redacted]&page=2");
         assert_eq!(redact("/repos/acme/ghs_tools/installation"), "/repos/acme/ghs_tools/installation");

@@ -1,4 +1,4 @@
-//! Misbehaviour on demand: faults, and answers held back.
+//! Misbehaviour on demand: faults, and holds of responses.
 
 pub(crate) mod fault;
 pub(crate) mod hold;

@@ -1,4 +1,4 @@
-//! How an emulator is set up. What GitHub's documents leave open is a setting here, not a constant elsewhere.
+//! The options of an emulator. What GitHub's documents leave open is an option here, not a constant elsewhere.
 
 pub(crate) mod preview;
 
@@ -14,7 +14,7 @@ use crate::fake_github::world::product::{
 };
 use crate::fake_github::world::replication::Replication;
 
-/// Everything that is decided at the start.
+/// The options of an emulator.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the API listens. Loopback only; port 0 takes a free one. Default `127.0.0.1:0`.
@@ -23,7 +23,7 @@ pub struct Options {
     pub control_listen: SocketAddr,
     /// Which of GitHub's products this is. Default [`Mode::Dotcom`].
     pub mode: Mode,
-    /// Who has what installed where. Default [`World::demo`].
+    /// The world at the start. Default [`World::demo`].
     pub world: World,
     /// The shape of installation tokens, unless an app says otherwise. Default [`TokenFormat::Stateless`], which
     /// GitHub Enterprise Server does not have and where it means [`TokenFormat::Opaque`].
@@ -55,36 +55,36 @@ pub struct Options {
     pub installation_rate_limit: u64,
     /// How a suspended installation's token is refused. Default [`SuspendedWording::OwnedBy`].
     pub suspended_wording: SuspendedWording,
-    /// What a revoked stateless token still does, which is not documented. Default [`Revocation::Immediate`].
+    /// The effect of revoking a stateless token, which is not documented. Default [`Revocation::Immediate`].
     pub stateless_revocation: Revocation,
-    /// How far GitHub's replicas are behind, for a token just made. Default: not at all.
+    /// The replication lag of new tokens. Default: none.
     pub replication: Replication,
     /// The largest `per_page`; more is taken as this. Default 100.
     pub per_page_max: usize,
-    /// How the "Integrations" preview of 2016, the other dialect, is spoken. Default: as on its only page.
+    /// The "Integrations" preview of 2016, the other dialect. Default: as on its only page.
     pub preview: Preview,
     /// Where the apps' webhooks go from the start. Default: nowhere.
     pub webhook: Option<Hook>,
-    /// How webhooks write when an installation was made. Default [`Timestamps::Unix`].
+    /// The form of timestamps in webhooks. Default [`Timestamps::Unix`].
     pub webhook_timestamps: Timestamps,
-    /// How long the receiver of a webhook may take. Default: 10 seconds, as on GitHub.
+    /// The timeout for the receiver of a webhook. Default: 10 seconds, as on GitHub.
     pub webhook_timeout: Duration,
     /// Error messages that GitHub's documents do not give.
     pub wording: Wording,
 }
 
-/// Messages nobody has written down; these are guesses by symmetry.
+/// Error messages that are not documented; the defaults are guesses by symmetry.
 #[derive(Debug, Clone)]
 pub struct Wording {
     /// A JWT without `iat`.
     pub missing_iat: String,
     /// A JWT without `exp`.
     pub missing_exp: String,
-    /// More than 500 repositories asked for.
+    /// More than 500 repositories in a request.
     pub too_many_repositories: String,
     /// A JWT on a route for installation tokens.
     pub jwt_on_token_route: String,
-    /// Too many refused logins.
+    /// Too many refused credentials.
     pub login_lockout: String,
 }
 

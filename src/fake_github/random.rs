@@ -1,8 +1,8 @@
-//! Numbers that need to look random and, with a seed, to come out the same again. They protect nothing.
+//! Pseudo-random numbers, reproducible with a seed. Not for cryptography.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// SplitMix64: one atomic step per number, so it can be state without a lock.
+/// SplitMix64: one atomic step per number, so it needs no lock.
 #[derive(Debug)]
 pub(crate) struct Random(AtomicU64);
 
@@ -24,7 +24,7 @@ impl Random {
         self.next() % bound
     }
 
-    /// True `probability` of the time.
+    /// True with `probability`, from 0 to 1.
     pub(crate) fn random_bool(&self, probability: f64) -> bool {
         // 53 bits are what fits into the fraction of an f64.
         (self.next() >> 11) as f64 / ((1_u64 << 53) as f64) < probability

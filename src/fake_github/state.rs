@@ -1,4 +1,4 @@
-//! What the listeners, the Rust interface and the control endpoint all work on.
+//! The state of an emulator, which the listeners, the Rust interface and the control endpoint work on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::fake_github::world::replication::Replication;
 use crate::fake_github::world::store::Store;
 use crate::fake_github::world::urls::Urls;
 
-/// One emulator.
+/// The state of an emulator.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) options: Options,
@@ -36,16 +36,17 @@ pub(crate) struct State {
     pub(crate) replication: Mutex<Replication>,
     pub(crate) webhooks: Webhooks,
     preview_retired: AtomicBool,
-    /// Request ids and the luck of faults; tokens have their own, so that they do not depend on these.
+    /// For request ids and the probability of faults. Tokens have a generator of their own, so that a seed gives the
+    /// same ones whatever was requested before.
     pub(crate) random: Random,
-    /// The keys at the start, to come back to.
+    /// The keys at the start, for a reset.
     keys: AppKeys,
 }
 
-/// An app, as whoever runs it knows it.
+/// An app, with its private keys.
 #[derive(Clone, Serialize)]
 pub struct AppInfo {
-    /// What the emulator's own interfaces call it.
+    /// The name in the emulator's own interfaces.
     pub name: String,
     /// The app id.
     pub id: u64,
@@ -102,7 +103,7 @@ impl State {
         store.world.apps.iter().map(info).collect()
     }
 
-    /// Whether the preview of 2016 is answered with 404.
+    /// Whether the preview of 2016 is retired.
     pub(crate) fn preview_is_retired(&self) -> bool {
         self.preview_retired.load(Ordering::SeqCst)
     }
@@ -131,7 +132,7 @@ impl State {
         store.notify_ping(&url);
     }
 
-    /// `event` about `installation`, signed and not sent.
+    /// A signed delivery of `event` about `installation`. It is not sent.
     pub(crate) fn delivery(&self, event: &str, action: &str, installation: u64) -> Option<Delivery> {
         let store = self.store.lock();
         let app = store.app(&store.installation(installation)?.app)?.id;
@@ -139,7 +140,7 @@ impl State {
         self.webhooks.signed(app, event, payload.to_string().into())
     }
 
-    /// `body` as the first app is told it, signed and not sent.
+    /// A signed delivery of `body` to the first app. It is not sent.
     pub(crate) fn signed(&self, event: &str, body: Bytes) -> Option<Delivery> {
         let app = self.store.lock().world.apps.first()?.id;
         self.webhooks.signed(app, event, body)
@@ -153,7 +154,7 @@ impl State {
         self.preview_retired.store(false, Ordering::SeqCst);
     }
 
-    /// Back to the start: world, keys, clock, faults, limits, journal, webhook. Holds are released, tokens are dead.
+    /// Back to the start: world, keys, clock, faults, limits, journal, webhook. Holds are released and tokens revoked.
     pub(crate) fn reset(&self) {
         self.webhooks.reset(self.options.webhook.clone());
         *self.store.lock() = initial_store(&self.options, &self.keys, &self.urls, &self.webhooks);

@@ -1,4 +1,4 @@
-//! The state of GitHub: who exists, what is installed where, keys, tokens, limits, and what was asked.
+//! The state of GitHub: accounts, installations, repositories, keys, tokens, rate limits, and the journal.
 
 mod changes;
 pub(crate) mod definition;

@@ -1,4 +1,4 @@
-//! Apps: the one that asks, and any by its slug.
+//! Apps: the authenticated one, and any by its slug.
 
 use super::context::RequestContext;
 use super::problem::{Outcome, Problem};

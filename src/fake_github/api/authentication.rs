@@ -7,7 +7,7 @@ use crate::fake_github::options::Options;
 use crate::fake_github::wire::request::Credential;
 use crate::fake_github::world::definition::App;
 use crate::fake_github::world::product::{Mode, SuspendedWording};
-use crate::fake_github::world::replication::Unreplicated;
+use crate::fake_github::world::replication::LagResponse;
 use crate::fake_github::world::store::{Store, Token};
 
 /// The app whose JWT the request bears.
@@ -67,11 +67,11 @@ fn requires_authentication() -> Problem {
     Problem::new(401, "Requires authentication", Docs::Root)
 }
 
-fn not_replicated(refusal: Unreplicated) -> Problem {
+fn not_replicated(refusal: LagResponse) -> Problem {
     match refusal {
-        Unreplicated::Unauthorized => Problem::bad_credentials(),
-        Unreplicated::Forbidden => Problem::not_accessible_by_integration("metadata=read"),
-        Unreplicated::NotFound => Problem::not_found(),
+        LagResponse::Unauthorized => Problem::bad_credentials(),
+        LagResponse::Forbidden => Problem::not_accessible_by_integration("metadata=read"),
+        LagResponse::NotFound => Problem::not_found(),
     }
 }
 

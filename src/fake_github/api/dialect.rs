@@ -17,7 +17,7 @@ pub(super) enum Dialect {
 
 /// Whether `request` is from a client of 2016, where both dialects have the operation.
 pub(super) fn is_of_preview(request: &Request) -> bool {
-    // Clients of 2016 did not name versions, and no others ask for the repositories of a user.
+    // Clients of 2016 did not name versions, and only they list the repositories of a user.
     request.header("X-GitHub-Api-Version").is_none()
         && (accepts_preview(request) || request.parameter("user_id").is_some())
 }

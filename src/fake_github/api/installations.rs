@@ -51,7 +51,7 @@ pub(super) fn unsuspend(context: &RequestContext<'_>, store: &mut Store, app: &A
     Ok(Response::no_content())
 }
 
-/// `GET /app/installation-requests`: nobody ever asks here.
+/// `GET /app/installation-requests`: there never are any.
 pub(super) fn requests(_call: &RequestContext<'_>, _store: &mut Store, _app: &App) -> Outcome {
     Ok(Response::json(200, json!([])))
 }

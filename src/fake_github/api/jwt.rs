@@ -1,4 +1,4 @@
-//! The check of an app's JWT: parse, `iss`, key, signature, `exp`, `iat`, in this order, each with its own message.
+//! Verification of an app's JWT: parse, `iss`, key, signature, `exp`, `iat`, in this order, each with its own message.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,7 +44,7 @@ pub(super) fn is_jwt(secret: &str) -> bool {
 }
 
 struct Parts<'a> {
-    /// What the signature is over.
+    /// What was signed.
     signed: &'a str,
     signature: Vec<u8>,
     claims: Map<String, Value>,
@@ -62,7 +62,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// How far ahead `exp` may be, in seconds, the last one included.
+/// The maximum of seconds from now to `exp`.
 const MAX_LIFETIME: i64 = 600;
 
 fn json_part(part: &str) -> Option<Map<String, Value>> {

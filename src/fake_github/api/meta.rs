@@ -1,4 +1,4 @@
-//! The API about itself, and what it says to an installation token on the routes of users.
+//! The API itself, and the routes that are not for installation tokens.
 
 use serde_json::json;
 

@@ -55,7 +55,7 @@ impl<'a> Middleware<'a> {
         response
     }
 
-    /// `response` with the headers that GitHub gives to all; its own take their place.
+    /// `response` with the default headers; its own take precedence.
     pub(super) fn finish(&self, response: Response) -> RawResponse {
         let body = response.bytes();
         let etag = format!("W/\"{}\"", sha256_hex(&body));
@@ -151,7 +151,7 @@ impl<'a> Middleware<'a> {
     }
 
     fn quota(&self, caller: Caller) -> Option<Quota> {
-        // GitHub Enterprise Server limits nobody unless its administrator says so.
+        // GitHub Enterprise Server has no rate limits unless its administrator sets them.
         let limited = self.state.options.mode != Mode::Ghes;
         limited.then(|| self.state.quota(caller))
     }

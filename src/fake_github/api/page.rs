@@ -3,7 +3,7 @@
 use super::context::RequestContext;
 use crate::fake_github::wire::response::Response;
 
-/// One page: where it begins, how much is on it, and `Link`.
+/// One page: its first item, its size, and `Link`.
 #[derive(Debug)]
 pub(super) struct Page {
     first: usize,
@@ -12,7 +12,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page that `call` asks for out of `total` things.
+    /// The page of `total` items that `context` requests.
     pub(super) fn of(context: &RequestContext<'_>, total: usize) -> Self {
         let number = |name| context.request.parameter(name).and_then(|text| text.parse::<usize>().ok());
         let size = number("per_page").unwrap_or(PER_PAGE).clamp(1, context.state.options.per_page_max);
@@ -20,15 +20,15 @@ impl Page {
         Self { first: (page - 1).saturating_mul(size), size, link: link(context, page, total.div_ceil(size)) }
     }
 
-    /// What of `all` is on this page.
+    /// The items of `all` on this page.
     pub(super) fn items<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a T> {
         all.iter().skip(self.first).take(self.size)
     }
 
-    pub(super) fn linked(self, answer: Response) -> Response {
+    pub(super) fn linked(self, response: Response) -> Response {
         match self.link {
-            Some(link) => answer.with_header("Link", link),
-            None => answer,
+            Some(link) => response.with_header("Link", link),
+            None => response,
         }
     }
 }
@@ -58,7 +58,7 @@ fn link(context: &RequestContext<'_>, page: usize, last: usize) -> Option<String
     Some(links.join(", "))
 }
 
-/// The URL asked for with another `page`, all other parameters kept.
+/// The requested URL with another `page`, all other parameters kept.
 fn url(context: &RequestContext<'_>, page: usize) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(context.request.query.iter().filter(|(name, _)| name != "page"));

@@ -17,7 +17,7 @@ pub(super) struct Problem {
     message: String,
     docs: Docs,
     headers: Vec<(String, String)>,
-    /// What is wrong with which field, in a `Validation Failed`.
+    /// The invalid fields, in a `Validation Failed`.
     errors: Vec<Value>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Problem {
 pub(super) enum Docs {
     /// The start of the REST documentation.
     Root,
-    /// The page of the operation asked for.
+    /// The page of the requested operation.
     Operation,
 }
 

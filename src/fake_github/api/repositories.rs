@@ -43,12 +43,12 @@ pub(super) fn get_by_id(context: &RequestContext<'_>, store: &Store, token: Opti
     show(context, store, token, repository)
 }
 
-/// `GET /repos/{owner}/{repo}/issues`, which wants `issues`. There never are any.
+/// `GET /repos/{owner}/{repo}/issues`, which requires `issues`. The list is always empty.
 pub(super) fn issues(context: &RequestContext<'_>, store: &Store, token: Option<&Token>) -> Outcome {
     empty_list(context, store, token, "issues")
 }
 
-/// `GET /repos/{owner}/{repo}/branches`, which wants `contents`. There never are any.
+/// `GET /repos/{owner}/{repo}/branches`, which requires `contents`. The list is always empty.
 pub(super) fn branches(context: &RequestContext<'_>, store: &Store, token: Option<&Token>) -> Outcome {
     empty_list(context, store, token, "contents")
 }
@@ -93,8 +93,8 @@ fn empty_list(
     Ok(Response::json(200, json!([])))
 }
 
-/// A token sees its own repositories and no others. GitHub shows public ones to everybody; but who asks an emulator
-/// wants to know what the token reaches.
+/// A token sees its own repositories and no others. GitHub shows public ones to everybody; but users of an
+/// emulator want to know what the token reaches.
 fn visible(store: &Store, token: Option<&Token>, repository: &Repository) -> bool {
     match token {
         Some(token) => store.repositories_of_token(token).iter().any(|other| other.id == repository.id),

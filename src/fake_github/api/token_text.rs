@@ -1,4 +1,4 @@
-//! The text of installation tokens, in every shape GitHub has given them.
+//! The text of installation tokens, in every format GitHub has given them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,7 +55,7 @@ fn format(random: &Random, options: &Options, app: &App, requested: Option<&str>
     }
 }
 
-/// `ghs_<app id>_<header>.<payload>.<signature>`. The signature is noise: nobody outside GitHub can check it.
+/// `ghs_<app id>_<header>.<payload>.<signature>`. The signature is random: only GitHub could verify it.
 fn stateless(random: &Random, app: u64, installation: u64, min_length: usize) -> String {
     let encode = |part: serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
     let header = encode(json!({"alg": "RS256", "typ": "JWT", "kid": random.text(HEX, 40)}));
@@ -69,7 +69,7 @@ fn stateless(random: &Random, app: u64, installation: u64, min_length: usize) ->
     let wanted = RSA_SIGNATURE_LENGTH.max(min_length.saturating_sub(fixed.len()));
     loop {
         let signature = random.text(BASE64URL, wanted);
-        // The two letters that make a too narrow pattern fail.
+        // The two characters that too narrow patterns miss.
         if signature.contains('-') && signature.contains('_') {
             return fixed + &signature;
         }

@@ -101,7 +101,7 @@ pub(super) fn revoke(context: &RequestContext<'_>, store: &mut Store, _token: &T
     Ok(Response::no_content())
 }
 
-/// What the body of a request asks for.
+/// The body of a request.
 #[derive(Debug, Default)]
 pub(super) struct TokenRequest {
     names: Vec<String>,
@@ -115,7 +115,7 @@ pub(super) struct Grant {
     pub(super) permissions: Permissions,
     /// The repositories it is restricted to.
     repositories: Option<BTreeSet<u64>>,
-    /// The repositories the answer lists: those of a restricted token.
+    /// The repositories that the response lists: those of a restricted token.
     listed: Option<BTreeSet<u64>>,
 }
 
@@ -175,7 +175,7 @@ impl Grant {
     }
 }
 
-/// As many repositories as a request may list.
+/// The maximum of repositories in a request.
 const MAX_REPOSITORIES: usize = 500;
 /// How long a token lives, in seconds.
 const LIFETIME: i64 = 3600;

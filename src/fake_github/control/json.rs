@@ -53,7 +53,7 @@ fn as_serde_names(value: &Value) -> String {
     }
 }
 
-/// What Rust calls its types, in words.
+/// `error` with the names of Rust types in words.
 fn in_words(error: &str) -> String {
     let unsigned = ["u16", "u32", "u64", "usize"];
     let words = unsigned.iter().fold(error.to_owned(), |text, name| {

@@ -33,7 +33,7 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Result<(Handler, Vec<&'a 
 
 /// All operations as curl commands, for an endpoint at `url`.
 pub(super) fn help(url: &str) -> String {
-    let mut text = "The control endpoint of the fake GitHub. Every call is answered in JSON.\n".to_owned();
+    let mut text = "The control endpoint of the fake GitHub. Every response is JSON.\n".to_owned();
     for Route { method, template, example, description, .. } in ROUTES {
         let path = template
             .replace("{app}", "demo")
@@ -57,7 +57,7 @@ const ROUTES: &[Route] = &[
     route("DELETE", "/apps/{app}/keys", r#"{"fingerprint": "…"}"#, "Removes a private key from an app.", world::remove_key),
     route("GET", "/journal", "", "Every request since the start or the last reset.", emulator::journal),
     route("GET", "/counters", "", "Sums over the journal, such as how many tokens were minted.", emulator::counters),
-    route("POST", "/reset", "", "Everything back to the start.", emulator::reset),
+    route("POST", "/reset", "", "Resets everything to the start.", emulator::reset),
     route("GET", "/faults", "", "The faults that are armed.", emulator::faults),
     route("POST", "/faults", r#"{"method": "POST", "path": "/app/installations", "times": 1, "effect": {"kind": "html", "status": 503}}"#, "Arms a fault.", emulator::arm_fault),
     route("DELETE", "/faults", "", "Disarms all faults.", emulator::clear_faults),
@@ -67,7 +67,7 @@ const ROUTES: &[Route] = &[
     route("DELETE", "/installations/{id}", "", "Deletes an installation.", world::delete_installation),
     route("POST", "/installations/{id}/suspend", "", "Suspends an installation.", world::suspend),
     route("POST", "/installations/{id}/unsuspend", "", "Ends the suspension.", world::unsuspend),
-    route("PUT", "/installations/{id}/permissions", r#"{"contents": "read", "metadata": "read"}"#, "Sets what was granted.", world::set_permissions),
+    route("PUT", "/installations/{id}/permissions", r#"{"contents": "read", "metadata": "read"}"#, "Sets the granted permissions.", world::set_permissions),
     route("POST", "/installations/{id}/repositories", r#"{"name": "widgets"}"#, "Gives an installation a repository of its account.", world::add_repository),
     route("DELETE", "/installations/{id}/repositories", r#"{"name": "widgets"}"#, "Takes a repository from an installation.", world::remove_repository),
     route("POST", "/repositories/{owner}/{repo}/rename", r#"{"to": "gizmos"}"#, "Renames a repository; the old name redirects.", world::rename_repository),
@@ -76,15 +76,15 @@ const ROUTES: &[Route] = &[
     route("GET", "/replication", "", "The replication lag.", emulator::replication),
     route("POST", "/replication", r#"{"lag_ms": 2000, "status": 404}"#, "Refuses a token with this status until so long after it was minted.", emulator::set_replication),
     route("POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#, "Makes the nonce that a user's browser would bring to the app.", world::create_nonce),
-    route("POST", "/preview/retire", "", "Answers the routes of the preview of 2016 with 404, as GitHub does since 2020.", emulator::retire_preview),
-    route("POST", "/preview/restore", "", "Answers them again.", emulator::restore_preview),
+    route("POST", "/preview/retire", "", "Retires the preview of 2016: its routes return 404, as on GitHub since 2020.", emulator::retire_preview),
+    route("POST", "/preview/restore", "", "Restores the preview.", emulator::restore_preview),
     route("POST", "/webhook", r#"{"url": "http://127.0.0.1:9/webhook", "secret": "secret"}"#, "Sends webhooks there, on this machine only; first a ping.", webhooks::set_webhook),
-    route("GET", "/deliveries", "", "The webhooks that were sent, and what the receiver answered.", webhooks::deliveries),
+    route("GET", "/deliveries", "", "The webhooks that were sent, and their results.", webhooks::deliveries),
     route("POST", "/deliveries", r#"{"event": "github_app_authorization", "payload": {"action": "revoked", "sender": {"id": 2}}}"#, "Sends a webhook of your own making.", webhooks::deliver),
     route("POST", "/deliveries/{delivery}/redeliver", "", "Sends a webhook again, under the same id.", webhooks::redeliver),
     route("GET", "/holds", "", "The holds, and how many requests each has held.", emulator::holds),
-    route("POST", "/holds", r#"{"method": "POST", "path": "/app/installations"}"#, "Holds answers back until released.", emulator::hold),
-    route("POST", "/holds/{id}/release", "", "Lets the held answers go.", emulator::release_hold),
+    route("POST", "/holds", r#"{"method": "POST", "path": "/app/installations"}"#, "Holds responses back until released.", emulator::hold),
+    route("POST", "/holds/{id}/release", "", "Releases the held responses.", emulator::release_hold),
 ];
 
 const fn route(

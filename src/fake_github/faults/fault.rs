@@ -10,8 +10,8 @@ use crate::fake_github::world::definition::Permissions;
 
 /// An effect, armed for some requests.
 ///
-/// Faults are tried in the order they were armed. Of those that answer instead of GitHub, a request meets only the
-/// first; of every other effect, only the first of its kind. So two faults of a kind happen one after the other.
+/// Faults apply in the order they were armed. Of those that respond instead of GitHub, only the first applies to a
+/// request; of every other effect, only the first of its kind. So two faults of a kind happen one after the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -21,10 +21,10 @@ pub struct Fault {
     /// Only requests whose path, without `/api/v3`, begins with this. Default: all.
     #[serde(default)]
     pub path: Option<String>,
-    /// How many requests meet it before it is spent. Default: no end.
+    /// How many requests it applies to before it is disarmed. Default: no limit.
     #[serde(default)]
     pub times: Option<u32>,
-    /// How likely a matching request meets it, from 0 to 1. Default 1.
+    /// The probability that it applies to a matching request, from 0 to 1. Default 1.
     #[serde(default = "always")]
     pub probability: f64,
     /// What goes wrong.
@@ -35,7 +35,7 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
-    /// This answer, and nothing is done.
+    /// This response, and nothing is done.
     Status {
         /// The status.
         status: u16,
@@ -64,7 +64,7 @@ pub enum Effect {
         #[serde(default)]
         retry_after: Option<u64>,
     },
-    /// 403, as after too many refused logins, and nothing is done.
+    /// 403, as after too many refused credentials, and nothing is done.
     LoginLockout,
     /// A page in HTML, as from a proxy or load balancer in front of GitHub, and nothing is done.
     Html {
@@ -81,50 +81,50 @@ pub enum Effect {
     },
     /// The connection is reset, and nothing is done.
     ResetBefore,
-    /// No answer ever comes, and nothing is done.
+    /// No response ever comes, and nothing is done.
     Stall,
     /// The request is carried out, then the connection is reset.
     ResetAfter,
-    /// The first half of the answer under its full length, then the connection is reset.
+    /// The first half of the response under its full length, then the connection is reset.
     CutBody,
-    /// The first half of the answer as if it were all.
+    /// The first half of the response as if it were all.
     TruncatedBody,
-    /// The answer begins only after a while.
+    /// The response begins only after a while.
     SlowHeaders {
         /// How long.
         millis: u64,
     },
-    /// The answer comes in four pieces with a pause before each but the first.
+    /// The response comes in four pieces with a pause before each but the first.
     SlowBody {
         /// How long each pause is.
         millis: u64,
     },
-    /// The answer says it is something else.
+    /// The response has another content type.
     ContentType {
-        /// What it says, for example `text/html`.
+        /// The `Content-Type`, for example `text/html`.
         value: String,
     },
     /// No `Date`.
     MissingDate,
-    /// The answer is followed by blanks up to this size.
+    /// The response is followed by blanks up to this size.
     HugeBody {
         /// The size in bytes, for example 9000000.
         bytes: usize,
     },
-    /// A minted token's answer has this `expires_at`, whenever it really expires.
+    /// A minted token's response has this `expires_at`, whenever it really expires.
     ExpiresAt {
         /// Any text. Default: the field is missing.
         #[serde(default)]
         value: Option<String>,
     },
-    /// A minted token lives this long. Zero or less: it is dead at birth, and `expires_at` is past.
+    /// A minted token lives this long. Zero or less: it has expired already, and `expires_at` is in the past.
     Lifetime {
         /// Seconds instead of 3600.
         seconds: i64,
     },
-    /// A minted token may do more than was asked.
+    /// A minted token may do more than was requested.
     WiderGrant {
-        /// Permissions added to those asked for.
+        /// Permissions added to those requested.
         #[serde(default)]
         permissions: Permissions,
         /// Repositories of the installation.
@@ -142,15 +142,16 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WiderRepositories {
-    /// Those asked for.
+    /// Those requested.
     #[default]
-    Asked,
-    /// All that the installation has. A `user_id` of the preview of 2016 is ignored, and the answer shows it.
+    #[serde(rename = "asked")]
+    Requested,
+    /// All that the installation has. A `user_id` of the preview of 2016 is ignored, and the response shows it.
     All,
 }
 
 impl Fault {
-    /// `effect` for every request, for ever.
+    /// `effect` for every request, without limit.
     pub fn new(effect: Effect) -> Self {
         Self { method: None, path: None, times: None, probability: always(), effect }
     }
@@ -160,12 +161,12 @@ impl Fault {
         Self { method: Some(method.into()), path: Some(path.into()), ..self }
     }
 
-    /// Only so often.
+    /// Only for this many requests.
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// Only this likely, from 0 to 1.
+    /// Only with this probability, from 0 to 1.
     pub fn with_probability(self, probability: f64) -> Self {
         Self { probability, ..self }
     }

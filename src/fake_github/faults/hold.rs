@@ -17,7 +17,7 @@ pub struct Hold {
 impl Hold {
     /// Waits until `n` requests have been held in total.
     pub async fn reached(&self, n: usize) {
-        // The sender is in `self.barrier`, so that the channel cannot be raised while this waits.
+        // The sender is in `self.barrier`, so that the channel cannot be closed while this waits.
         let _ = self.barrier.reached.subscribe().wait_for(|reached| *reached >= n).await;
     }
 

@@ -1,4 +1,4 @@
-//! What the preview's page leaves open.
+//! The options of the preview of 2016.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::fake_github::world::product::by_name;
 
-/// How the "Integrations" preview of 2016 is spoken. Its page is silent on much of this.
+/// The options of the "Integrations" preview of 2016. Its page leaves most of them open.
 #[derive(Debug, Clone)]
 pub struct Preview {
     /// Which of its two recorded forms. Default [`Flavour::Y2016`].
     pub flavour: Flavour,
-    /// Its routes are not there, as on GitHub since 2020-10-01; today's take its media type without harm.
-    /// Default false, so that its clients find something to talk to: those of today's API do not meet it.
+    /// Whether its routes are gone, as on GitHub since 2020-10-01. Today's routes accept its media type all the same.
+    /// Default false: clients of today's API do not notice it.
     pub retired: bool,
-    /// How long a nonce can be used, by GitHub's clock. Default 10 minutes.
+    /// How long a nonce is valid, by GitHub's clock. Default 10 minutes.
     pub nonce_lifetime: Duration,
-    /// The status of a successful identity context, which the page leaves blank. Default 200.
+    /// The status of a successful identity call, which the page leaves blank. Default 200.
     pub identity_status: u16,
-    /// The answer to a nonce that is unknown, used, expired or another app's. Default 404 `Not Found`.
+    /// The response to a nonce that is unknown, used, expired or another app's. Default 404 `Not Found`.
     pub dead_nonce: ErrorResponse,
-    /// The answer to an identity call without a nonce, or with one that is not text. Default 422
+    /// The response to an identity call without a nonce, or with one that is not text. Default 422
     /// `Validation Failed`.
     pub missing_nonce: ErrorResponse,
-    /// The answer to a `user_id` that is nobody's, or not that of a member. Default 422 `Validation Failed`.
+    /// The response to an unknown `user_id`, or one that is not a member's. Default 422 `Validation Failed`.
     pub unknown_user: ErrorResponse,
     /// What the 415 without the media type calls the preview. Default `Integrations`.
     pub name: String,
 }
 
-/// The preview changed within its first half year.
+/// The form of the preview, which changed within its first half year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Flavour {
     /// As on its page in November 2016: `on_behalf_of` is always there, accounts of organisations are short.
@@ -42,7 +42,7 @@ pub enum Flavour {
     Y2017,
 }
 
-/// How something is refused. With the status 422 the answer also names the field, as GitHub's do.
+/// An error response. With the status 422 it also names the field, as GitHub's do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorResponse {
@@ -68,7 +68,7 @@ impl Default for Preview {
 }
 
 impl Preview {
-    /// What cannot be, in words.
+    /// What is invalid.
     pub(crate) fn check(&self) -> Result<(), String> {
         if !(200..=299).contains(&self.identity_status) {
             return Err("`identity_status` must be from 200 to 299".into());
@@ -87,7 +87,7 @@ impl Preview {
 }
 
 impl ErrorResponse {
-    /// 422, as GitHub answers a value it will not take.
+    /// 422 `Validation Failed`, GitHub's response to an invalid value.
     pub fn validation_failed() -> Self {
         Self { status: 422, message: "Validation Failed".into() }
     }

@@ -26,7 +26,7 @@ pub struct Delivery {
     pub id: String,
     /// The event, for example `installation`.
     pub event: String,
-    /// What happened, for example `suspend`, where the event says so.
+    /// The action, for example `suspend`, if the event has one.
     pub action: Option<String>,
     /// All headers but `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
@@ -35,15 +35,15 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
-/// A delivery that was sent, and what came of it.
+/// A delivery that was sent, and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeliveryRecord {
     /// What was sent.
     #[serde(flatten)]
     pub delivery: Delivery,
-    /// What the receiver resulted; none if it could not be reached or took too long.
+    /// The receiver's status; `None` if it could not be reached or took too long.
     pub status: Option<u16>,
-    /// Why there is no result.
+    /// Why there is no status.
     pub error: Option<String>,
 }
 
@@ -126,7 +126,7 @@ impl Webhooks {
         })
     }
 
-    /// Sends `delivery` as it is, after all that wait already. Whether there is a hook to send it to.
+    /// Queues `delivery` as it is. Whether there is a hook to send it to.
     pub(crate) fn deliver(&self, delivery: Delivery) -> bool {
         self.queue.send_if_modified(|queue| {
             let Some(hook) = queue.hook.clone() else { return false };
@@ -135,7 +135,7 @@ impl Webhooks {
         })
     }
 
-    /// Sends again what was sent under `id`. Whether there was such a delivery.
+    /// Queues the delivery `id` again. Whether there was such a delivery.
     pub(crate) fn redeliver(&self, id: &str) -> bool {
         let sent = self.queue.borrow().sent.iter().find(|sent| sent.delivery.id == id).cloned();
         sent.is_some_and(|sent| self.deliver(sent.delivery))
@@ -151,12 +151,12 @@ impl Webhooks {
         let _ = self.queue.subscribe().wait_for(|queue| queue.pending.is_empty()).await;
     }
 
-    /// Forgets all deliveries, those to come included, and goes back to `hook`.
+    /// Drops all deliveries, pending ones included, and goes back to `hook`.
     pub(crate) fn reset(&self, hook: Option<Hook>) {
         self.queue.send_modify(|queue| *queue = Queue { hook, ..Queue::default() });
     }
 
-    /// Sends one after the other, until it is aborted.
+    /// Sends deliveries one after the other, until it is aborted.
     pub(crate) async fn run(self) {
         let mut changes = self.queue.subscribe();
         loop {
@@ -177,7 +177,7 @@ impl Webhooks {
 }
 
 impl Queue {
-    /// Writes down what came of `queued`, unless there was a reset meanwhile.
+    /// Records the result of `queued`, unless there was a reset meanwhile.
     fn record_result(&mut self, queued: &Arc<QueuedDelivery>, result: Result<u16, String>) {
         if !self.pending.front().is_some_and(|front| Arc::ptr_eq(front, queued)) {
             return;
@@ -196,7 +196,7 @@ impl Queue {
 }
 
 impl QueuedDelivery {
-    /// The status that the receiver results with.
+    /// The receiver's status.
     async fn send(&self) -> Result<u16, Box<dyn Error + Send + Sync>> {
         let url = self.hook.url();
         let stream = TcpStream::connect(self.hook.addresses()).await?;
@@ -209,14 +209,14 @@ impl QueuedDelivery {
         for (name, value) in &self.delivery.headers {
             request = request.header(name, value);
         }
-        let result = sender.send_request(request.body(Full::new(self.delivery.body.clone()))?).await?;
-        let status = result.status().as_u16();
-        // Reading it lets the receiver finish; what it says does not matter.
-        let _ = Limited::new(result.into_body(), MAX_RESPONSE_BYTES).collect().await;
+        let response = sender.send_request(request.body(Full::new(self.delivery.body.clone()))?).await?;
+        let status = response.status().as_u16();
+        // Reading the body lets the receiver finish.
+        let _ = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
         Ok(status)
     }
 }
 
-/// The oldest make way, so that an emulator can run for weeks.
+/// The oldest are dropped, so that an emulator can run for weeks.
 const MAX_DELIVERIES: usize = 1000;
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

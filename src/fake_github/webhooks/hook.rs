@@ -22,7 +22,7 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// If the URL leads anywhere else, or is none.
+    /// If the URL is invalid, or leads anywhere else.
     pub fn new(url: &str, secret: &str) -> io::Result<Self> {
         let here = |url: &Url| {
             let port = url.port_or_known_default()?;

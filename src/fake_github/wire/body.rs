@@ -1,4 +1,4 @@
-//! The body of an answer on the wire: whole, in drips, or cut off.
+//! The body of a response on the wire: whole, slow, or cut off.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 /// The connection is to be reset, not closed.
 #[derive(Debug, thiserror::Error)]
-#[error("the emulator resets the connection, as it was told to")]
+#[error("connection reset by a fault of the emulator")]
 pub(crate) struct ConnectionReset;
 
 /// Chunks with pauses between them.

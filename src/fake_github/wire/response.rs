@@ -11,7 +11,7 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// What a response consists of, beside its head.
+/// The content of a response.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Nothing,

@@ -7,7 +7,7 @@ use super::store::Store;
 use crate::fake_github::clock::iso;
 
 impl Store {
-    /// Whether there was such an installation.
+    /// Suspends an installation. Whether there is such an installation.
     pub(crate) fn suspend(&mut self, id: u64, second: i64) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
         if installation.suspended_at.is_none() {
@@ -17,7 +17,7 @@ impl Store {
         true
     }
 
-    /// Whether there was such an installation.
+    /// Ends a suspension. Whether there is such an installation.
     pub(crate) fn unsuspend(&mut self, id: u64) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
         if installation.suspended_at.take().is_some() {
@@ -26,7 +26,7 @@ impl Store {
         true
     }
 
-    /// Whether there was such an installation.
+    /// Deletes an installation, its tokens and its nonces. Whether there was such an installation.
     pub(crate) fn delete_installation(&mut self, id: u64) -> bool {
         if self.installation(id).is_none() {
             return false;
@@ -39,7 +39,7 @@ impl Store {
         true
     }
 
-    /// Why `installation` cannot be added, in words.
+    /// Adds an installation, or says why that is not possible.
     pub(crate) fn add_installation(&mut self, installation: Installation) -> Result<(), String> {
         if self.installation(installation.id).is_some() {
             return Err(format!("installations: the id `{}` appears twice", installation.id));
@@ -51,7 +51,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether there was such an installation.
+    /// Sets the granted permissions. Whether there is such an installation.
     pub(crate) fn set_permissions(&mut self, id: u64, permissions: Permissions) -> bool {
         let Some(installation) = self.installation_mut(id) else { return false };
         if installation.permissions != permissions {
@@ -61,8 +61,8 @@ impl Store {
         true
     }
 
-    /// Gives an installation a repository of its account, a new private one if need be. Whether there was such an
-    /// installation, and on an account that can have repositories.
+    /// Gives an installation a repository of its account, a new private one if it does not exist. Whether there
+    /// is such an installation, on an account that can have repositories.
     pub(crate) fn add_repository(&mut self, id: u64, name: &str) -> bool {
         let owner = self.installation(id).and_then(|own| self.account_of(own)).and_then(Account::login);
         let Some(owner) = owner.map(str::to_owned) else { return false };
@@ -82,7 +82,7 @@ impl Store {
         true
     }
 
-    /// Takes a repository from an installation; where it has all of the account's, the repository itself goes.
+    /// Takes a repository from an installation; where it has all of the account's, the repository is deleted.
     /// Whether it had it.
     pub(crate) fn remove_repository(&mut self, id: u64, name: &str) -> bool {
         let Some(owner) = self.installation(id).and_then(|own| own.account.clone()) else { return false };
@@ -106,7 +106,7 @@ impl Store {
         true
     }
 
-    /// Whether there was such a repository. Its old name redirects from now on.
+    /// Renames a repository; its old name redirects. Whether there is such a repository.
     pub(crate) fn rename_repository(&mut self, owner: &str, old: &str, new: &str) -> bool {
         let Some(repository) = self.repository(owner, old) else { return false };
         let (id, owner, old) = (repository.id, repository.owner.clone(), repository.name.clone());
@@ -124,7 +124,8 @@ impl Store {
         true
     }
 
-    /// Whether there was such an account. The old names of its repositories redirect from now on, its own does not.
+    /// Renames an account; the old names of its repositories redirect, its own does not. Whether there is such an
+    /// account.
     pub(crate) fn rename_account(&mut self, old: &str, new: &str) -> bool {
         let Some(account) = self.world.accounts.iter_mut().find(|account| account.name() == old) else {
             return false;
@@ -152,14 +153,14 @@ impl Store {
 }
 
 impl World {
-    /// The account `old` is called `new` from now on.
-    pub(crate) fn rename_member(&mut self, old: &str, new: &str) {
+    /// Renames the account `old` to `new` in the list of members.
+    fn rename_member(&mut self, old: &str, new: &str) {
         let names = self.members.iter_mut().flat_map(|member| [&mut member.account, &mut member.user]);
         names.filter(|name| *name == old).for_each(|name| *name = new.into());
     }
 
-    /// The repository `old` of `owner` is called `new` from now on.
-    pub(crate) fn rename_in_members(&mut self, owner: &str, old: &str, new: &str) {
+    /// Renames the repository `old` of `owner` to `new` in the list of members.
+    fn rename_in_members(&mut self, owner: &str, old: &str, new: &str) {
         for member in self.members.iter_mut().filter(|member| member.account == owner) {
             if let Some(names) = &mut member.repositories
                 && names.remove(old)

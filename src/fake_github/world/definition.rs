@@ -9,7 +9,7 @@ use super::product::TokenFormat;
 /// Names of permissions with their levels, for example `contents` and `write`.
 pub type Permissions = BTreeMap<String, String>;
 
-/// Who exists, and who has what installed where.
+/// Apps, accounts and repositories, and what is installed where.
 ///
 /// ```
 /// use ghtokend::fake_github::World;
@@ -34,7 +34,7 @@ pub struct World {
     pub repositories: Vec<Repository>,
     /// Which app is installed on which account.
     pub installations: Vec<Installation>,
-    /// Which users belong to which account. Only the preview of 2016 asks. Default: none.
+    /// Which users belong to which account. Only the preview of 2016 uses them. Default: none.
     pub members: Vec<Member>,
 }
 
@@ -42,7 +42,7 @@ pub struct World {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct App {
-    /// What the emulator's own interfaces call it.
+    /// The name in the emulator's own interfaces.
     pub name: String,
     /// The app id.
     pub id: u64,
@@ -53,13 +53,13 @@ pub struct App {
     /// The login of its owner. Default: the first account with a login.
     #[serde(default)]
     pub owner: Option<String>,
-    /// What the app asks for when it is installed.
+    /// The permissions that the app requests when it is installed.
     #[serde(default)]
     pub permissions: Permissions,
-    /// The webhook events it subscribes to, such as `repository`. Of its installations it is told in any case.
+    /// The webhook events it subscribes to, such as `repository`. Events about its installations it gets in any case.
     #[serde(default)]
     pub events: Vec<String>,
-    /// The shape of its tokens. Default: the emulator's.
+    /// The format of its tokens. Default: the emulator's.
     #[serde(default)]
     pub token_format: Option<TokenFormat>,
     /// Private keys in PKCS#1 PEM, any number in one text; empty for an app without a key. Default: one new key.
@@ -67,7 +67,7 @@ pub struct App {
     pub private_keys: Option<String>,
 }
 
-/// Whoever an app can be installed on.
+/// An account that an app can be installed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum Account {
@@ -104,12 +104,12 @@ pub struct Repository {
     pub owner: String,
     /// Its name, without the owner.
     pub name: String,
-    /// Whether only those with access see it. Default false.
+    /// Whether only members with access see it. Default false.
     #[serde(default)]
     pub private: bool,
 }
 
-/// An app on an account.
+/// An installation of an app on an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Installation {
@@ -126,7 +126,7 @@ pub struct Installation {
     /// The names of the selected repositories; only with `selected`.
     #[serde(default)]
     pub repositories: BTreeSet<String>,
-    /// What was granted.
+    /// The granted permissions.
     #[serde(default)]
     pub permissions: Permissions,
     /// When it was suspended, for example `2020-08-28T16:32:59Z`. Default: it is not.
@@ -201,7 +201,7 @@ impl Account {
         }
     }
 
-    /// The login, which an enterprise has not.
+    /// The login, which an enterprise does not have.
     pub fn login(&self) -> Option<&str> {
         match self {
             Self::Organization { login, .. } | Self::User { login, .. } => Some(login),

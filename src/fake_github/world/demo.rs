@@ -1,4 +1,4 @@
-//! Worlds to begin with.
+//! Ready-made worlds.
 
 use std::collections::BTreeSet;
 

@@ -69,8 +69,8 @@ impl Store {
         }
     }
 
-    /// The body of `event` about installation `id` as it is now, whether or not it happened. None if there is no
-    /// such event or no such installation.
+    /// The body of `event` about installation `id` as it is now, whether or not it happened. `None` if there is
+    /// no such event or installation.
     pub(crate) fn payload(&self, event: &str, action: &str, id: u64) -> Option<Value> {
         let installation = self.installation(id)?;
         let repositories = self.repositories_of(installation);

@@ -15,7 +15,7 @@ pub struct JournalEntry {
     pub method: String,
     /// The path as it was sent, with the query.
     pub path: String,
-    /// The status; `None` while there is no answer, or where the connection was reset instead.
+    /// The status; `None` while there is no response, or where the connection was reset instead.
     pub status: Option<u16>,
     /// The names of the headers, in lower case.
     pub header_names: Vec<String>,
@@ -32,11 +32,11 @@ pub struct Counters {
     pub requests: usize,
     /// Attempts to mint: `POST …/access_tokens`.
     pub mint_requests: usize,
-    /// Tokens minted, whether or not the answer arrived.
+    /// Tokens minted, whether or not the response arrived.
     pub mints: usize,
-    /// The most attempts to mint that were without an answer at once.
+    /// The maximum of attempts to mint in flight.
     pub mints_in_flight_max: usize,
-    /// Different JWTs that were accepted.
+    /// Distinct JWTs that were accepted.
     pub distinct_jwts: usize,
     /// The largest age, in seconds since its `iat`, of an accepted JWT.
     pub jwt_age_max: i64,
@@ -44,7 +44,7 @@ pub struct Counters {
     pub by_route: BTreeMap<String, usize>,
     /// Tokens minted, by installation.
     pub mints_by_installation: BTreeMap<u64, usize>,
-    /// Tokens minted, by installation and what was asked for, for example
+    /// Tokens minted, by installation and requested scope, for example
     /// `1 permissions=contents:read repositories=widgets`, or `1 user_id=42` by the preview of 2016.
     pub mints_by_scope: BTreeMap<String, usize>,
 }
@@ -130,7 +130,7 @@ impl Journal {
         &self.counters
     }
 
-    /// Requests without an answer.
+    /// Requests in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }

@@ -1,4 +1,4 @@
-//! The key pairs of the apps, handed out as GitHub does: PKCS#1 PEM, known by a fingerprint of the public half.
+//! The key pairs of the apps, as GitHub gives them: PKCS#1 PEM, identified by a fingerprint of the public key.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -66,7 +66,7 @@ impl fmt::Debug for AppKey {
     }
 }
 
-/// The keys of all apps, and those still to be handed out before any has to be generated.
+/// The keys of all apps, and a stock to take from before new ones are generated.
 #[derive(Debug, Clone)]
 pub(crate) struct AppKeys {
     by_app: BTreeMap<String, Vec<AppKey>>,
@@ -74,7 +74,7 @@ pub(crate) struct AppKeys {
 }
 
 impl AppKeys {
-    /// What each of `apps` brings along, or one key each: with a seed from the bundle, else a new one.
+    /// The configured keys of each app, or one key each: with a seed from the bundle, else a new one.
     pub(crate) fn new(apps: &[App], seed: Option<u64>) -> io::Result<Self> {
         let spare = if seed.is_some() { parse(BUNDLED)?.into() } else { VecDeque::new() };
         let mut all = Self { by_app: BTreeMap::new(), spare };
@@ -102,7 +102,7 @@ impl AppKeys {
         Some(key)
     }
 
-    /// Whether there was such a key.
+    /// Removes a key. Whether there was such a key.
     pub(crate) fn remove(&mut self, app: &str, fingerprint: &str) -> bool {
         let Some(keys) = self.by_app.get_mut(app) else { return false };
         let before = keys.len();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::fake_github::clock::{Clock, Millis, SECOND};
 
-/// Whom a request is charged to.
+/// The caller that a request is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     Anonymous,
@@ -16,7 +16,7 @@ pub(crate) enum Caller {
 pub(crate) struct Quota {
     pub(crate) limit: u64,
     pub(crate) used: u64,
-    /// When the window ends, in seconds since 1970 by the clock GitHub shows.
+    /// When the window ends, in seconds since 1970 by the skewed clock.
     pub(crate) reset: i64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Exceeded {
     FailedLogins,
 }
 
-/// What was used so far.
+/// The usage of every caller and route.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     primary: HashMap<Caller, Window>,
@@ -103,7 +103,7 @@ struct Window {
 }
 
 impl Window {
-    /// Adds `amount` to a window that is `length` long from its first use. What is used of it now.
+    /// Adds `amount` to a window that is `length` long from its first use. The usage with it.
     fn add(&mut self, amount: u64, length: Millis, now: Millis) -> u64 {
         if now >= self.ends {
             *self = Self { ends: now.saturating_add(length), used: 0 };
@@ -120,6 +120,6 @@ const ANONYMOUS_LIMIT: u64 = 60;
 const MAX_POINTS_PER_MINUTE: u64 = 900;
 /// GitHub's documented secondary limit for requests at the same time.
 const MAX_CONCURRENT_REQUESTS: usize = 100;
-/// GitHub does not say how many refused logins are too many, nor for how long.
+/// GitHub does not document how many refused credentials are too many, nor for how long.
 const MAX_FAILED_LOGINS: u64 = 20;
 const LOCKOUT: Millis = 5 * MINUTE;

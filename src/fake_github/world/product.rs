@@ -14,11 +14,11 @@ pub enum Mode {
     Dotcom,
     /// GitHub Enterprise Server: the API is under `/api/v3`, there are no rate limits and no stateless tokens.
     Ghes,
-    /// GitHub Enterprise Cloud with data residency: nothing is answered without credentials.
+    /// GitHub Enterprise Cloud with data residency: every request needs credentials.
     Ghe,
 }
 
-/// What an installation token looks like.
+/// The format of an installation token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenFormat {
@@ -37,10 +37,10 @@ pub enum TokenFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateLimits {
-    /// They are counted and told in headers.
+    /// They are counted and reported in headers.
     #[default]
     Reported,
-    /// Too many requests, points, concurrent requests or refused logins are answered as GitHub would.
+    /// Too many requests, points, concurrent requests or refused credentials are refused as by GitHub.
     Enforced,
 }
 
@@ -55,19 +55,19 @@ pub enum SuspendedWording {
     Currently,
 }
 
-/// What becomes of a stateless token that was revoked.
+/// What revoking does to a stateless token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revocation {
-    /// It is dead at once.
+    /// It stops working at once.
     #[default]
     Immediate,
-    /// It lives until it expires.
+    /// It works until it expires.
     Ineffective,
 }
 
 impl Mode {
-    /// Where the API is on its host.
+    /// The path under which the API is on its host.
     pub(crate) fn path_prefix(self) -> &'static str {
         match self {
             Self::Ghes => "/api/v3",
@@ -92,10 +92,10 @@ impl FromStr for TokenFormat {
     }
 }
 
-/// The version in which some answers lost fields or changed their status.
+/// The version in which some responses lost fields or changed their status.
 pub(crate) const NEWEST_VERSION: &str = "2026-03-10";
 
-/// What `text` names, or which names there are.
+/// The variant that `text` names. The error lists the names that there are.
 pub(crate) fn by_name<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
 }

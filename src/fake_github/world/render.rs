@@ -82,7 +82,7 @@ pub(crate) fn installation(store: &Store, installation: &Installation) -> Value 
     })
 }
 
-/// Where `owner` changes what installation `id` may do.
+/// The settings page of installation `id` on `owner`.
 pub(crate) fn settings_url(urls: &Urls, owner: Option<&Account>, id: u64) -> String {
     let web = &urls.web;
     let whose = match owner {
@@ -124,7 +124,7 @@ pub(crate) fn repository(store: &Store, repository: &Repository, version: &str) 
     body
 }
 
-/// The old kind of node id, which tells nothing new.
+/// The old form of a node id.
 pub(crate) fn node_id(kind: &str, id: u64) -> String {
     STANDARD.encode(format!("{:03}:{kind}{id}", kind.len()))
 }
@@ -132,7 +132,7 @@ pub(crate) fn node_id(kind: &str, id: u64) -> String {
 const CREATED_AT: &str = "2016-07-11T22:14:10Z";
 /// Installations have been seen with milliseconds.
 const CREATED_AT_MILLIS: &str = "2016-07-11T22:14:10.000Z";
-/// And in webhooks in these two forms.
+/// In webhooks they have been seen in these two forms.
 pub(crate) const CREATED_AT_UNIX: u64 = 1_468_275_250;
 pub(crate) const CREATED_AT_OFFSET: &str = "2016-07-11T18:14:10.000-04:00";
 

@@ -4,21 +4,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::fake_github::clock::Millis;
 
-/// How far the replicas are behind, and what they say meanwhile.
+/// The replication lag, and the response to new tokens meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replication {
-    /// For how many milliseconds after its creation a token is not known where it is used. Default 0.
+    /// For how many milliseconds after it was minted a token is refused. Default 0.
     pub lag_ms: u64,
-    /// How its use is answered in that time. Default [`Unreplicated::Unauthorized`].
+    /// How it is refused meanwhile. Default [`LagResponse::Unauthorized`].
     #[serde(default)]
-    pub status: Unreplicated,
+    pub status: LagResponse,
 }
 
-/// The answers that clients have met with for a token just made.
+/// The responses that clients have seen for new tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
-pub enum Unreplicated {
+pub enum LagResponse {
     /// `401 Bad credentials`: the token is not there yet.
     #[default]
     Unauthorized,
@@ -28,7 +28,7 @@ pub enum Unreplicated {
     NotFound,
 }
 
-impl TryFrom<u16> for Unreplicated {
+impl TryFrom<u16> for LagResponse {
     type Error = String;
 
     fn try_from(status: u16) -> Result<Self, String> {
@@ -41,19 +41,19 @@ impl TryFrom<u16> for Unreplicated {
     }
 }
 
-impl From<Unreplicated> for u16 {
-    fn from(status: Unreplicated) -> Self {
+impl From<LagResponse> for u16 {
+    fn from(status: LagResponse) -> Self {
         match status {
-            Unreplicated::Unauthorized => 401,
-            Unreplicated::Forbidden => 403,
-            Unreplicated::NotFound => 404,
+            LagResponse::Unauthorized => 401,
+            LagResponse::Forbidden => 403,
+            LagResponse::NotFound => 404,
         }
     }
 }
 
 impl Replication {
-    /// How the use at `now` of a token that was made at `created` is refused, if it is.
-    pub(crate) fn refusal(self, created: Millis, now: Millis) -> Option<Unreplicated> {
+    /// How the use at `now` of a token that was minted at `created` is refused, if it is.
+    pub(crate) fn refusal(self, created: Millis, now: Millis) -> Option<LagResponse> {
         let lag = Millis::try_from(self.lag_ms).unwrap_or(Millis::MAX);
         (now < created.saturating_add(lag)).then_some(self.status)
     }

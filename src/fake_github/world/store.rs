@@ -12,7 +12,7 @@ use crate::fake_github::clock::Millis;
 use crate::fake_github::random::Random;
 use crate::fake_github::webhooks::delivery::Webhooks;
 
-/// Everything that requests read and change.
+/// The state that requests read and change.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) world: World,
@@ -22,7 +22,7 @@ pub(crate) struct Store {
     pub(crate) webhooks: Webhooks,
     pub(super) tokens: HashMap<String, Token>,
     pub(crate) nonces: Nonces,
-    /// What tokens are made of.
+    /// For tokens and nonces.
     pub(crate) random: Random,
     /// Former names of repositories, owner and name in lower case.
     pub(super) moved: HashMap<(String, String), u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Store {
     sweep_at: usize,
 }
 
-/// A token that was handed out.
+/// An installation token.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) installation: u64,
@@ -39,14 +39,14 @@ pub(crate) struct Token {
     pub(crate) repositories: Option<BTreeSet<u64>>,
     /// The id of the user on whose behalf it acts, and without whom it sees nothing.
     pub(crate) user: Option<u64>,
-    /// When it was made.
+    /// When it was minted.
     pub(crate) created: Millis,
-    /// The first moment it does not work any more.
+    /// When it expires.
     pub(crate) deadline: Millis,
     pub(crate) stateless: Stateless,
 }
 
-/// Whether GitHub has to look a token up to know it.
+/// Whether a token carries its own data, so that GitHub need not look it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stateless {
     Yes,
@@ -106,7 +106,7 @@ impl Store {
         self.world.repositories.iter().find(|repository| repository.id == id)
     }
 
-    /// The repository that was once called this.
+    /// The repository that had this name before.
     pub(crate) fn moved_repository(&self, owner: &str, name: &str) -> Option<&Repository> {
         let id = *self.moved.get(&(owner.to_lowercase(), name.to_lowercase()))?;
         self.repository_by_id(id)
@@ -129,7 +129,7 @@ impl Store {
         repositories
     }
 
-    /// The token, if it works at `now`.
+    /// The token, if it is valid at `now`.
     pub(crate) fn live_token(&self, secret: &str, now: Millis) -> Option<&Token> {
         self.tokens
             .get(secret)
@@ -161,5 +161,5 @@ impl Store {
     }
 }
 
-/// Below this many tokens the expired ones do no harm.
+/// Up to this many tokens, expired ones are kept.
 const SWEEP_AT: usize = 1024;

@@ -1,11 +1,11 @@
-//! What does not fit together in a world.
+//! Validation of a world.
 
 use std::collections::BTreeSet;
 
 use super::definition::{Account, Installation, Member, Permissions, Repository, Selection, World};
 
 impl World {
-    /// What does not fit together, in words for whoever wrote the world.
+    /// The first inconsistency, as an error message.
     pub(crate) fn check(&self) -> Result<(), String> {
         unique("apps", "name", self.apps.iter().map(|app| app.name.as_str()))?;
         unique("apps", "id", self.apps.iter().map(|app| app.id))?;
@@ -21,7 +21,7 @@ impl World {
         self.installations.iter().try_for_each(|installation| self.check_installation(installation))
     }
 
-    /// What is wrong with `installation` in this world.
+    /// What is wrong with `installation` in this world, as an error message.
     pub(crate) fn check_installation(&self, installation: &Installation) -> Result<(), String> {
         let id = installation.id;
         if !self.apps.iter().any(|app| app.name == installation.app) {
@@ -46,8 +46,8 @@ impl World {
         check_levels(&installation.permissions).map_err(|why| format!("installations: {id}: {why}"))
     }
 
-    /// What is wrong with the members, in words.
-    pub(crate) fn check_members(&self) -> Result<(), String> {
+    /// What is wrong with the members, as an error message.
+    fn check_members(&self) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for Member { account, user, repositories } in &self.members {
             let name = format!("members: {account}/{user}");
@@ -61,10 +61,10 @@ impl World {
             if !self.accounts.iter().any(is_user) {
                 return Err(format!("{name}: no user has the login `{user}`"));
             }
-            let there = |name: &str| {
+            let exists = |name: &str| {
                 self.repositories.iter().any(|known| known.owner == *account && known.name == name)
             };
-            if let Some(lost) = repositories.iter().flatten().find(|name| !there(name)) {
+            if let Some(lost) = repositories.iter().flatten().find(|name| !exists(name)) {
                 return Err(format!("{name}: the account has no repository `{lost}`"));
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ghtokend::app::{self, App};
 use ghtokend::clock::{BootTime, Clock, SystemClock};
 use ghtokend::fake_github::World as GithubWorld;
-use ghtokend::fake_github::{Effect, FakeGithub, Fault, Options, Replication, Unreplicated};
+use ghtokend::fake_github::{Effect, FakeGithub, Fault, LagResponse, Options, Replication};
 use ghtokend::settings::{Environment, Settings, Sources};
 use jiff::Timestamp;
 
@@ -117,7 +117,7 @@ async fn a_renewed_token_enters_service_when_it_has_settled() {
 }
 
 /// How many of the tokens that are handed out around a renewal GitHub refuses, one a second.
-async fn refused_around_a_renewal(settle: &str, status: Unreplicated) -> usize {
+async fn refused_around_a_renewal(settle: &str, status: LagResponse) -> usize {
     let replication = Replication { lag_ms: 4000, status };
     let environment = vec![("GHTOKEND_CACHE__SETTLE", settle.to_owned())];
     let options = Options { replication, ..Options::default() };
@@ -138,10 +138,10 @@ async fn refused_around_a_renewal(settle: &str, status: Unreplicated) -> usize {
 
 #[tokio::test]
 async fn settled_token_is_never_refused_by_lagging_replicas() {
-    for status in [Unreplicated::Unauthorized, Unreplicated::Forbidden, Unreplicated::NotFound] {
+    for status in [LagResponse::Unauthorized, LagResponse::Forbidden, LagResponse::NotFound] {
         assert_eq!(refused_around_a_renewal("5s", status).await, 0, "{status:?}");
     }
-    assert!(refused_around_a_renewal("0s", Unreplicated::Unauthorized).await >= 3);
+    assert!(refused_around_a_renewal("0s", LagResponse::Unauthorized).await >= 3);
 }
 
 #[tokio::test]
@@ -583,7 +583,7 @@ async fn renewal_keeps_the_account_of_the_token() {
 
 #[tokio::test]
 async fn renewed_token_settles_from_its_own_try() {
-    let replication = Replication { lag_ms: 4000, status: Unreplicated::Unauthorized };
+    let replication = Replication { lag_ms: 4000, status: LagResponse::Unauthorized };
     let options = Options { replication, ..Options::default() };
     let world = World::with(Setup { options, ..Setup::default() }).await;
     let old = world.token("/token").await;

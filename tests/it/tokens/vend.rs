@@ -379,9 +379,10 @@ async fn look_ups_are_remembered_for_ten_minutes() {
 
 #[tokio::test]
 async fn a_grant_wider_than_asked_is_not_handed_out() {
-    for (repositories, wider) in
-        [(WiderRepositories::Asked, "contents:read actions:write"), (WiderRepositories::All, "contents:read")]
-    {
+    for (repositories, wider) in [
+        (WiderRepositories::Requested, "contents:read actions:write"),
+        (WiderRepositories::All, "contents:read"),
+    ] {
         let world = World::start().await;
         let effect = Effect::WiderGrant { permissions: permissions(wider), repositories };
         world.github.fault(Fault::new(effect).on("POST", MINT_1).times(1));

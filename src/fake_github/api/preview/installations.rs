@@ -28,7 +28,7 @@ pub(in crate::fake_github::api) fn list(
     Ok(page.linked(Response::ordered(200, &items)))
 }
 
-/// The installation the path names, if it is the app's.
+/// The installation that the path names, if it is the app's.
 pub(super) fn own_installation<'a>(
     context: &RequestContext<'_>,
     store: &'a Store,

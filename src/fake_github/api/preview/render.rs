@@ -20,7 +20,7 @@ pub(super) struct Installation {
     html_url: Option<String>,
 }
 
-/// A token that was just made.
+/// A token that was just minted.
 #[derive(Serialize)]
 pub(super) struct Token<'a> {
     token: &'a str,
@@ -31,7 +31,7 @@ pub(super) struct Token<'a> {
     on_behalf_of: Option<Option<User>>,
 }
 
-/// A user, or whoever else has a login.
+/// A user, or another account with a login.
 #[derive(Serialize)]
 pub(super) struct User {
     login: String,
@@ -131,7 +131,7 @@ pub(super) fn user(state: &State, account: &Account) -> User {
     }
 }
 
-/// A repository, without what it got in later years.
+/// A repository, without the fields of later years.
 pub(super) fn repository(state: &State, store: &Store, repository: &Repository) -> Value {
     let mut body = modern::repository(store, repository, BEFORE_VERSIONS);
     if let Some(fields) = body.as_object_mut() {
@@ -159,7 +159,7 @@ fn organization(state: &State, account: &Account) -> Organization {
     }
 }
 
-/// Everybody has the picture of the page.
+/// All accounts have the picture of the page.
 fn avatar(state: &State) -> String {
     format!("{}/images/error/octocat_happy.gif", state.urls.web)
 }

@@ -18,7 +18,7 @@ pub(in crate::fake_github::api) fn mint(
 ) -> Outcome {
     let installation = tokens::not_suspended(own_installation(context, store, app)?)?.clone();
     let user = users::on_behalf_of(context, store, &installation)?;
-    // This dialect cannot ask for less than everything.
+    // This dialect cannot narrow a token.
     let grant = Grant::new(&TokenRequest::default(), context, store, &installation)?;
     let secret = match tokens::token_of_fault(context.effects) {
         Some(text) => text.to_owned(),
@@ -26,7 +26,7 @@ pub(in crate::fake_github::api) fn mint(
     };
     let scope = user.map(|user| format!("user_id={}", user.id())).unwrap_or_default();
     let user = user.filter(|_| !tokens::is_unrestricted_by_fault(context.effects));
-    let answer =
+    let response =
         Response::ordered(201, &render::token(context.state, &secret, tokens::expires_at(context), user));
     let user = user.map(Account::id);
     let token = Token {
@@ -39,5 +39,5 @@ pub(in crate::fake_github::api) fn mint(
         stateless: Stateless::No,
     };
     tokens::issue(context, store, secret, token, &scope);
-    Ok(answer)
+    Ok(response)
 }

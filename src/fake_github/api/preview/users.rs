@@ -7,7 +7,7 @@ use crate::fake_github::api::problem::Problem;
 use crate::fake_github::world::definition::{Account, Installation};
 use crate::fake_github::world::store::Store;
 
-/// The user on whose behalf a token is to be, if any. The page writes the id as a string, clients sent numbers.
+/// The user on whose behalf a token is requested, if any. The page writes the id as a string, clients sent numbers.
 pub(super) fn on_behalf_of<'a>(
     context: &RequestContext<'_>,
     store: &'a Store,
@@ -23,7 +23,7 @@ pub(super) fn on_behalf_of<'a>(
     member.map(Some).ok_or_else(|| unknown(context, "InstallationToken"))
 }
 
-/// The user that the query asks about, if any.
+/// The user in the query, if any.
 pub(super) fn in_query(context: &RequestContext<'_>, store: &Store) -> Result<Option<u64>, Problem> {
     let Some(text) = context.request.parameter("user_id") else { return Ok(None) };
     let user = by_id(store, text).ok_or_else(|| unknown(context, "Repository"))?;
@@ -31,7 +31,7 @@ pub(super) fn in_query(context: &RequestContext<'_>, store: &Store) -> Result<Op
 }
 
 fn by_id<'a>(store: &'a Store, text: &str) -> Option<&'a Account> {
-    // Rust would take a sign, too.
+    // `parse` would accept a sign, too.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?.and_then(|id| store.user(id))
 }
 
