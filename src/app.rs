@@ -1,25 +1,28 @@
 //! Builds the daemon from its settings: the one place that wires the layers together.
 
 pub mod doctor;
+mod error;
+mod keys;
 mod open_files;
 mod reads;
 pub mod reload;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reload::{ReloadTargets, Reloader};
 use tokio_util::sync::CancellationToken;
+
+pub use self::error::Error;
+use self::keys::try_out;
+pub use self::keys::{Keys, load_keys};
+use self::reload::{ReloadTargets, Reloader, guard};
 
 use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::github::key::{Key, KeyError};
-use crate::github::{BuildError, Github, Upstream, UpstreamConfig, webhook};
+use crate::github::{Github, Upstream, UpstreamConfig, webhook};
 use crate::model::AppName;
-use crate::server::{self, BindError, Guard, Listeners, ServedApp, Server, UnixSocket, bind_tcp};
+use crate::server::{self, BindError, Listeners, ServedApp, Server, UnixSocket, bind_tcp};
 use crate::settings::{self, Settings};
 use crate::telemetry::metrics::Metrics;
 
@@ -37,60 +40,6 @@ pub struct App {
 enum Sweep {
     EverySecond,
     ByHand,
-}
-
-/// Why no daemon could be built. All of it is the configuration's fault.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The settings contradict each other or name no app.
-    #[error(transparent)]
-    Settings(#[from] settings::Error),
-    /// A private key cannot be used.
-    #[error("private key {0}")]
-    Key(#[from] KeyError),
-    /// The client for GitHub cannot be built.
-    #[error(transparent)]
-    Client(#[from] BuildError),
-    /// The file of the webhook secret holds none.
-    #[error(transparent)]
-    Webhook(#[from] webhook::SecretsError),
-    /// Reading them does not come to an end.
-    #[error("not all of its files could be read within 10 s: a volume does not answer")]
-    Hangs,
-}
-
-/// The keys of each app, newest first.
-pub type Keys = BTreeMap<AppName, Vec<Key>>;
-
-/// The keys of every app. Nothing else of the daemon is needed to read them, so that a bad one is found before anything
-/// is bound.
-pub fn load_keys(settings: &Settings) -> Result<Keys, Error> {
-    load_further_keys(settings, &Keys::new())
-}
-
-/// The keys of every app: those of `known` that came from files that are still named, and what the other files hold.
-fn load_further_keys(settings: &Settings, known: &Keys) -> Result<Keys, Error> {
-    let load = |(name, app): (&AppName, _)| {
-        let known = known.get(name).map(Vec::as_slice).unwrap_or_default();
-        Ok((name.clone(), read_keys(app, known).into_iter().collect::<Result<_, _>>()?))
-    };
-    settings.apps.iter().map(load).collect()
-}
-
-/// What each source of keys holds, unless its key is among the `known` ones.
-fn read_keys(app: &settings::App, known: &[Key]) -> Vec<Result<Key, KeyError>> {
-    match &app.keys {
-        settings::Keys::Files(paths) => {
-            let known = |path: &Path| known.iter().find(|key| key.path() == Some(path)).cloned();
-            paths.iter().map(|path| known(path).map_or_else(|| Key::read(path), Ok)).collect()
-        }
-        settings::Keys::Inline { variable, pem } => vec![Key::parse(pem.expose(), variable)],
-    }
-}
-
-/// Lets every key sign once. One whose numbers do not fit together is found here, not by GitHub.
-fn try_out(keys: &Keys) -> Result<(), KeyError> {
-    keys.values().flatten().try_for_each(Key::self_test)
 }
 
 /// The GitHub of `settings`.
@@ -212,10 +161,6 @@ fn broker_config(settings: &Settings) -> broker::BrokerConfig {
         max_bytes: cache.max_bytes,
         render: server::render,
     }
-}
-
-fn guard(listen: &settings::Listen) -> Guard {
-    Guard { allowed_hosts: listen.allowed_hosts.clone(), require_client_header: listen.require_client_header }
 }
 
 fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {

@@ -7,10 +7,12 @@ mod check;
 #[cfg(feature = "fake-github")]
 mod demo;
 mod exec;
+mod failure;
 #[cfg(feature = "fake-github")]
 mod fake_github;
 mod git_credential;
 mod healthcheck;
+mod runtime;
 mod serve;
 mod status;
 mod token;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::client;
+use self::failure::EX_FAILURE;
 use crate::telemetry::log;
 
 /// A sidecar daemon that holds a GitHub App's private key and hands out installation tokens on localhost.
@@ -56,50 +58,6 @@ enum Command {
     FakeGithub(fake_github::Args),
 }
 
-/// A command that failed: what to say, and the exit code as in sysexits.h.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    /// Something that is wrong with the configuration.
-    fn configuration(error: impl std::fmt::Display) -> Self {
-        Self { code: EX_CONFIG, message: error.to_string() }
-    }
-
-    /// No daemon answers.
-    fn unreachable(error: client::Error) -> Self {
-        Self { code: EX_UNAVAILABLE, message: error.to_string() }
-    }
-
-    /// The daemon answered, but not with what was asked for.
-    fn answered(answer: &client::Answer) -> Self {
-        Self { code: EX_FAILURE, message: answer.error() }
-    }
-
-    /// The command line itself is wrong.
-    fn usage(message: impl Into<String>) -> Self {
-        Self { code: EX_USAGE_CLAP, message: message.into() }
-    }
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self { code: EX_FAILURE, message: in_full(&error.into()) }
-    }
-}
-
-/// An error with its causes, as far as it does not name them itself.
-fn in_full(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.contains(&cause) {
-        true => text,
-        false if text.is_empty() => cause,
-        false => format!("{text}: {cause}"),
-    })
-}
-
 /// Runs the command that `arguments` name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -131,19 +89,3 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
 }
-
-/// Runs a short command's future to its end.
-fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(future);
-    // A name server that hangs shall not keep the process.
-    runtime.shutdown_background();
-    outcome
-}
-
-const EX_FAILURE: u8 = 1;
-const EX_USAGE_CLAP: u8 = 2;
-#[cfg(feature = "fake-github")]
-const EX_DATAERR: u8 = 65;
-const EX_UNAVAILABLE: u8 = 69;
-const EX_CONFIG: u8 = 78;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Keys, read_keys, upstream};
+use super::keys::{Keys, read_keys};
+use super::upstream;
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
 use crate::github::{Demand, Github as _, Kind, Requester, Upstream, webhook};

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
+use super::error::Error;
+use super::keys::{Keys, load_further_keys, try_out};
 use super::reads::BoundedFileReads;
-use super::{Error, Keys, guard, load_further_keys, try_out};
 use crate::clock::{BootTime, Clock};
 use crate::github::key::{Key, KeyError};
 use crate::github::webhook::{Secrets, SecretsError};
 use crate::github::{Github as _, Upstream};
 use crate::model::AppName;
 use crate::server::Guard;
-use crate::settings::{LogLevel, Settings, Sources};
+use crate::settings::{Listen, LogLevel, Settings, Sources};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
@@ -207,6 +208,11 @@ impl Reloader {
             say();
         }
     }
+}
+
+/// The part of the request guards that can change at run time.
+pub(super) fn guard(listen: &Listen) -> Guard {
+    Guard { allowed_hosts: listen.allowed_hosts.clone(), require_client_header: listen.require_client_header }
 }
 
 /// Says which key was read from where, and what its file's mode is worth.

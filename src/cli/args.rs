@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use url::{Url, form_urlencoded};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::client::{Address, Client};
 use crate::model::token_parameters::Source;
 use crate::model::{AppName, Secret};

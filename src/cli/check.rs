@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::Configuration;
-use super::{EX_FAILURE, Failure, block_on};
+use super::failure::{EX_FAILURE, Failure};
+use super::runtime::block_on;
 use crate::app::doctor::{Severity, examine};
 use crate::clock::SystemClock;
 

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::Failure;
-use super::serve::{runtime, start_log, stop};
+use super::failure::Failure;
+use super::runtime::runtime;
+use super::serve::{start_log, stop};
 use crate::app::{self, App};
 use crate::clock::SystemClock;
 use crate::fake_github::{FakeGithub, Options};

@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 use url::Url;
 
 use super::args::{Endpoint, TokenArgs};
-use super::{Failure, block_on};
+use super::failure::Failure;
+use super::runtime::block_on;
 use crate::api;
 use crate::model::Secret;
 

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::serve::runtime;
-use super::{EX_DATAERR, Failure};
+use super::failure::{EX_DATAERR, Failure};
+use super::runtime::runtime;
 use crate::fake_github::{
     AppInfo, FakeGithub, Flavour, Hook, LagResponse, Mode, Options, Preview, Replication, TokenFormat, World,
 };

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
 use super::args::{Endpoint, TokenArgs};
-use super::{Failure, block_on};
+use super::failure::Failure;
+use super::runtime::block_on;
 
 /// Give git a token. git itself calls this, with its lines on stdin.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use super::args::Endpoint;
-use super::{Failure, block_on};
+use super::failure::{EX_FAILURE, Failure};
+use super::runtime::block_on;
 
 /// Ask the running daemon whether it is alive.
 #[derive(Debug, clap::Args)]
@@ -26,8 +27,5 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let reasons = String::from_utf8_lossy(&answer.body).trim_end().replace('\n', "; ");
-    Err(Failure {
-        code: super::EX_FAILURE,
-        message: format!("{target} answered {}: {reasons}", answer.status),
-    })
+    Err(Failure { code: EX_FAILURE, message: format!("{target} answered {}: {reasons}", answer.status) })
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::DumpableBehavior;
 
 use super::args::Configuration;
-use super::{EX_FAILURE, Failure};
+use super::failure::{EX_FAILURE, Failure};
+use super::runtime::runtime;
 use crate::app::reload::{Reloader, announce, tracing_level};
 use crate::app::{self, App};
 use crate::clock::SystemClock;
@@ -107,14 +108,6 @@ pub(super) async fn stop(mut signals: Signals) {
         log::flush();
         std::process::exit(EX_FAILURE.into());
     });
-}
-
-pub(super) fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    match worker_threads {
-        // As the thread that starts it, and not as one beside it.
-        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        more => tokio::runtime::Builder::new_multi_thread().worker_threads(more).enable_all().build(),
-    }
 }
 
 pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {

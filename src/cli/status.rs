@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use jiff::SignedDuration;
 
 use super::args::Endpoint;
-use super::{Failure, block_on};
+use super::failure::Failure;
+use super::runtime::block_on;
 use crate::api::Status;
 
 /// Show the running daemon's apps, keys and tokens in hand: never a token itself.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use super::args::{Endpoint, TokenArgs};
-use super::{Failure, block_on};
+use super::failure::Failure;
+use super::runtime::block_on;
 
 /// Print a token, and nothing else.
 #[derive(Debug, clap::Args)]
