@@ -1,9 +1,9 @@
 //! Token broker: vends installation tokens from the cache, mints in single flight, refreshes in the background.
 //!
-//! What holds here, whatever the callers and GitHub do:
+//! Invariants, whatever the callers and GitHub do:
 //! - an expired token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
-//! - a failed renewal never removes a live token: only GitHub's answer that the installation is suspended or gone does;
+//! - a failed renewal never removes a token that is good: only GitHub's answer that the installation is suspended or gone does;
 //! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's replicas
 //!   can be taken to know it (`cache::token_pair`);
 //! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached (`cache::index`,
@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,18 +41,19 @@ use cache::token_cache::TokenCache;
 pub use error::Error;
 use freshness::Windows;
 use installations::explain::explain;
-use installations::resolver::{InstallationResolver, ResolverConfig};
+use installations::lookup::LookupCache;
+use installations::resolver::InstallationResolver;
 use invalidation::events::EventInvalidator;
 pub use invalidation::events::EventOutcome;
-use invalidation::log::InvalidationLog;
 use invalidation::rejection::Rejecter;
 pub use invalidation::rejection::Rejection;
 use invalidation::revocation::Revoker;
 pub use minter::Render;
-use minter::{Minter, MinterConfig};
+use minter::{MintState, Minter};
 use readiness::Readiness;
-use refresh::prefetch::Prefetcher;
-use refresh::scheduler::{RefreshConfig, RefreshScheduler};
+use refresh::prefetch::{Prefetch, Prefetcher};
+use refresh::scheduler::RefreshScheduler;
+use refresh::workers::Workers;
 pub use request::{Origin, Requirement, TokenRequest, Vended};
 pub use status::{CachedTokenInfo, Settling};
 use vending::Vending;
@@ -68,14 +70,14 @@ use crate::model::{
 };
 use crate::telemetry::metrics::Metrics;
 
-/// Vends tokens. One for the whole daemon. It wires its parts, each of which owns its state, and passes on to them.
+/// Vends tokens. One for the whole daemon. It wires its parts, each of which owns its state, and
+/// passes on what is asked of it.
 #[derive(Clone)]
 pub struct Broker(Arc<Parts>);
 
 struct Parts {
     apps: Apps,
     github: Arc<dyn Github>,
-    clock: FreshnessClock,
     tokens: Arc<TokenCache>,
     readiness: Arc<Readiness>,
     vending: Vending,
@@ -83,7 +85,6 @@ struct Parts {
     events: EventInvalidator,
     rejecter: Rejecter,
     revoker: Revoker,
-    tasks: TaskTracker,
     draining: CancellationToken,
 }
 
@@ -97,9 +98,9 @@ pub struct BrokerConfig {
     pub windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
     pub settle: Duration,
-    /// Time after the last request at which a key is no longer renewed.
+    /// Time after the last request at which a key is no longer refreshed.
     pub idle_after: Duration,
-    /// Keys to mint at start.
+    /// Tokens to mint at start.
     pub prefetch: Vec<TokenRequest>,
     /// Most tokens kept.
     pub max_entries: u64,
@@ -118,76 +119,53 @@ impl Broker {
         metrics: Arc<Metrics>,
         config: BrokerConfig,
     ) -> Self {
-        let (tasks, draining) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, draining, log) = (TaskTracker::new(), CancellationToken::new(), Arc::default());
         let apps = Apps::new(config.apps.keys().cloned().collect(), config.default_app);
         apps.names().iter().for_each(|app| metrics.init_app_series(app));
-        // The settings have made sure that there are such apps.
-        let prefetch = config.prefetch.into_iter().filter_map(|request| {
-            let app = apps.find(request.app.as_ref()).ok()?.clone();
-            Some((app, request))
-        });
-        let log: Arc<InvalidationLog> = Arc::default();
-        let tokens =
-            Arc::new(TokenCache::new(config.max_entries, config.max_bytes / 4 * 3, Arc::clone(&log)));
-        let readiness = Arc::new(Readiness::new(apps.names(), Arc::clone(&github), draining.clone()));
-        let lookups = ResolverConfig { defaults: config.apps, max_bytes: config.max_bytes / 8 };
-        let resolver = InstallationResolver::new(github.clone(), clock.clone(), log, lookups, tasks.clone());
-        let (resolver, clock) =
-            (Arc::new(resolver), FreshnessClock::new(clock, config.windows, config.settle));
-        let mints = MinterConfig {
+        let readiness = Arc::new(Readiness::new(apps.names(), github.clone(), draining.clone()));
+        let lookups = LookupCache::new(github.clone(), clock.clone(), Arc::clone(&log), config.max_bytes / 8);
+        let resolver = Arc::new(InstallationResolver::new(config.apps, lookups, tasks.clone()));
+        let clock = FreshnessClock { clock, windows: config.windows, settle: config.settle };
+        let tokens = Arc::new(TokenCache::new(config.max_entries, config.max_bytes / 4 * 3, log, clock));
+        let minter = Arc::new(Minter {
+            github: github.clone(),
+            tokens: tokens.clone(),
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
             render: config.render,
-            metrics: Arc::clone(&metrics),
+            draining: draining.clone(),
+            state: MintState::new(&tasks),
+        });
+        let prefetcher = Arc::new(Prefetcher {
+            resolver: resolver.clone(),
+            tokens: tokens.clone(),
+            minter: minter.clone(),
             tasks: tasks.clone(),
-            draining: draining.clone(),
-        };
-        let minter = Minter::new(github.clone(), clock.clone(), tokens.clone(), readiness.clone(), mints);
-        let minter = Arc::new(minter);
-        let prefetcher =
-            Prefetcher::new(prefetch, clock.clone(), resolver.clone(), minter.clone(), tasks.clone());
-        let prefetcher = Arc::new(prefetcher);
-        let refreshes = RefreshConfig {
-            apps: apps.names().to_vec(),
-            idle_after: config.idle_after,
+            list: prefetches(&apps, config.prefetch),
+        });
+        let refresh = Arc::new(RefreshScheduler {
+            tokens: tokens.clone(),
+            minter: minter.clone(),
+            prefetcher: prefetcher.clone(),
             metrics,
+            workers: Workers::new(apps.names()),
+            idle_after: config.idle_after,
             draining: draining.clone(),
-        };
-        let refresh = RefreshScheduler::new(
-            clock.clone(),
-            tokens.clone(),
-            minter.clone(),
-            prefetcher.clone(),
-            refreshes,
-        );
-        let refresh = Arc::new(refresh);
+        });
+        let events = EventInvalidator::new(github.clone(), tokens.clone(), resolver.clone(), prefetcher);
+        let vending = Vending { resolver, tokens: tokens.clone(), minter, refresh: refresh.clone() };
+        let rejecter = Rejecter { tokens: tokens.clone(), limiter: Mutex::default() };
+        let revoker = Revoker { github: github.clone(), tokens: tokens.clone(), tasks };
         Self(Arc::new(Parts {
-            events: EventInvalidator::new(
-                github.clone(),
-                clock.clone(),
-                tokens.clone(),
-                resolver.clone(),
-                prefetcher,
-            ),
-            rejecter: Rejecter::new(clock.clone(), tokens.clone()),
-            revoker: Revoker {
-                github: github.clone(),
-                clock: clock.clone(),
-                tokens: tokens.clone(),
-                tasks: tasks.clone(),
-            },
-            vending: Vending {
-                clock: clock.clone(),
-                resolver,
-                tokens: tokens.clone(),
-                minter,
-                refresh: refresh.clone(),
-            },
             apps,
             github,
-            clock,
             tokens,
             readiness,
+            vending,
             refresh,
-            tasks,
+            events,
+            rejecter,
+            revoker,
             draining,
         }))
     }
@@ -266,7 +244,7 @@ impl Broker {
         self.0.events.handle(delivery, event)
     }
 
-    /// A caller says that a token no longer works. Believed with restraint: see [`Rejection`].
+    /// Takes a token out of service that no longer works for a caller, within limits: see [`Rejection`].
     pub fn reject(&self, hash: TokenHash) -> Rejection {
         self.0.rejecter.reject(hash)
     }
@@ -283,13 +261,13 @@ impl Broker {
         self.0.revoker.revoke_all().await;
     }
 
-    /// Asks GitHub who each app is, until it says so. Vending never waits for this.
+    /// Asks GitHub who each app is until it accepts the app. Vending never waits for this.
     pub fn probe(&self) {
         self.0.readiness.probe_all();
     }
 
     /// Sweeps once a second until the daemon drains. It must be polled where its panic ends the process: without it,
-    /// the daemon would be half dead and look alive.
+    /// the daemon would run on without refreshing.
     pub async fn sweep(&self) {
         self.0.refresh.sweep().await;
     }
@@ -311,12 +289,12 @@ impl Broker {
 
     /// Whether nothing is under way at GitHub for a token: for tests.
     pub fn is_idle(&self) -> bool {
-        self.0.tasks.is_empty()
+        self.0.revoker.tasks.is_empty()
     }
 
     /// The cached keys whose tokens expire first, at most `limit`, in this order, and how many there are in all.
     pub fn soonest_expiring(&self, limit: usize) -> (Vec<CachedTokenInfo>, usize) {
-        status::soonest_expiring(&self.0.tokens, limit, &self.0.clock.as_of())
+        status::soonest_expiring(&self.0.tokens, limit, &self.0.tokens.as_of())
     }
 
     /// What is limited, waits and was counted on the way to GitHub.
@@ -332,7 +310,7 @@ impl Broker {
     /// Why an app cannot be vended for: GitHub has not accepted it yet, or rejects it now and no token is left that has
     /// not expired.
     pub fn not_ready(&self) -> Vec<(AppName, String)> {
-        let at = self.0.clock.as_of();
+        let at = self.0.tokens.as_of();
         self.0.readiness.missing(|app| self.0.tokens.has_unexpired(app, &at))
     }
 
@@ -340,4 +318,13 @@ impl Broker {
     pub fn keys(&self) -> Vec<(AppName, Vec<KeyInUse>)> {
         self.0.apps.names().iter().map(|app| (app.clone(), self.0.github.keys(app))).collect()
     }
+}
+
+/// What `[[prefetch]]` lists. The settings have made sure that there are such apps.
+fn prefetches(apps: &Apps, requests: Vec<TokenRequest>) -> Mutex<Vec<Prefetch>> {
+    let prefetch = |request: TokenRequest| {
+        let app = apps.find(request.app.as_ref()).ok()?.clone();
+        Some(Prefetch::new(app, request))
+    };
+    Mutex::new(requests.into_iter().filter_map(prefetch).collect())
 }

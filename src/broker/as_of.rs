@@ -1,4 +1,4 @@
-//! As of when tokens are judged: the time, and the windows that it is measured by.
+//! As of when tokens are judged: the time and the configured windows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,13 @@ use crate::flight::Requester;
 use crate::model::Priority;
 
 /// The clock, and the configured windows.
-#[derive(Clone)]
 pub(super) struct FreshnessClock {
-    clock: Arc<dyn Clock>,
-    windows: Windows,
-    settle: Duration,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) windows: Windows,
+    pub(super) settle: Duration,
 }
 
-/// A moment, and what tokens are measured by.
+/// A time, and the windows that tokens are judged by then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AsOf {
     pub(super) now: BootTime,
@@ -28,18 +27,9 @@ pub(super) struct AsOf {
 }
 
 impl FreshnessClock {
-    pub(super) fn new(clock: Arc<dyn Clock>, windows: Windows, settle: Duration) -> Self {
-        Self { clock, windows, settle }
-    }
-
     /// Now, with the windows.
     pub(super) fn as_of(&self) -> AsOf {
-        AsOf { now: self.now(), windows: self.windows, settle: self.settle }
-    }
-
-    /// Now.
-    pub(super) fn now(&self) -> BootTime {
-        self.clock.boot()
+        AsOf { now: self.clock.boot(), windows: self.windows, settle: self.settle }
     }
 }
 
@@ -66,13 +56,13 @@ impl AsOf {
     pub(super) fn satisfies(&self, entry: &Entry, requirement: Requirement) -> bool {
         match requirement {
             Requirement::Any => true,
-            // Nobody shall keep for an hour what a caller has shown to be rejected by GitHub.
+            // No caller may keep for an hour what GitHub has rejected for another.
             Requirement::RecentlyMinted => entry.life.is_just_minted(self.now) && !entry.rejected,
             Requirement::MinTtl(life) => entry.life.remaining(self.now) >= life,
         }
     }
 
-    /// How long until `entry` is known to GitHub's replicas.
+    /// How long until GitHub's replicas can be taken to know `entry`.
     pub(super) fn settles_in(&self, entry: &Entry) -> Duration {
         entry.life.settle_time(self.settle).saturating_sub(entry.life.age_since_received(self.now))
     }

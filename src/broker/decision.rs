@@ -20,7 +20,7 @@ pub(super) enum Decision {
     Serve(Served),
     /// This token, and a new one is minted in the background.
     ServeAndRefresh(Served),
-    /// It waits for a mint, and is decided anew with what that brings.
+    /// It waits for a mint, and the decision is made again with what that brings.
     Mint,
     /// No token.
     Fail(Error),
@@ -83,7 +83,7 @@ impl Criteria {
         }
     }
 
-    /// Whoever waited for a mint gets what it brought: what is short of life is old soon, and no other is younger.
+    /// A caller that waited for a mint gets what that brought, however short its life: no other token is newer.
     fn from_mint(&self, entry: &Arc<Entry>, at: &AsOf) -> Decision {
         let remaining = entry.life.remaining(at.now);
         Decision::Fail(match self.requirement {
@@ -100,7 +100,7 @@ impl Criteria {
     /// tokens may have been dropped, or have expired, meanwhile.
     fn fallback(&self, pair: Option<&TokenPair>, error: &Error, at: &AsOf) -> Decision {
         let fallback = |requirement| pair.and_then(|pair| pair.fallback(requirement, at));
-        // Whoever keeps a token for long gets an older one where only our own budget keeps another from being minted.
+        // A caller that keeps its token for long gets an older one if only our own budget prevents a mint.
         let kept = || fallback(Requirement::MinTtl(MIN_KEPT_LIFE)).filter(|entry| !entry.rejected);
         let kept =
             (self.requirement == Requirement::RecentlyMinted && error.is_budget()).then(kept).flatten();
@@ -133,7 +133,7 @@ impl Served {
 
 /// Of an hour, as SDKs take for granted.
 const MIN_KEPT_LIFE: Duration = Duration::from_secs(50 * 60);
-/// What was asked for so long ago is no token for whoever keeps it for 59 minutes, if another one can be minted.
+/// A mint that was sent so long ago is too old for a caller that keeps its token for 59 minutes.
 const MAX_MINT_AGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
         Err(Error::Github(Failure::new(kind, "failed")))
     }
 
-    /// In words: `1 fresh`, with the number of the token and its state, `mint`, or the error.
+    /// As text: `1 fresh`, the number of the token and its state; `mint`; or the error.
     fn decision(
         requirement: Requirement,
         pair: Option<&TokenPair>,
@@ -260,7 +260,7 @@ mod tests {
             (ANY, Some(&alone), vec![Err(Error::InvalidatedWhileMinting)], 3400, "mint"),
             (ANY, Some(&alone), vec![Err(Error::InvalidatedWhileMinting); 2], 3400, "1 stale"),
             (RECENT, Some(&alone), down(), 100, "failed"),
-            // Our own budget is no reason to fail whoever keeps a token for long.
+            // Only our own budget prevents a mint: fifty minutes are enough.
             (RECENT, Some(&alone), budget(), 599, "1 fresh"),
             (RECENT, Some(&alone), budget(), 600, "failed"),
             (RECENT, Some(&rejected(&alone, 10)), budget(), 10, "failed"),

@@ -64,12 +64,12 @@ impl Life {
         self.began.plus(self.lifetime.saturating_sub(DATE_RESOLUTION).saturating_sub(remaining))
     }
 
-    /// The first moment at which it is [`State::Stale`] by `cache.min_validity`, or expired.
+    /// The first time at which it is [`State::Stale`] by `cache.min_validity`, or expired.
     pub fn stale_from(&self, windows: &Windows) -> BootTime {
         self.at_remaining(windows.min_validity.min(self.lifetime / 6)).plus(CLOCK_RESOLUTION)
     }
 
-    /// The first moment at which it is [`State::Expired`].
+    /// The first time at which it is [`State::Expired`].
     pub fn expiry(&self, windows: &Windows) -> BootTime {
         self.at_remaining(windows.grace.min(self.lifetime / 12)).plus(CLOCK_RESOLUTION)
     }
@@ -88,7 +88,7 @@ pub struct Windows {
     pub renew_before: Duration,
     /// Down to here it is handed out at once. Default 5 minutes, at most a sixth of the lifetime.
     pub min_validity: Duration,
-    /// Down to here it is handed out if no new one can be had. Default 30 seconds, at most a twelfth.
+    /// Down to here it is handed out if no new one can be minted. Default 30 seconds, at most a twelfth.
     pub grace: Duration,
 }
 
@@ -99,7 +99,7 @@ pub enum State {
     Fresh,
     /// It, at once; a new one should be on its way.
     Renewing,
-    /// A new one; it, if there is none to be had.
+    /// A new one, or it if none can be minted.
     Stale,
     /// A new one or a failure.
     Expired,

@@ -1,4 +1,4 @@
-//! Minting: one call to GitHub for each key at a time, in a task of its own, whoever waits for it.
+//! Minting: one call to GitHub for each key at a time, in a task of its own, however many callers wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::as_of::FreshnessClock;
 use super::cache::entry::{Bodies, Entry};
 use super::cache::hash::TokenHash;
 use super::cache::memory::compact;
@@ -20,7 +19,6 @@ use super::error::Error;
 use super::freshness::{Life, longest_min_ttl};
 use super::invalidation::log::{InvalidationScope, Sequence};
 use super::readiness::Readiness;
-use super::request::Requirement;
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::{Failure, Github, Kind, Origin};
 use crate::model::{ClientId, InstallationId, InstallationToken, Minted, TokenKey};
@@ -31,53 +29,40 @@ pub type Render = fn(InstallationId, Option<&str>, &InstallationToken) -> Bodies
 
 /// Mints tokens, and puts them into the cache.
 pub(super) struct Minter {
-    github: Arc<dyn Github>,
-    clock: FreshnessClock,
-    tokens: Arc<TokenCache>,
-    readiness: Arc<Readiness>,
-    config: MinterConfig,
+    pub(super) github: Arc<dyn Github>,
+    pub(super) tokens: Arc<TokenCache>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) render: Render,
+    /// From when on nothing is minted.
+    pub(super) draining: CancellationToken,
+    pub(super) state: MintState,
+}
+
+/// What a [`Minter`] knows of its mints.
+pub(super) struct MintState {
     flights: SingleFlight<TokenKey, MintResult>,
     /// How long the token lived that GitHub granted last, in nanoseconds: every vend reads it.
     lifetime: AtomicU64,
 }
 
-/// What a [`Minter`] is built with beside its collaborators.
-pub(super) struct MinterConfig {
-    pub(super) render: Render,
-    pub(super) metrics: Arc<Metrics>,
-    /// Where mints run, so that the end of the daemon can wait for them.
-    pub(super) tasks: TaskTracker,
-    /// From when on nothing is minted.
-    pub(super) draining: CancellationToken,
+impl MintState {
+    /// Of mints that run in `tasks`, so that the end of the daemon can wait for them.
+    pub(super) fn new(tasks: &TaskTracker) -> Self {
+        let lifetime = AtomicU64::new(nanos(DEFAULT_LIFETIME));
+        Self { flights: SingleFlight::new(tasks.clone()), lifetime }
+    }
 }
 
 impl Minter {
-    pub(super) fn new(
-        github: Arc<dyn Github>,
-        clock: FreshnessClock,
-        tokens: Arc<TokenCache>,
-        readiness: Arc<Readiness>,
-        config: MinterConfig,
-    ) -> Self {
-        let (flights, lifetime) =
-            (SingleFlight::new(config.tasks.clone()), AtomicU64::new(nanos(DEFAULT_LIFETIME)));
-        Self { github, clock, tokens, readiness, config, flights, lifetime }
-    }
-
     /// The life that callers may ask for at most.
     pub(super) fn longest_min_ttl(&self) -> Duration {
-        longest_min_ttl(Duration::from_nanos(self.lifetime.load(Ordering::Relaxed)))
+        longest_min_ttl(Duration::from_nanos(self.state.lifetime.load(Ordering::Relaxed)))
     }
 
     /// Whether a mint for `key` is under way.
     pub(super) fn is_minting(&self, key: &TokenKey) -> bool {
-        self.flights.is_under_way(key)
-    }
-
-    /// Whether a token is cached that a caller would get without a mint.
-    pub(super) fn has_servable(&self, key: &TokenKey) -> bool {
-        let at = self.clock.as_of();
-        self.tokens.get(key, &at).is_some_and(|pair| pair.fresh_enough(Requirement::Any, &at).is_some())
+        self.state.flights.is_under_way(key)
     }
 
     /// A new token: the one that is under way, else one that is asked for now. `requester` waits for it.
@@ -87,14 +72,14 @@ impl Minter {
         account: Option<String>,
         requester: Requester,
     ) -> MintResult {
-        if self.config.draining.is_cancelled() {
+        if self.draining.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
         let start = |demand| Arc::clone(self).mint_once(key.clone(), account.clone(), demand);
-        coalesced(&self.flights, key, requester, start).await
+        coalesced(&self.state.flights, key, requester, start).await
     }
 
-    /// The same, and nobody waits for it; one that is under way becomes as urgent. `permit` is held until it has ended.
+    /// The same, without a caller that waits; one that is under way becomes as urgent. `permit` is held until it has ended.
     pub(super) fn spawn_mint(
         self: &Arc<Self>,
         key: &TokenKey,
@@ -110,7 +95,7 @@ impl Minter {
                 minted
             }
         };
-        self.flights.start(key, requester, start);
+        self.state.flights.start(key, requester, start);
     }
 
     /// Runs in a task of its own, once at a time for each key.
@@ -120,7 +105,7 @@ impl Minter {
         account: Option<String>,
         demand: Demand,
     ) -> MintResult {
-        let at = self.clock.as_of();
+        let at = self.tokens.as_of();
         // Before anything is looked at or asked: whatever is invalidated from here on reaches this mint.
         let began = self.tokens.latest_invalidation();
         let is_background = demand.requester().client == ClientId::BACKGROUND;
@@ -151,14 +136,14 @@ impl Minter {
 
     /// Counts a mint that was sent.
     fn count(&self, key: &TokenKey, outcome: &Result<Minted, Failure>, urgency: Urgency) {
-        let (word, took) = match outcome {
+        let (label, took) = match outcome {
             Ok(minted) => ("ok", Some(minted.landed.since(minted.sent))),
             Err(failure) if failure.origin == Origin::Upstream => (failure.kind.code().as_str(), None),
             Err(_) => return,
         };
-        self.config.metrics.mint(&key.app, word, urgency);
+        self.metrics.mint(&key.app, label, urgency);
         if let Some(took) = took {
-            self.config.metrics.mint_took(&key.app, took);
+            self.metrics.mint_took(&key.app, took);
         }
     }
 
@@ -173,7 +158,7 @@ impl Minter {
         self.readiness.note_failure(&key.app, failure);
         if matches!(failure.kind, Kind::Suspended | Kind::Gone) {
             let scope = InvalidationScope::AppInstallation(key.app.clone(), key.installation);
-            self.tokens.revoke(scope, self.clock.now());
+            self.tokens.revoke(scope);
         }
     }
 
@@ -186,10 +171,10 @@ impl Minter {
         (minted, began): (Minted, Sequence),
     ) -> Option<Arc<Entry>> {
         self.readiness.note_accepted(&key.app);
-        self.lifetime.store(nanos(minted.lifetime), Ordering::Relaxed);
-        let at = self.clock.as_of();
+        self.state.lifetime.store(nanos(minted.lifetime), Ordering::Relaxed);
+        let at = self.tokens.as_of();
         let life = Life::of(&minted);
-        let bodies = (self.config.render)(key.installation, account.as_deref(), &minted.token).compact();
+        let bodies = (self.render)(key.installation, account.as_deref(), &minted.token).compact();
         let token = compact(minted.token);
         let hash = TokenHash::of(&token.secret);
         let renew_at = life.renew_at(&at.windows, &(key, hash));
@@ -199,7 +184,7 @@ impl Minter {
 
     /// Schedules what is cached for `key`: its next event, but nothing before the pause after a failure is over.
     fn schedule(&self, key: &TokenKey, next: Next) {
-        let at = self.clock.as_of();
+        let at = self.tokens.as_of();
         let Some(pair) = self.tokens.get(key, &at) else { return };
         match next {
             Next::AsPlanned => pair.usage.note_minted(),
@@ -218,7 +203,7 @@ enum Next {
     AsPlanned,
     /// This one failed, or panicked: after the wait that GitHub names, or after ever longer pauses.
     AfterFailure(Option<Duration>),
-    /// This one's end says nothing of the key.
+    /// This one's failure does not concern the key.
     NotBefore(Duration),
 }
 

@@ -54,7 +54,7 @@ impl Readiness {
         }
     }
 
-    /// Asks GitHub who each app is, until it says so.
+    /// Asks GitHub who each app is until it accepts the app.
     pub(super) fn probe_all(self: &Arc<Self>) {
         let apps: Vec<_> = self.apps.lock().keys().cloned().collect();
         apps.iter().for_each(|app| self.probe_after(app, Duration::ZERO));
@@ -92,7 +92,7 @@ impl Readiness {
         health.last_error.is_some() && !std::mem::replace(&mut health.probing, true)
     }
 
-    /// Asks GitHub, first after `pause`, who `app` is until it says so or a mint has shown it, ever more slowly.
+    /// Asks GitHub, first after `pause`, who `app` is, at growing intervals, until it accepts the app here or in a mint.
     async fn probe(&self, app: &AppName, pause: Duration) {
         let mut pause = pause;
         loop {

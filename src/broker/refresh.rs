@@ -3,4 +3,4 @@
 pub(super) mod prefetch;
 pub(super) mod scheduler;
 mod step;
-mod workers;
+pub(super) mod workers;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::as_of::FreshnessClock;
 use super::cache::token_cache::TokenCache;
 use super::decision::{Criteria, Decision, Served};
 use super::error::Error;
@@ -16,7 +15,6 @@ use crate::model::{AppName, ClientId, Priority, TokenKey};
 
 /// Vends tokens.
 pub(super) struct Vending {
-    pub(super) clock: FreshnessClock,
     pub(super) resolver: Arc<InstallationResolver>,
     pub(super) tokens: Arc<TokenCache>,
     pub(super) minter: Arc<Minter>,
@@ -25,7 +23,7 @@ pub(super) struct Vending {
 
 impl Vending {
     /// A token of `app` for `request`. If an installation that was looked up before fails in a way that another one
-    /// would explain, it is looked up anew.
+    /// would explain, it is looked up again.
     pub(super) async fn vend(
         &self,
         app: &AppName,
@@ -72,7 +70,7 @@ impl Vending {
                 Decision::Fail(error) => return Err(error),
                 Decision::Mint => {
                     mints.push(self.minter.mint(&key, found.account.clone(), requester).await);
-                    let at = self.clock.as_of();
+                    let at = self.tokens.as_of();
                     let pair = self.tokens.get(&key, &at);
                     decision = self.criteria(requirement).decide(pair.as_deref(), &mints, &at);
                 }
@@ -87,7 +85,7 @@ impl Vending {
         requirement: Requirement,
         requester: &mut Requester,
     ) -> Decision {
-        let (criteria, at) = (self.criteria(requirement), self.clock.as_of());
+        let (criteria, at) = (self.criteria(requirement), self.tokens.as_of());
         let Some(pair) = self.tokens.get(key, &at) else { return criteria.decide(None, &[], &at) };
         requester.priority = Priority::InUse;
         pair.usage.note_used(at.now);

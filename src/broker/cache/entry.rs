@@ -15,7 +15,7 @@ use crate::model::InstallationToken;
 pub struct Entry {
     /// What GitHub handed out, without the grant: it is in the bodies, and large where many repositories are named.
     pub token: InstallationToken,
-    /// The account of the installation, if it is known.
+    /// The account of the installation, if known.
     pub account: Option<String>,
     /// Its life.
     pub life: Life,
@@ -23,7 +23,7 @@ pub struct Entry {
     pub bodies: Bodies,
     /// Its SHA-256, by which GitHub's audit log and rejections know it.
     pub hash: TokenHash,
-    /// Whether a caller has shown that it no longer works, or GitHub has told that it would grant another one: it is
+    /// Whether a caller has rejected it, or a webhook has made it stale: it is
     /// handed out only if no other can be minted.
     pub rejected: bool,
     /// What had been invalidated when its mint began.

@@ -11,7 +11,7 @@ use crate::model::Secret;
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// A hash that somebody else has made.
+    /// From the digest itself.
     pub const fn new(hash: [u8; 32]) -> Self {
         Self(hash)
     }

@@ -1,7 +1,7 @@
 //! Secondary indexes beside the cache, which by itself finds a token only by its whole key: by hash, by end of life, by
-//! installation, by user, and by the moment of the next event. Pure.
+//! installation, by user, and by the time of the next event. Pure.
 //!
-//! An entry that outlives its pair is harmless: whoever acts on a hit does so through the cache, which has the last word.
+//! An entry that outlives its pair is harmless: every hit is acted on through the cache, which decides.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::model::{AppName, InstallationId, TokenKey, UserId};
 /// A cached key and what is cached for it.
 pub(crate) type Hit = (TokenKey, Arc<TokenPair>);
 
-/// All that is cached, by what others know of it.
+/// All cached keys, by what they are found by.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     records: HashMap<PairId, Record>,
@@ -37,11 +37,11 @@ struct Record {
     end: BootTime,
 }
 
-/// Tokens that are worthless, and are removed a few at a time.
+/// Revoked tokens, which are removed a few at a time.
 #[derive(Debug)]
 struct Purge {
     scope: InvalidationScope,
-    /// Those before it have been looked at.
+    /// Keys before it have been looked at.
     next: PairId,
 }
 
@@ -121,7 +121,7 @@ impl Index {
         }
     }
 
-    /// Takes those out of the schedule whose moment has come, the earliest first and at most so many.
+    /// Takes those out of the schedule that are due, the earliest first and at most so many.
     pub(crate) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<Hit> {
         let due = self.schedule.take_due(now, limit);
         due.into_iter().filter_map(|id| self.hit(id)).collect()
@@ -137,15 +137,15 @@ impl Index {
         self.schedule.ready_count(lane)
     }
 
-    /// The tokens of `scope` are worthless: [`Index::next_purged`] brings them. Should too many of them come at a time,
-    /// each is found out when it is next looked at.
+    /// The tokens of `scope` are revoked: [`Index::next_purged`] brings them. Of too many scopes at a time, some are
+    /// left out: each of their tokens is dropped when it is next looked at.
     pub(crate) fn purge(&mut self, scope: InvalidationScope) {
         if self.purges.len() < MAX_PURGES {
             self.purges.push_back(Purge { scope, next: FIRST });
         }
     }
 
-    /// The next keys whose tokens may be worthless, at most so many.
+    /// The next keys whose tokens may be revoked, at most so many.
     pub(crate) fn next_purged(&mut self, limit: usize) -> Vec<Hit> {
         use InvalidationScope::{AppInstallation, Installation, Unnarrowed, User};
         let Some(Purge { scope, next }) = self.purges.pop_front() else { return Vec::new() };
@@ -217,7 +217,7 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// A new key, with a token that is known by this hash, and ends then.
+        /// A new key, with a token with this hash and expiry.
         Add((bool, u64, u64), u8, u64),
         /// The key that was added as the nth has another token.
         Replace(usize, u8, u64),
@@ -291,8 +291,8 @@ mod tests {
             }
             for hash in 0..=u8::MAX {
                 let hash = TokenHash::new([hash; 32]);
-                let held = self.list.iter().find(|(_, pair, _)| pair.contains(hash));
-                let expected = held.map(|(key, pair, _)| (key.clone(), pair.id()));
+                let cached = self.list.iter().find(|(_, pair, _)| pair.contains(hash));
+                let expected = cached.map(|(key, pair, _)| (key.clone(), pair.id()));
                 assert_eq!(self.index.find(hash).map(|(key, pair)| (key, pair.id())), expected);
             }
         }

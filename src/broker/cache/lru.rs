@@ -28,7 +28,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
         self.0.get(key)
     }
 
-    /// Changes what is kept for `key`, while nobody else does: to another value, or to none.
+    /// Changes what is cached for `key`, one change at a time: to another value, or to none.
     pub(crate) fn update(&self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
         self.0.entry(key).and_compute_with(|entry| match change(entry.map(moka::Entry::into_value)) {
             Some(value) => Op::Put(value),
@@ -37,7 +37,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Lru
         self.0.run_pending_tasks();
     }
 
-    /// Puts `value` there if there is nothing. Whether there was not.
+    /// Inserts `value` if there is none for `key`, and returns whether there was none.
     pub(crate) fn put_new(&self, key: K, value: V) -> bool {
         self.0.entry(key).or_insert(value).is_fresh()
     }

@@ -1,7 +1,7 @@
 //! Refresh schedule: when each cached key is to be looked at next, and which of them are due for a refresh. Pure.
 //!
-//! A key is in one place at most: it waits for a moment, or it is ready and waits for its turn, the one that ends first
-//! before all others of its app. A look at what is due takes no time for what is not.
+//! A key is in one place at most: it waits for a time, or it is ready and waits for its turn, the one that expires
+//! first before all others of its app. A look at what is due takes no time for what is not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use crate::model::AppName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PairId(pub(in crate::broker) u64);
 
-/// Which keys a ready one waits behind: what fails keeps nothing waiting that works.
+/// Which keys a ready one waits behind: failing keys do not hold up healthy ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     /// Their last mint succeeded.
@@ -21,7 +21,7 @@ pub(crate) enum Lane {
     Suspect,
 }
 
-/// Keys by the moment of their next event, and those that are ready by app and by the end of their life.
+/// Keys by the time of their next event, and those that are ready by app and expiry.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     waiting: BTreeSet<(BootTime, PairId)>,
@@ -63,7 +63,7 @@ impl Schedule {
         }
     }
 
-    /// Takes those out whose moment has come by `now`, the earliest first, and at most so many.
+    /// Takes out what is due by `now`, the earliest first, and at most so many.
     pub(crate) fn take_due(&mut self, now: BootTime, limit: usize) -> Vec<PairId> {
         let due = self.waiting.iter().take_while(|(at, _)| *at <= now).take(limit);
         let due: Vec<_> = due.map(|(_, id)| *id).collect();

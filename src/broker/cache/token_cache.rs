@@ -16,16 +16,16 @@ use super::memory::weight;
 use super::schedule::Lane;
 use super::token_pair::{TokenPair, Validated};
 use super::usage::Activity;
-use crate::broker::as_of::AsOf;
+use crate::broker::as_of::{AsOf, FreshnessClock};
 use crate::broker::invalidation::log::{Effect, InvalidationLog, InvalidationScope, Sequence, Validity};
 use crate::clock::BootTime;
 use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, TokenKey};
 
-/// The tokens by all that makes them differ, the least recently used of too many thrown out first.
+/// The tokens by all that makes them differ, the least recently used evicted first.
 ///
-/// Every change goes through [`TokenCache::update`]: moka lets one of them at a time happen to a key, so that whoever
-/// removes a token and whoever mints one cannot undo each other's work. The index is locked for an instant within it,
+/// Every change goes through [`TokenCache::update`]: moka lets one of them at a time happen to a key, so that
+/// a removal and a mint cannot undo each other's work. The index is locked for an instant within it,
 /// and moka is never called meanwhile.
 pub(crate) struct TokenCache {
     pairs: sync::Cache<u128, Cached>,
@@ -34,6 +34,7 @@ pub(crate) struct TokenCache {
     hash: KeyedHash,
     index: Arc<Mutex<Index>>,
     log: Arc<InvalidationLog>,
+    clock: FreshnessClock,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ struct Cached {
     weight: usize,
 }
 
-/// What becomes of a key's tokens.
+/// What a change does to a key's tokens.
 enum Change {
     Keep,
     Put(TokenPair),
@@ -52,12 +53,17 @@ enum Change {
 
 impl TokenCache {
     /// A cache that never holds more than `max_entries` keys, nor more than about `max_bytes` of them.
-    pub(crate) fn new(max_entries: u64, max_bytes: u64, log: Arc<InvalidationLog>) -> Self {
+    pub(crate) fn new(
+        max_entries: u64,
+        max_bytes: u64,
+        log: Arc<InvalidationLog>,
+        clock: FreshnessClock,
+    ) -> Self {
         let index: Arc<Mutex<Index>> = Arc::default();
         let evicted = {
             let index = Arc::clone(&index);
             move |_: Arc<u128>, cached: Cached, cause: RemovalCause| {
-                // Whatever else removes or replaces a pair says so itself.
+                // All other removals and replacements update the index themselves.
                 if cause.was_evicted() {
                     index.lock().remove(&cached.pair);
                 }
@@ -65,10 +71,15 @@ impl TokenCache {
         };
         let weigh = |_: &u128, cached: &Cached| cached.weight;
         let pairs = bounded(max_entries, max_bytes, weigh).eviction_listener(evicted).build();
-        Self { pairs, hash: KeyedHash::default(), index, log }
+        Self { pairs, hash: KeyedHash::default(), index, log, clock }
     }
 
-    /// What is in hand, in whatever state, but for what has been invalidated.
+    /// Now, with the windows by which tokens are judged.
+    pub(crate) fn as_of(&self) -> AsOf {
+        self.clock.as_of()
+    }
+
+    /// The cached tokens of `key`, in whatever state, without those that have been revoked.
     pub(crate) fn get(&self, key: &TokenKey, at: &AsOf) -> Option<Arc<TokenPair>> {
         let Cached { pair, .. } = self.pairs.get(&self.hash.of(key))?;
         if pair.is_checked(self.log.latest()) {
@@ -96,14 +107,14 @@ impl TokenCache {
         put
     }
 
-    /// Throws the token out that a settled one has replaced.
+    /// Removes the token that a settled one has replaced.
     pub(crate) fn drop_superseded(&self, key: &TokenKey, at: &AsOf) {
         self.update(key, at, |pair| {
             pair.and_then(|pair| pair.without_superseded(at)).map_or(Change::Keep, Change::Put)
         });
     }
 
-    /// Takes a token out of service, if it is still in hand.
+    /// Takes a token out of service, if it is still cached.
     pub(crate) fn reject(&self, key: &TokenKey, hash: TokenHash, at: &AsOf) {
         self.update(key, at, |pair| match pair {
             Some(pair) if pair.contains(hash) => Change::Put(pair.after_reject(hash, at)),
@@ -111,7 +122,7 @@ impl TokenCache {
         });
     }
 
-    /// Throws a token out, if it is still in hand.
+    /// Removes a token, if it is still cached.
     pub(crate) fn remove_token(&self, key: &TokenKey, hash: TokenHash, at: &AsOf) {
         self.update(key, at, |pair| match pair {
             Some(pair) if pair.contains(hash) => pair.without_token(hash).map_or(Change::Remove, Change::Put),
@@ -119,7 +130,7 @@ impl TokenCache {
         });
     }
 
-    /// Throws out what is cached for a key, if it still is what the sweep has found worthless.
+    /// Removes a key, if all of its tokens have expired.
     pub(crate) fn remove_expired(&self, key: &TokenKey, at: &AsOf) {
         self.update(key, at, |pair| match pair {
             Some(pair) if pair.is_expired(at) => Change::Remove,
@@ -179,17 +190,17 @@ impl TokenCache {
 
     /// Revokes the tokens of `scope`, cached or being minted: none of them is handed out from now on, and
     /// [`TokenCache::remove_purged`] removes them.
-    pub(crate) fn revoke(&self, scope: InvalidationScope, now: BootTime) {
-        self.log.note(scope.clone(), Effect::Revoke, now);
+    pub(crate) fn revoke(&self, scope: InvalidationScope) {
+        self.log.note(scope.clone(), Effect::Revoke, self.as_of().now);
         self.index.lock().purge(scope);
     }
 
     /// Has the tokens of `scope` served only if no other can be minted.
-    pub(crate) fn mark_stale(&self, scope: InvalidationScope, now: BootTime) {
-        self.log.note(scope, Effect::MarkStale, now);
+    pub(crate) fn mark_stale(&self, scope: InvalidationScope) {
+        self.log.note(scope, Effect::MarkStale, self.as_of().now);
     }
 
-    /// Removes some of the tokens that are worthless: nobody may ask for them, and they fill the cache.
+    /// Removes some of the revoked tokens: without it those that no caller asks for would fill the cache.
     pub(crate) fn remove_purged(&self, at: &AsOf) {
         let purged = self.index.lock().next_purged(MAX_PURGED);
         for (key, pair) in purged {
@@ -199,7 +210,7 @@ impl TokenCache {
         }
     }
 
-    /// Takes those out of the schedule whose moment has come, as they are now.
+    /// Takes the due keys out of the schedule.
     pub(crate) fn take_due(&self, at: &AsOf) -> Vec<Hit> {
         let due = self.index.lock().take_due(at.now, MAX_DUE);
         due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
@@ -232,7 +243,7 @@ impl TokenCache {
         self.index.lock().schedule(pair, when);
     }
 
-    /// All that is in hand, in no order: in time proportional to that, so at the end of the daemon only.
+    /// Everything, in no order. Takes time in proportion to that: for the end of the daemon only.
     pub(crate) fn all(&self) -> Vec<Hit> {
         self.index.lock().all()
     }
@@ -277,7 +288,7 @@ impl TokenCache {
         pair.validated(|entry| self.log.validity(key, entry.began), at)
     }
 
-    /// Changes what is cached for `key`, while nobody else does, and returns it. `change` sees what invalidations have
+    /// Changes what is cached for `key`, one change at a time, and returns it. `change` sees what invalidations have
     /// left of it.
     fn update(
         &self,
@@ -328,7 +339,7 @@ impl TokenCache {
 
 /// Keys that one look at the schedule takes: after a long suspend all are due, and the rest can wait for a second.
 const MAX_DUE: usize = 2_000;
-/// Worthless keys that one sweep removes.
+/// Revoked keys that one sweep removes.
 const MAX_PURGED: usize = 500;
 /// Revoked keys that one look passes over: where there are more, the sweep is about to remove them.
 const MAX_VIEWS: usize = 100;
@@ -338,10 +349,12 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::broker::cache::token_pair::tests::{as_of, entry};
     use crate::broker::request::Requirement;
+    use crate::clock::{Clock, ManualClock};
     use crate::model::{InstallationId, Scope, UserId};
 
     fn key(installation: u64) -> TokenKey {
@@ -358,7 +371,9 @@ mod tests {
     }
 
     fn cache(max_entries: u64, max_bytes: u64) -> TokenCache {
-        TokenCache::new(max_entries, max_bytes, Arc::default())
+        let AsOf { windows, settle, .. } = as_of(0);
+        let clock: Arc<dyn Clock> = ManualClock::new(Timestamp::UNIX_EPOCH);
+        TokenCache::new(max_entries, max_bytes, Arc::default(), FreshnessClock { clock, windows, settle })
     }
 
     fn hash(number: u64) -> TokenHash {
@@ -391,7 +406,7 @@ mod tests {
 
     fn revoke(cache: &TokenCache, installation: u64) {
         let scope = InvalidationScope::Installation(InstallationId::new(installation).unwrap());
-        cache.revoke(scope, as_of(1).now);
+        cache.revoke(scope);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct TokenPair {
     checked: Checked,
 }
 
-/// Up to which number its tokens are known not to be invalidated.
+/// Up to which sequence number invalidations have been applied.
 #[derive(Debug)]
 struct Checked(AtomicU64);
 
@@ -227,7 +227,7 @@ pub(crate) mod tests {
     use crate::broker::freshness::Life;
     use crate::model::{Grant, InstallationToken, Minted, Secret};
 
-    /// A token that is known by `hash`, asked for at `sent`, and lives so long, in seconds.
+    /// A token with this hash, sent for at second `sent`, with a lifetime in seconds.
     pub(crate) fn entry(hash: u8, sent: u64, lifetime: u64) -> Arc<Entry> {
         let token = InstallationToken {
             secret: Secret::from("t".to_owned()),
@@ -381,7 +381,7 @@ pub(crate) mod tests {
         assert!(matches!(again, Validated::Unchanged), "once is enough");
         let short = single(entry(1, 0, 3600), BootTime::new(Duration::ZERO));
         let short = left(&short.with_renewed(entry(2, 60, 2), &as_of(60)), [Validity::Stale; 2], 63).unwrap();
-        assert_eq!(hash(short.fallback(Requirement::Any, &as_of(63))), is(1), "the other one is dead");
+        assert_eq!(hash(short.fallback(Requirement::Any, &as_of(63))), is(1), "the other one has expired");
     }
 
     #[test]
@@ -421,14 +421,14 @@ pub(crate) mod tests {
             let pair = single(entry(1, 0, first), BootTime::new(Duration::ZERO));
             let pair = pair.with_renewed(entry(2, minted, second), &at(minted));
             let at = at(now);
-            let alive = |entry: &Entry| !at.is_expired(entry);
+            let is_unexpired = |entry: &Entry| !at.is_expired(entry);
             let fresh_enough = pair.fresh_enough(Requirement::Any, &at);
             let fallback = pair.fallback(Requirement::Any, &at);
             prop_assert!(fresh_enough.as_deref().is_none_or(|entry| at.is_servable(entry)));
-            prop_assert!(fallback.as_deref().is_none_or(alive));
+            prop_assert!(fallback.as_deref().is_none_or(is_unexpired));
             prop_assert!(fresh_enough.is_none() || fallback.is_some());
-            // What lives can be had.
-            let any = pair.entries().any(|entry| alive(entry));
+            // What has not expired is served.
+            let any = pair.entries().any(|entry| is_unexpired(entry));
             prop_assert_eq!(any, fallback.is_some());
         }
     }

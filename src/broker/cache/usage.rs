@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::schedule::Lane;
 use crate::clock::BootTime;
 
-/// What is known of a key, whichever tokens it has.
+/// The usage of a key, whichever tokens it has.
 #[derive(Debug)]
 pub(crate) struct Usage {
     /// Milliseconds since boot.
@@ -24,7 +24,7 @@ pub(crate) struct Usage {
 pub(crate) enum Activity {
     /// It is: its next event is scheduled.
     Active,
-    /// It is not, for nobody uses it.
+    /// It is not, since no caller has asked for it lately.
     Idle,
 }
 

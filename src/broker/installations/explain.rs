@@ -1,10 +1,10 @@
-//! What GitHub's answers to look-ups mean to whoever asked.
+//! Explains GitHub's answers to look-ups to callers.
 
 use crate::broker::error::Error;
 use crate::github::{Failure, Kind};
 use crate::model::{AppName, Dialect, Installation, Selector};
 
-/// The app's only installation: the one that a request means which names none.
+/// The app's only installation: the one for requests that name none.
 pub(super) fn only_one(
     app: &AppName,
     list: Vec<Installation>,
@@ -30,7 +30,7 @@ pub(super) fn only_one(
     Err(Error::SelectorNeeded(message))
 }
 
-/// What GitHub's answer to a look-up means to whoever asked for `selector`.
+/// The error for a caller whose look-up of `selector` failed.
 pub(crate) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> Error {
     let Some(wanted) = selector.in_words() else { return Error::Github(failure) };
     let message = match failure.kind {

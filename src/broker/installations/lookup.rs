@@ -1,4 +1,4 @@
-//! Look-ups of installations: GitHub is asked, and its answers are cached until it says that they have changed.
+//! Look-ups of installations: asks GitHub, and caches its answers until they are invalidated.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::model::{AppName, Dialect, InstallationId, Selector};
 pub(super) type Question = (AppName, Selector);
 
 /// Asks GitHub, and keeps its answers.
-pub(super) struct LookupCache {
+pub(crate) struct LookupCache {
     pub(super) github: Arc<dyn Github>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) log: Arc<InvalidationLog>,
@@ -29,7 +29,7 @@ pub(super) struct LookupCache {
 pub(super) struct CachedAnswer {
     pub(super) found: Arc<Found>,
     pub(super) staleness: Staleness,
-    /// What had been invalidated when GitHub was asked.
+    /// The latest invalidation when GitHub was asked.
     began: Sequence,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 
 impl LookupCache {
     /// With at most `max_bytes` of answers.
-    pub(super) fn new(
+    pub(crate) fn new(
         github: Arc<dyn Github>,
         clock: Arc<dyn Clock>,
         log: Arc<InvalidationLog>,
@@ -58,7 +58,7 @@ impl LookupCache {
         Self { github, clock, log, answers: Lru::weighed(MAX_LOOKUPS, max_bytes, weight) }
     }
 
-    /// What is cached, unless GitHub has said since that it has changed.
+    /// What is cached, unless it has been invalidated since.
     pub(super) fn get(&self, question: &Question) -> Option<CachedAnswer> {
         let answer = self.answers.get(question)?;
         let holds = match question.1 {
@@ -101,7 +101,7 @@ impl LookupCache {
 
     fn put(&self, question: Question, answer: &Result<Arc<Found>, Error>, began: Began) {
         self.answers.update(question, |cached| {
-            // Looked at where nobody else changes it: whoever drops it logs that first, and then drops it here.
+            // Checked under the lock of this entry: an invalidation is logged first, and drops the answer here afterwards.
             if !self.log.no_lookup_changed_since(began.sequence) {
                 return cached;
             }

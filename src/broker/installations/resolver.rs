@@ -1,4 +1,4 @@
-//! Installation look-up: which installation a request means, by configuration, from the cache, or as GitHub says.
+//! Installation look-up: which installation a request means, by configuration, from the cache, or from GitHub.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,9 @@ use tokio_util::task::TaskTracker;
 use super::lookup::{CachedAnswer, Found, LookupCache, Question};
 use crate::broker::coalesce::coalesced;
 use crate::broker::error::Error;
-use crate::broker::invalidation::log::{Effect, InvalidationLog, InvalidationScope};
+use crate::broker::invalidation::log::{Effect, InvalidationScope};
 use crate::broker::request::TokenRequest;
-use crate::clock::Clock;
 use crate::flight::{Demand, Requester, SingleFlight};
-use crate::github::Github;
 use crate::github::staleness::Use;
 use crate::model::{AppName, Dialect, InstallationId, Login, Priority, RepositoryName, Selector};
 
@@ -22,14 +20,6 @@ pub(crate) struct InstallationResolver {
     defaults: BTreeMap<AppName, Option<InstallationId>>,
     lookups: Arc<LookupCache>,
     flights: SingleFlight<Question, Result<Arc<Found>, Error>>,
-}
-
-/// What an [`InstallationResolver`] is built with beside its collaborators.
-pub(crate) struct ResolverConfig {
-    /// The configured installation of each app, for requests that name none.
-    pub(crate) defaults: BTreeMap<AppName, Option<InstallationId>>,
-    /// Most bytes of cached answers.
-    pub(crate) max_bytes: u64,
 }
 
 /// Where an answer came from: one from a cache may be out of date.
@@ -44,15 +34,13 @@ pub(crate) enum Provenance {
 }
 
 impl InstallationResolver {
+    /// With the configured installation of each app. Look-ups run in `tasks`.
     pub(crate) fn new(
-        github: Arc<dyn Github>,
-        clock: Arc<dyn Clock>,
-        log: Arc<InvalidationLog>,
-        config: ResolverConfig,
+        defaults: BTreeMap<AppName, Option<InstallationId>>,
+        lookups: LookupCache,
         tasks: TaskTracker,
     ) -> Self {
-        let lookups = Arc::new(LookupCache::new(github, clock, log, config.max_bytes));
-        Self { defaults: config.defaults, lookups, flights: SingleFlight::new(tasks) }
+        Self { defaults, lookups: Arc::new(lookups), flights: SingleFlight::new(tasks) }
     }
 
     /// The installation that `request` means, if the dialect supports such a request.
@@ -76,7 +64,7 @@ impl InstallationResolver {
         let Some(CachedAnswer { found, staleness, .. }) = self.lookups.get(&question) else {
             return Ok((self.ask(&question, requester).await?, self.provenance_of_answers()));
         };
-        // Whoever goes by a name would have to wait once it is too old; and names are asked for on one's own account.
+        // A look-up that is in use goes before new ones, and counts against the share of the caller who needs it.
         let in_use = Requester { priority: Priority::InUse, ..requester };
         match staleness.judge(self.lookups.clock.boot()) {
             Use::AsItIs => {}
@@ -91,7 +79,7 @@ impl InstallationResolver {
         Ok((found, Provenance::Cached))
     }
 
-    /// The installation that `selector` names, as GitHub says now. What is cached stays unless it says another.
+    /// The installation that `selector` names, asked of GitHub now. What is cached stays if GitHub does not answer.
     pub(crate) async fn resolve_anew(
         &self,
         app: &AppName,

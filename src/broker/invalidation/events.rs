@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::log::InvalidationScope;
-use crate::broker::as_of::FreshnessClock;
 use crate::broker::cache::lru::Lru;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::installations::resolver::InstallationResolver;
@@ -23,27 +22,25 @@ pub enum EventOutcome {
 /// Applies webhook events, each delivery once.
 pub(crate) struct EventInvalidator {
     github: Arc<dyn Github>,
-    clock: FreshnessClock,
     tokens: Arc<TokenCache>,
     resolver: Arc<InstallationResolver>,
     prefetcher: Arc<Prefetcher>,
+    /// The ids of the latest deliveries.
     deliveries: Lru<String, ()>,
 }
 
 impl EventInvalidator {
     pub(crate) fn new(
         github: Arc<dyn Github>,
-        clock: FreshnessClock,
         tokens: Arc<TokenCache>,
         resolver: Arc<InstallationResolver>,
         prefetcher: Arc<Prefetcher>,
     ) -> Self {
-        let deliveries = Lru::new(MAX_REMEMBERED_DELIVERIES);
-        Self { github, clock, tokens, resolver, prefetcher, deliveries }
+        Self { github, tokens, resolver, prefetcher, deliveries: Lru::new(MAX_REMEMBERED_DELIVERIES) }
     }
 
-    /// Applies the `event` of a delivery. One that was applied before changes nothing: an old delivery that somebody
-    /// sends again shall not have tokens minted.
+    /// Applies the `event` of a delivery. One that was applied before changes nothing: a
+    /// replayed delivery must not cause mints.
     ///
     /// Tokens that GitHub no longer serves are dropped. Those that it still serves, but would grant otherwise, make the
     /// next caller wait for a new one, and go on as stale if none can be minted.
@@ -62,12 +59,11 @@ impl EventInvalidator {
 
     fn invalidate_tokens(&self, event: &WebhookEvent) {
         use InvalidationScope::{Installation, Unnarrowed, User};
-        let now = self.clock.now();
         match event {
-            WebhookEvent::InstallationRemoved(id) => self.tokens.revoke(Installation(*id), now),
-            WebhookEvent::UserAuthorizationRevoked(id) => self.tokens.revoke(User(*id), now),
-            WebhookEvent::PermissionsChanged(id) => self.tokens.mark_stale(Installation(*id), now),
-            WebhookEvent::RepositoriesAdded(id) => self.tokens.mark_stale(Unnarrowed(*id), now),
+            WebhookEvent::InstallationRemoved(id) => self.tokens.revoke(Installation(*id)),
+            WebhookEvent::UserAuthorizationRevoked(id) => self.tokens.revoke(User(*id)),
+            WebhookEvent::PermissionsChanged(id) => self.tokens.mark_stale(Installation(*id)),
+            WebhookEvent::RepositoriesAdded(id) => self.tokens.mark_stale(Unnarrowed(*id)),
             WebhookEvent::InstallationRestored(_)
             | WebhookEvent::AccountRenamed(_)
             | WebhookEvent::RepositoryMoved(..) => {}

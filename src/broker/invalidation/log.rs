@@ -1,7 +1,7 @@
-//! Invalidation log: what GitHub has taken back, by sequence number instead of by time.
+//! Invalidation log: what GitHub has invalidated, by sequence number instead of by time.
 //!
 //! Every mint and every look-up notes the latest number when it begins; every invalidation takes a later one. What began
-//! before its scope's number is stale or revoked, and is found out when it is next looked at. So nothing that is cached
+//! before its scope's number is stale or revoked, as the next look at it shows. So nothing that is cached
 //! is walked, and neither a tie of the clock nor an answer on its way gets past an invalidation.
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ impl Sequence {
 pub(crate) enum InvalidationScope {
     /// An installation, whatever the app: GitHub gives no two installations one number.
     Installation(InstallationId),
-    /// An installation, as one app sees it: another app that asks for it hears "not found", and that says nothing.
+    /// An installation, as one app sees it: another app gets "not found" for it, which proves nothing.
     AppInstallation(AppName, InstallationId),
     /// The tokens of an installation that are for all of its repositories.
     Unnarrowed(InstallationId),
@@ -37,25 +37,25 @@ pub(crate) enum InvalidationScope {
     User(UserId),
 }
 
-/// What becomes of that which began before an invalidation.
+/// What an invalidation does to what began before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
-    /// Tokens are worthless.
+    /// Tokens are dropped.
     Revoke,
     /// GitHub would grant other tokens now: these are served only if no other can be minted.
     MarkStale,
-    /// Names have to be looked up anew.
+    /// Cached look-ups are dropped.
     ForgetLookups,
 }
 
-/// What a token is worth.
+/// Whether a token may be handed out, as far as invalidations go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Validity {
-    /// As much as ever.
+    /// As its life says.
     Valid,
-    /// To be served only if no other can be minted.
+    /// Only if no other can be minted.
     Stale,
-    /// Nothing.
+    /// Never.
     Revoked,
 }
 
@@ -95,14 +95,14 @@ impl InvalidationLog {
         }
     }
 
-    /// A look-up that has begun by now may bring what is no longer so. The cached ones are dropped by whoever says so.
+    /// Look-ups that have begun by now may bring an outdated answer. The caller drops the cached ones.
     pub(crate) fn note_lookup_change(&self) {
         let _log = self.log.lock();
         let number = self.advance();
         self.latest_lookup.store(number.0, Ordering::SeqCst);
     }
 
-    /// What a token for `key` is worth whose mint began at `began`.
+    /// The validity of a token for `key` whose mint began at `began`.
     pub(crate) fn validity(&self, key: &TokenKey, began: Sequence) -> Validity {
         let log = self.log.lock();
         let scopes = || scopes_of(key);
@@ -128,7 +128,7 @@ impl InvalidationLog {
         self.latest_installation.load(Ordering::SeqCst) <= began.0
     }
 
-    /// Whether nothing has been said of any name since `began`.
+    /// Whether no look-up has changed since `began`.
     pub(crate) fn no_lookup_changed_since(&self, began: Sequence) -> bool {
         self.latest_lookup.load(Ordering::SeqCst) <= began.0
     }
@@ -244,12 +244,12 @@ mod tests {
                     mints.push((log.latest(), Validity::Valid));
                     continue;
                 };
-                let (effect, worth) = match revokes {
+                let (effect, worst) = match revokes {
                     true => (Effect::Revoke, Validity::Revoked),
                     false => (Effect::MarkStale, Validity::Stale),
                 };
                 if has(&scope, &key) {
-                    mints.iter_mut().for_each(|(_, known)| *known = worth.max(*known));
+                    mints.iter_mut().for_each(|(_, validity)| *validity = worst.max(*validity));
                 }
                 log.note(scope, effect, at(0));
             }

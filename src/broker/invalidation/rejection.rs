@@ -1,6 +1,6 @@
 //! Rejection: a caller says that a token no longer works, and when to believe it.
 //!
-//! GitHub answers 401 to good tokens now and then, and to new ones until its replicas have heard of them, so what one
+//! GitHub answers 401 to good tokens now and then, and to new ones until its replicas know them, so what one
 //! caller saw must not cause a storm of mints.
 
 use std::collections::VecDeque;
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::broker::as_of::FreshnessClock;
 use crate::broker::cache::hash::TokenHash;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::clock::BootTime;
@@ -20,7 +19,7 @@ use crate::model::TokenKey;
 pub enum Rejection {
     /// It is out of service: the next request mints.
     Evicted,
-    /// It stays; the caller may say so again after this time.
+    /// It stays in service; the caller may reject it again after this time.
     Kept(Duration),
     /// It is not in service.
     Unknown,
@@ -28,19 +27,14 @@ pub enum Rejection {
 
 /// Takes rejected tokens out of service.
 pub(crate) struct Rejecter {
-    clock: FreshnessClock,
-    tokens: Arc<TokenCache>,
-    limiter: Mutex<RejectLimiter>,
+    pub(crate) tokens: Arc<TokenCache>,
+    pub(crate) limiter: Mutex<RejectLimiter>,
 }
 
 impl Rejecter {
-    pub(crate) fn new(clock: FreshnessClock, tokens: Arc<TokenCache>) -> Self {
-        Self { clock, tokens, limiter: Mutex::default() }
-    }
-
-    /// A caller says that a token no longer works.
+    /// Takes a token out of service that no longer works for a caller, if the limits allow it.
     pub(crate) fn reject(&self, hash: TokenHash) -> Rejection {
-        let at = self.clock.as_of();
+        let at = self.tokens.as_of();
         let Some((key, pair)) = self.tokens.find(hash, &at) else { return Rejection::Unknown };
         let Some(entry) = pair.find_served(hash, &at) else { return Rejection::Unknown };
         let mut limiter = self.limiter.lock();
@@ -59,7 +53,7 @@ impl Rejecter {
 
 /// Accepts few rejections: those of the last minute.
 #[derive(Debug, Default)]
-struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
+pub(crate) struct RejectLimiter(VecDeque<(TokenKey, BootTime)>);
 
 impl RejectLimiter {
     /// How long, at `now`, to keep a token of `key` that is out of service already: until a rejection of the next one

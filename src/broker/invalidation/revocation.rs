@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::as_of::FreshnessClock;
 use crate::broker::cache::hash::TokenHash;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::error::Error;
@@ -16,7 +15,6 @@ use crate::model::{ClientId, Secret};
 /// Revokes tokens at GitHub, and drops them here.
 pub(crate) struct Revoker {
     pub(crate) github: Arc<dyn Github>,
-    pub(crate) clock: FreshnessClock,
     pub(crate) tokens: Arc<TokenCache>,
     /// What the end of the daemon waits for: mints and revocations.
     pub(crate) tasks: TaskTracker,
@@ -27,7 +25,7 @@ impl Revoker {
     /// GitHub answers, and GitHub is asked even if the caller goes away: what is revoked may have leaked.
     pub(crate) async fn revoke(&self, token: Secret, client: ClientId) -> Result<(), Error> {
         let hash = TokenHash::of(&token);
-        let at = self.clock.as_of();
+        let at = self.tokens.as_of();
         let cached = self.tokens.find(hash, &at);
         if let Some((key, _)) = &cached {
             tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token revoked by caller");

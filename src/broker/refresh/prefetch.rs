@@ -8,28 +8,28 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use super::workers::Workers;
-use crate::broker::as_of::FreshnessClock;
 use crate::broker::cache::schedule::Lane;
+use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::cache::usage::pause_after;
 use crate::broker::error::Error;
 use crate::broker::installations::resolver::InstallationResolver;
 use crate::broker::minter::Minter;
-use crate::broker::request::TokenRequest;
+use crate::broker::request::{Requirement, TokenRequest};
 use crate::clock::BootTime;
 use crate::flight::Requester;
 use crate::model::{AppName, Priority};
 
 /// Mints what `[[prefetch]]` lists, and tries again until each is there.
 pub(crate) struct Prefetcher {
-    clock: FreshnessClock,
-    resolver: Arc<InstallationResolver>,
-    minter: Arc<Minter>,
-    tasks: TaskTracker,
-    list: Mutex<Vec<Prefetch>>,
+    pub(crate) resolver: Arc<InstallationResolver>,
+    pub(crate) tokens: Arc<TokenCache>,
+    pub(crate) minter: Arc<Minter>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) list: Mutex<Vec<Prefetch>>,
 }
 
 /// A token to be minted at start.
-struct Prefetch {
+pub(crate) struct Prefetch {
     app: AppName,
     request: Arc<TokenRequest>,
     progress: Progress,
@@ -45,26 +45,19 @@ enum Progress {
     Done,
 }
 
-impl Prefetcher {
-    /// Of the requests of each app.
-    pub(crate) fn new(
-        requests: impl IntoIterator<Item = (AppName, TokenRequest)>,
-        clock: FreshnessClock,
-        resolver: Arc<InstallationResolver>,
-        minter: Arc<Minter>,
-        tasks: TaskTracker,
-    ) -> Self {
-        let wanted = requests.into_iter().map(|(app, request)| Prefetch {
-            app,
-            request: Arc::new(request),
-            progress: Progress::Wanted,
-            failures: 0,
-            not_before: BootTime::new(Duration::ZERO),
-        });
-        let list = Mutex::new(wanted.collect());
-        Self { clock, resolver, minter, tasks, list }
+impl Prefetch {
+    /// A token of `app`.
+    pub(crate) fn new(app: AppName, request: TokenRequest) -> Self {
+        let (request, not_before) = (Arc::new(request), BootTime::new(Duration::ZERO));
+        Self { app, request, progress: Progress::Wanted, failures: 0, not_before }
     }
 
+    fn is_due(&self, app: &AppName, now: BootTime) -> bool {
+        self.progress == Progress::Wanted && self.app == *app && self.not_before <= now
+    }
+}
+
+impl Prefetcher {
     /// What failed before may succeed now.
     pub(crate) fn retry_at_once(&self) {
         let mut list = self.list.lock();
@@ -108,7 +101,7 @@ impl Prefetcher {
     ) {
         let outcome = self.mint(&app, &request).await;
         drop(permit);
-        let now = self.clock.now();
+        let now = self.tokens.as_of().now;
         let prefetch = &mut self.list.lock()[index];
         prefetch.progress = match outcome {
             Ok(()) => Progress::Done,
@@ -125,16 +118,12 @@ impl Prefetcher {
     async fn mint(&self, app: &AppName, request: &TokenRequest) -> Result<(), Error> {
         let (found, _) = self.resolver.resolve(app, request, REQUESTER).await?;
         let key = request.key(app, found.id);
-        if self.minter.has_servable(&key) {
+        let at = self.tokens.as_of();
+        let cached = self.tokens.get(&key, &at);
+        if cached.is_some_and(|pair| pair.fresh_enough(Requirement::Any, &at).is_some()) {
             return Ok(());
         }
         self.minter.mint(&key, found.account.clone(), REQUESTER).await.map(|_| ())
-    }
-}
-
-impl Prefetch {
-    fn is_due(&self, app: &AppName, now: BootTime) -> bool {
-        self.progress == Progress::Wanted && self.app == *app && self.not_before <= now
     }
 }
 

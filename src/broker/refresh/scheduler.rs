@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::prefetch::Prefetcher;
 use super::step::{Step, next_step};
 use super::workers::Workers;
-use crate::broker::as_of::{AsOf, FreshnessClock};
+use crate::broker::as_of::AsOf;
 use crate::broker::cache::schedule::Lane;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::cache::token_pair::TokenPair;
@@ -24,36 +24,18 @@ use crate::telemetry::metrics::Metrics;
 
 /// Starts mints that no caller waits for.
 pub(crate) struct RefreshScheduler {
-    clock: FreshnessClock,
-    tokens: Arc<TokenCache>,
-    minter: Arc<Minter>,
-    prefetcher: Arc<Prefetcher>,
-    workers: Workers,
-    config: RefreshConfig,
-}
-
-/// What a [`RefreshScheduler`] is built with beside its collaborators.
-pub(crate) struct RefreshConfig {
-    pub(crate) apps: Vec<AppName>,
+    pub(crate) tokens: Arc<TokenCache>,
+    pub(crate) minter: Arc<Minter>,
+    pub(crate) prefetcher: Arc<Prefetcher>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) workers: Workers,
     /// Time after the last request at which a key is no longer refreshed.
     pub(crate) idle_after: Duration,
-    pub(crate) metrics: Arc<Metrics>,
     /// From when on nothing is started.
     pub(crate) draining: CancellationToken,
 }
 
 impl RefreshScheduler {
-    pub(crate) fn new(
-        clock: FreshnessClock,
-        tokens: Arc<TokenCache>,
-        minter: Arc<Minter>,
-        prefetcher: Arc<Prefetcher>,
-        config: RefreshConfig,
-    ) -> Self {
-        let workers = Workers::new(&config.apps);
-        Self { clock, tokens, minter, prefetcher, workers, config }
-    }
-
     /// Sweeps once a second until the daemon drains.
     pub(crate) async fn sweep(&self) {
         let mut seconds = tokio::time::interval(SWEEP_INTERVAL);
@@ -64,16 +46,16 @@ impl RefreshScheduler {
                 self.tick();
             }
         };
-        self.config.draining.run_until_cancelled(sweeping).await;
+        self.draining.run_until_cancelled(sweeping).await;
     }
 
     /// One sweep: looks at what is due, and starts the refreshes and prefetches whose time has come, those with the
     /// least life left first. Returns how many it started. Takes no time for what is not due.
     pub(crate) fn tick(&self) -> usize {
-        if self.config.draining.is_cancelled() {
+        if self.draining.is_cancelled() {
             return 0;
         }
-        let at = self.clock.as_of();
+        let at = self.tokens.as_of();
         self.tokens.remove_purged(&at);
         self.look_at_due(&at);
         let mut count = 0;
@@ -85,7 +67,7 @@ impl RefreshScheduler {
             }
             let (started, without_worker) = self.prefetcher.start_due(app, &self.workers, at.now);
             count += started;
-            self.config.metrics.refresh_queue_length(app, waiting + without_worker);
+            self.metrics.refresh_queue_length(app, waiting + without_worker);
         }
         count
     }
@@ -105,7 +87,7 @@ impl RefreshScheduler {
         }
         let entry = pair.in_service(at);
         let may_start = at.state(entry) == State::Renewing
-            && !self.config.draining.is_cancelled()
+            && !self.draining.is_cancelled()
             && pair.usage.not_before() <= at.now
             && !self.minter.is_minting(key);
         if !may_start {
@@ -122,7 +104,7 @@ impl RefreshScheduler {
     fn look_at_due(&self, at: &AsOf) {
         let tokens = &self.tokens;
         for (key, pair) in tokens.take_due(at) {
-            match next_step(&pair, self.config.idle_after, at) {
+            match next_step(&pair, self.idle_after, at) {
                 Step::DropSuperseded => tokens.drop_superseded(&key, at),
                 Step::Remove => tokens.remove_expired(&key, at),
                 Step::Refresh => tokens.make_ready(&pair),
@@ -138,8 +120,8 @@ impl RefreshScheduler {
         let mut started = 0;
         while let Some((key, pair)) = tokens.first_ready(lane, at) {
             let (entry, not_before) = (pair.in_service(at), pair.usage.not_before());
-            if next_step(&pair, self.config.idle_after, at) != Step::Refresh {
-                // Something has changed while it waited: it is looked at anew.
+            if next_step(&pair, self.idle_after, at) != Step::Refresh {
+                // Something has changed while it waited: it is looked at again.
                 tokens.schedule(&pair, at.now, Activity::Active);
             } else if not_before > at.now {
                 tokens.schedule(&pair, not_before, Activity::Active);
@@ -159,7 +141,7 @@ impl RefreshScheduler {
     }
 
     /// While a refresh is under way, the key is looked at again when it becomes urgent. The end of the mint schedules it
-    /// anew; should it be the end of one that nobody knew of, this does.
+    /// again, should it have ended just before, this does.
     fn schedule_rise(&self, pair: &Arc<TokenPair>, at: &AsOf) {
         let urgent_at = pair.in_service(at).life.stale_from(&at.windows);
         let next = if urgent_at > at.now { urgent_at } else { at.now.plus(LONG_MINT) };
@@ -167,6 +149,6 @@ impl RefreshScheduler {
     }
 }
 
-/// Few mints take longer; one that does is not begun again, but looked at.
+/// Few mints take longer. After that the key is looked at again; a mint under way is joined, not repeated.
 const LONG_MINT: Duration = Duration::from_secs(60);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,18 +6,18 @@ use crate::broker::as_of::AsOf;
 use crate::broker::cache::token_pair::TokenPair;
 use crate::clock::BootTime;
 
-/// What the sweep does with a key whose moment has come.
+/// What the sweep does with a key that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its successor has entered service: the old token goes.
+    /// The renewed token has entered service: the old one goes.
     DropSuperseded,
     /// It is refreshed.
     Refresh,
-    /// Nothing of it can be handed out any more, and nobody waits for another: it goes.
+    /// Its tokens have expired, and no caller has asked for it lately: it goes.
     Remove,
-    /// Nothing yet.
+    /// Nothing until then.
     Wait(BootTime),
-    /// Nothing before it expires, unless somebody asks for it.
+    /// Nothing before it expires, unless a caller asks for it.
     Idle(BootTime),
 }
 
@@ -27,7 +27,7 @@ pub(super) fn next_step(pair: &TokenPair, idle_after: Duration, at: &AsOf) -> St
     if pair.without_superseded(at).is_some() {
         return Step::DropSuperseded;
     }
-    // What has no successor, or one that settles, is looked at when that changes, and never at once again.
+    // A key without a renewed token, or with one that settles, is looked at when that changes, and never twice at once.
     let soon = |when: BootTime| when.max(at.now.plus(MIN_WAIT));
     if pair.settling(at).is_some() {
         return Step::Wait(soon(pair.next_event(at)));
@@ -43,7 +43,7 @@ pub(super) fn next_step(pair: &TokenPair, idle_after: Duration, at: &AsOf) -> St
     }
 }
 
-/// A look costs little, but there is none that brings nothing.
+/// Keeps a key from being looked at twice at the same time.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::broker::cache::schedule::Lane;
 use crate::model::AppName;
 
 /// The workers of each app.
-pub(super) struct Workers(BTreeMap<AppName, Pools>);
+pub(crate) struct Workers(BTreeMap<AppName, Pools>);
 
 /// What has failed before is kept apart: it may wait long for its turn at GitHub.
 struct Pools {
@@ -18,7 +18,7 @@ struct Pools {
 }
 
 impl Workers {
-    pub(super) fn new(apps: &[AppName]) -> Self {
+    pub(crate) fn new(apps: &[AppName]) -> Self {
         let pools = || {
             let [healthy, suspect] = [MAX_WORKERS, MAX_WORKERS / 2].map(|max| Arc::new(Semaphore::new(max)));
             Pools { healthy, suspect }
