@@ -65,7 +65,7 @@ pub use crate::github::{
     AdmissionStatus, AppAdmission, Failure, InstallationPage, Kind, Origin as FailureOrigin, Page, webhook,
 };
 use crate::model::{
-    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Priority, Secret,
+    App, AppName, Capabilities, ClientId, Identity, Installation, InstallationId, KeyInUse, Priority, Secret,
     Selector, WebhookEvent,
 };
 use crate::telemetry::metrics::Metrics;
@@ -187,9 +187,9 @@ impl Broker {
         self.0.apps.find(name)
     }
 
-    /// Which of GitHub's two APIs is spoken.
-    pub fn dialect(&self) -> Dialect {
-        self.0.github.dialect()
+    /// What the dialect of its GitHub can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.github.capabilities()
     }
 
     /// The user who got `nonce`. Asked once, whatever comes of it: GitHub may have spent the nonce.

@@ -1,44 +1,35 @@
 //! The way out to GitHub: the only place that knows its HTTP API, in either of its two dialects.
 
 mod admission;
-mod answer;
-mod apps;
-mod client;
-mod dns;
+mod auth;
+mod dialect;
 pub mod failure;
-mod installation_list;
-mod integrations;
-mod jwt;
-pub mod key;
-mod key_ring;
-mod read_cache;
-mod request;
+mod http;
 pub(crate) mod staleness;
-mod token_response;
-mod transport;
 mod upstream;
 pub mod webhook;
 
 use std::pin::Pin;
 
 pub use admission::{AdmissionStatus, AppAdmission, Operation};
-pub use answer::Answer;
-pub use client::{BuildError, UpstreamConfig};
+pub use auth::key;
 pub use failure::{Failure, Kind, Origin};
-pub use request::Request;
-pub use transport::{HttpTransport, Transport};
+pub use http::answer::Answer;
+pub use http::config::{BuildError, UpstreamConfig};
+pub use http::request::Request;
+pub use http::transport::{HttpTransport, Transport};
 pub use upstream::Upstream;
 
 pub use crate::flight::{Demand, Requester};
 use crate::model::{
-    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, Capabilities, ClientId, Identity, Installation, InstallationId, KeyInUse, Minted, Scope,
+    Secret, Selector, TokenKey, UserId,
 };
 
 /// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
 pub trait Github: Send + Sync + 'static {
-    /// Which of its two APIs is spoken.
-    fn dialect(&self) -> Dialect;
+    /// What its dialect can do.
+    fn capabilities(&self) -> Capabilities;
 
     /// The private keys of `app`, newest first, and how each stands. Asks nobody.
     fn keys(&self, app: &AppName) -> Vec<KeyInUse>;

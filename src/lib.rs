@@ -18,12 +18,11 @@
 //!                          ├─── broker::freshness       fresh, renewing, stale or expired?                  pure
 //!                          ├─── broker::decision        serve, refresh, wait for a mint, or fail?           pure
 //!                          └─── broker::minter          single flight: one mint per key, in a task of its own
-//!                                 └── github::Upstream ── github::apps, integrations   what is said   pure
+//!                                 └── github::Upstream ── github::dialect   which calls, and what is said in them
 //!                                       ├── github::admission   may it be asked, and whose turn is it?
 //!                                       │     memory: back-off and negative cache · fair_queue · places · budget   pure
-//!                                       ├── github::client      signs, sends, retries, falls back to the next key
-//!                                       ├── github::key_ring, jwt   which of our keys signs; proves that we are the app
-//!                                       ├── github::transport   one request, one answer
+//!                                       ├── github::http        sends, retries, reads the answer
+//!                                       ├── github::auth        signs: app JWT and key ring
 //!                                       └── github::failure     what an error means, and what it speaks for   pure
 //!        ── server::reply       outcomes become status, code and sentence: the only place that does
 //! ```
@@ -66,7 +65,7 @@
 //! | term | here | place |
 //! |---|---|---|
 //! | admission control | the one way to GitHub, for every kind of call | `github/admission.rs` |
-//! | app JWT | proves that we are the app, for ten minutes at most | `github/jwt.rs` |
+//! | app JWT | proves that we are the app, for ten minutes at most | `github/auth/jwt.rs` |
 //! | audit | who got which token, by its hash | `telemetry/audit.rs` |
 //! | back-off | time in which a host or an app is not asked again | `github/admission/memory.rs` |
 //! | background refresh | renewal before a token expires | `broker/refresh/scheduler.rs` |
@@ -74,7 +73,7 @@
 //! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
 //! | concurrency limit | calls to GitHub in flight | `github/admission/places.rs` |
 //! | CSRF, SSRF | what the guards keep out | `server/guard.rs` |
-//! | DNS resolver | host names to addresses | `github/dns.rs` |
+//! | DNS resolver | host names to addresses | `github/http/dns.rs` |
 //! | error code | what programs read of an error | `model/error_code.rs` |
 //! | fair queue | whose call goes next | `github/admission/fair_queue.rs` |
 //! | freshness | fresh, renewing, stale or expired | `broker/freshness.rs` |
@@ -82,7 +81,7 @@
 //! | installation look-up | from a selector to an installation | `broker/installations/resolver.rs` |
 //! | invalidation log | what GitHub has taken back | `broker/invalidation/log.rs` |
 //! | jitter | spreads renewals and retries | `jitter.rs` |
-//! | key ring | the private keys of an app, and their rotation | `github/key_ring.rs` |
+//! | key ring | the private keys of an app, and their rotation | `github/auth/key_ring.rs` |
 //! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |
 //! | prefetch | tokens minted at start | `broker/refresh/prefetch.rs` |
 //! | rate limiter | points and mints a minute | `github/admission/budget.rs` |

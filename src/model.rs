@@ -15,7 +15,7 @@ pub mod user;
 pub mod webhook_event;
 
 pub use client::{ClientId, Priority};
-pub use dialect::Dialect;
+pub use dialect::{Capabilities, Dialect};
 pub use error_code::ErrorCode;
 pub use grant::Grant;
 pub use id::{AppName, InstallationId, Login, RepositoryId, RepositoryName, UserId};

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub use call::Operation;
 pub(crate) use call::{Call, Calls};
 use fair_queue::Class;
 use memory::Attempts;
@@ -45,7 +46,7 @@ pub(crate) use queue::Limits;
 use queue::{Receipt, State};
 use retry::RetryBudget;
 pub(crate) use retry::pauses;
-pub use stats::{AdmissionStatus, AppAdmission, Operation};
+pub use stats::{AdmissionStatus, AppAdmission};
 
 use super::failure::{Failure, Kind, Scope};
 use crate::clock::{BootTime, Clock};

@@ -12,7 +12,7 @@ use super::route::GitOperation;
 use super::token;
 use super::token_service::TokenService;
 use crate::broker::{TokenHash, TokenRequest, Vended};
-use crate::model::{Dialect, ErrorCode, Login, RepositoryName, Scope, Secret, Selector};
+use crate::model::{Capabilities, ErrorCode, Login, RepositoryName, Scope, Secret, Selector};
 
 /// What git says about the credential it wants, or wants to be rid of.
 #[derive(Debug, Default)]
@@ -40,7 +40,8 @@ pub(super) async fn handle(
     match operation {
         GitOperation::Get => {
             let query = head.uri.query().unwrap_or_default();
-            let Some(request) = description.request(query, &head.headers, tokens.broker.dialect())? else {
+            let Some(request) = description.request(query, &head.headers, tokens.broker.capabilities())?
+            else {
                 return Ok(nothing());
             };
             match tokens.vend(request, context).await {
@@ -120,7 +121,7 @@ impl Description {
         &self,
         query: &str,
         headers: &HeaderMap,
-        dialect: Dialect,
+        can: Capabilities,
     ) -> Result<Option<TokenRequest>, ApiError> {
         let mut request = token::read(query, headers)?;
         let path = self.path.as_deref().filter(|path| !path.is_empty());
@@ -133,11 +134,11 @@ impl Description {
         };
         request.selector = match request.selector {
             Selector::Owner(other) if other != owner => return Ok(None),
-            Selector::Default if dialect == Dialect::Apps => Selector::Repository(owner, name.clone()),
+            Selector::Default if can.repository_lookup => Selector::Repository(owner, name.clone()),
             Selector::Default => Selector::Owner(owner),
             chosen => chosen,
         };
-        if dialect == Dialect::Apps {
+        if can.narrowing {
             let repositories = Some([name].into());
             request.scope = Scope { repositories, ..(*request.scope).clone() }.into();
         }

@@ -107,8 +107,7 @@ fn github(values: &Values) -> Result<Github, Error> {
     Ok(Github {
         api_url,
         web_url,
-        dialect: get("dialect")
-            .word(&[Dialect::Apps, Dialect::Integrations].map(|dialect| (dialect.as_str(), dialect)))?,
+        dialect: get("dialect").word(&Dialect::ALL.map(|dialect| (dialect.as_str(), dialect)))?,
         api_version: api_version(get("api_version"))?,
         ca_file: get("ca_file").path()?,
         proxy: proxy(get("proxy"))?,

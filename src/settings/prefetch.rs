@@ -39,18 +39,20 @@ impl<'a> Entry<'a> {
         let TokenParameters { app, selector, scope, user, .. } = self.parameters()?;
         let prefetch = Prefetch { app: self.app(app, apps)?, selector, scope, user };
         let narrowed = prefetch.scope != Scope::default();
-        match (dialect, &prefetch) {
-            (Dialect::Apps, Prefetch { user: Some(_), .. }) => {
-                Err(self.table.error("user: today's GitHub has no tokens on behalf of users: leave it out"))
+        let (can, name) = (dialect.capabilities(), dialect.as_str());
+        let problem = match &prefetch {
+            Prefetch { user: Some(_), .. } if !can.user_tokens => {
+                "user: dialect \"{}\" has no tokens on behalf of users: leave it out"
             }
-            (Dialect::Integrations, Prefetch { selector: Selector::Enterprise(_), .. }) => Err(self
-                .table
-                .error("enterprise: dialect \"integrations\" knows none: use owner or installation")),
-            (Dialect::Integrations, _) if narrowed => Err(self
-                .table
-                .error("dialect \"integrations\" narrows no token: use owner or installation alone")),
-            _ => Ok(prefetch),
-        }
+            Prefetch { selector: Selector::Enterprise(_), .. } if !can.enterprise_lookup => {
+                "enterprise: dialect \"{}\" knows none: use owner or installation"
+            }
+            _ if narrowed && !can.narrowing => {
+                "dialect \"{}\" narrows no token: use owner or installation alone"
+            }
+            _ => return Ok(prefetch),
+        };
+        Err(self.table.error(problem.replace("{}", name)))
     }
 
     fn parameters(&self) -> Result<TokenParameters, Error> {

@@ -2,13 +2,13 @@
 
 use crate::broker::error::Error;
 use crate::github::{Failure, Kind};
-use crate::model::{AppName, Dialect, Installation, Selector};
+use crate::model::{AppName, Capabilities, Installation, Selector};
 
 /// The app's only installation: the one for requests that name none.
 pub(super) fn only_one(
     app: &AppName,
     list: Vec<Installation>,
-    dialect: Dialect,
+    can: Capabilities,
 ) -> Result<Installation, Error> {
     if list.is_empty() {
         let message = format!("app {app} is not installed anywhere: install it on an account first");
@@ -20,10 +20,9 @@ pub(super) fn only_one(
     let named: Vec<_> = list.iter().filter_map(|installation| installation.account.as_deref()).collect();
     let more = if named.len() > NAMED { ", …" } else { "" };
     let names = named.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    let ways = match dialect {
-        Dialect::Apps => "owner=LOGIN, repo=OWNER/NAME, enterprise=SLUG or installation=ID",
-        Dialect::Integrations => "owner=LOGIN or installation=ID",
-    };
+    let repository = if can.repository_lookup { ", repo=OWNER/NAME" } else { "" };
+    let enterprise = if can.enterprise_lookup { ", enterprise=SLUG" } else { "" };
+    let ways = format!("owner=LOGIN{repository}{enterprise} or installation=ID");
     let message = format!(
         "app {app} has several installations ({names}{more}): choose with {ways}, or configure app.installation"
     );

@@ -11,7 +11,7 @@ use crate::clock::{BootTime, Clock};
 use crate::flight::Demand;
 use crate::github::Github;
 use crate::github::staleness::Staleness;
-use crate::model::{AppName, Dialect, InstallationId, Selector};
+use crate::model::{AppName, InstallationId, Selector};
 
 /// Which installation is asked for.
 pub(super) type Question = (AppName, Selector);
@@ -79,7 +79,7 @@ impl LookupCache {
         let began = Began { at: self.clock.boot(), sequence: self.log.latest() };
         let answer = self.ask(&question, demand).await;
         // To cache answers from a list that is cached itself would only make them older.
-        if self.github.dialect() == Dialect::Apps {
+        if self.github.capabilities().installation_lookup {
             self.put(question, &answer, began);
         }
         answer
@@ -89,7 +89,7 @@ impl LookupCache {
         let installation = match selector {
             Selector::Default => {
                 let list = self.github.installations(app, SEVERAL, demand).await.map_err(Error::Github)?;
-                only_one(app, list, self.github.dialect())
+                only_one(app, list, self.github.capabilities())
             }
             _ => {
                 let found = self.github.look_up(app, selector, demand).await;

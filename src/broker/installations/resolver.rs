@@ -12,7 +12,7 @@ use crate::broker::invalidation::log::{Effect, InvalidationScope};
 use crate::broker::request::TokenRequest;
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::staleness::Use;
-use crate::model::{AppName, Dialect, InstallationId, Login, Priority, RepositoryName, Selector};
+use crate::model::{AppName, InstallationId, Login, Priority, RepositoryName, Selector};
 
 /// Turns owners, repositories and enterprises into installations.
 pub(crate) struct InstallationResolver {
@@ -105,11 +105,11 @@ impl InstallationResolver {
         }
     }
 
-    /// Dialect `integrations` answers from a list that is cached, and what comes from it may be out of date.
+    /// A dialect without look-ups answers from a list that is cached, and what comes from it may be out of date.
     fn provenance_of_answers(&self) -> Provenance {
-        match self.lookups.github.dialect() {
-            Dialect::Apps => Provenance::Fresh,
-            Dialect::Integrations => Provenance::Cached,
+        match self.lookups.github.capabilities().installation_lookup {
+            true => Provenance::Fresh,
+            false => Provenance::Cached,
         }
     }
 

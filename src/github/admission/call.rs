@@ -4,9 +4,39 @@ use std::hash::Hash;
 
 use super::budget::Cost;
 use super::memory::Topic;
-use super::stats::Operation;
 use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, InstallationId, Priority, Selector, TokenKey};
+
+/// What is asked of GitHub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// A token.
+    Mint,
+    /// An installation by name or id.
+    LookUp,
+    /// The installations, a page each.
+    List,
+    /// The app itself.
+    App,
+    /// The end of a token.
+    Revoke,
+    /// Who a user is.
+    Identify,
+}
+
+impl Operation {
+    /// Its name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mint => "mint",
+            Self::LookUp => "look_up",
+            Self::List => "list",
+            Self::App => "app",
+            Self::Revoke => "revoke",
+            Self::Identify => "identify",
+        }
+    }
+}
 
 /// A call that wants to be let through.
 #[derive(Debug, Clone, PartialEq, Eq)]

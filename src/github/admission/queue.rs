@@ -374,8 +374,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::github::admission::call::Operation;
     use crate::github::admission::memory::Topic;
-    use crate::github::admission::stats::Operation;
 
     fn at(millis: u64) -> BootTime {
         BootTime::new(Duration::from_secs(3600) + Duration::from_millis(millis))

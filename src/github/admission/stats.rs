@@ -3,41 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::call::Call;
+use super::call::{Call, Operation};
 use crate::clock::BootTime;
 use crate::github::failure::{Failure, Kind};
 use crate::model::AppName;
-
-/// What is asked of GitHub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// A token.
-    Mint,
-    /// An installation by name or id.
-    LookUp,
-    /// The installations, a page each.
-    List,
-    /// The app itself.
-    App,
-    /// The end of a token.
-    Revoke,
-    /// Who a user is.
-    Identify,
-}
-
-impl Operation {
-    /// Its name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mint => "mint",
-            Self::LookUp => "look_up",
-            Self::List => "list",
-            Self::App => "app",
-            Self::Revoke => "revoke",
-            Self::Identify => "identify",
-        }
-    }
-}
 
 /// The state of admission at one moment.
 #[derive(Debug, Clone, Default)]

@@ -330,10 +330,7 @@ async fn check_exits_1_with_the_fault() {
         variables
     };
     for (variables, says) in [
-        (
-            with("GITHUB_APP_ID", "4242"),
-            "FAIL  app           app default: asking GitHub who the app is answered 401",
-        ),
+        (with("GITHUB_APP_ID", "4242"), "FAIL  app           app default: GitHub returned 401"),
         (
             with("GITHUB_APP_INSTALLATION_ID", "99"),
             "app.installation is 99, and the app has no such installation",

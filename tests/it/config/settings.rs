@@ -141,7 +141,7 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("prefetch of permissions as in a query", "[[prefetch]]\npermissions = 'contents:read'\n", &[], "g.toml:2:1: prefetch.permissions: is text, and a table such as { contents = \"read\" } is wanted"),
     ("prefetch for nobody's app", "[app]\nid = 1\nprivate_key_file = 'a'\n[[prefetch]]\napp = 'other'\n", &[], "g.toml:5:1: prefetch.app: no app other is configured: there are default"),
     ("prefetch for one of several apps", "[apps.one]\nid = 1\nprivate_key_file = 'a'\n[apps.two]\nid = 2\nprivate_key_file = 'b'\n[[prefetch]]\nowner = 'acme'\n", &[], "g.toml:7:1: [[prefetch]]: several apps are configured (one, two): choose one with app"),
-    ("prefetch for a user", "[[prefetch]]\nuser = 5\n", &[], "g.toml:1:1: [[prefetch]]: user: today's GitHub has no tokens on behalf of users: leave it out"),
+    ("prefetch for a user", "[[prefetch]]\nuser = 5\n", &[], "g.toml:1:1: [[prefetch]]: user: dialect \"apps\" has no tokens on behalf of users: leave it out"),
     ("prefetch that the preview cannot narrow", "[github]\ndialect = 'integrations'\n[[prefetch]]\nrepo = 'acme/x'\n", &[], "g.toml:3:1: [[prefetch]]: dialect \"integrations\" narrows no token: use owner or installation alone"),
     ("prefetch of an enterprise of the preview", "[github]\ndialect = 'integrations'\n[[prefetch]]\nenterprise = 'acme'\n", &[], "g.toml:3:1: [[prefetch]]: enterprise: dialect \"integrations\" knows none: use owner or installation"),
     ("prefetch from the environment", "", &[("GHTOKEND_PREFETCH__OWNER", "acme")], "GHTOKEND_PREFETCH__OWNER: [[prefetch]] tables are only in the file"),

@@ -121,7 +121,7 @@ async fn a_403_shows_the_header_to_add() {
 async fn a_suspension_is_an_error_of_its_own() {
     let world = World::start().await;
     world.github.suspend(1);
-    let says = "\"This installation has been suspended\": an owner of the account must unsuspend";
+    let says = "\"This installation has been suspended\" when minting a token: an owner of the account must unsuspend";
     check(&world.get("/token").await, 403, "installation_suspended", says);
     check(&world.get("/token?repo=acme/widgets").await, 403, "installation_suspended", says);
 }
@@ -238,7 +238,7 @@ async fn a_key_id_or_app_that_github_does_not_accept_is_a_502() {
         &reply,
         502,
         "app_rejected",
-        "\"Integration not found\": check app.id, the private key and the machine's clock",
+        "\"Integration not found\" when minting a token: check app.id, the private key and the machine's clock",
     );
     let world = World::start().await;
     let fingerprint = world.github.app("demo").unwrap().keys[0].fingerprint.clone();
@@ -246,7 +246,12 @@ async fn a_key_id_or_app_that_github_does_not_accept_is_a_502() {
     check(&world.get("/token").await, 502, "app_rejected", "`ghtokend check`");
     let reply =
         with_fault(answered(403, "the `acme` organization has an IP allow list enabled"), "/token").await;
-    check(&reply, 502, "app_rejected", "IP allow list enabled\": GitHub refuses the app from here");
+    check(
+        &reply,
+        502,
+        "app_rejected",
+        "IP allow list enabled\" when minting a token: GitHub refuses the app from here",
+    );
 }
 
 #[tokio::test]
@@ -256,13 +261,10 @@ async fn an_answer_that_is_not_trusted_is_a_502() {
         (Effect::Status { status: 201, body: "<html>".into(), headers: [].into() }, "the body is not JSON"),
         (
             Effect::Status { status: 201, body: "{\"token\":1}".into(), headers: [].into() },
-            "not the shape it should have",
+            "unexpected JSON structure",
         ),
-        (
-            Effect::Status { status: 200, body: "{}".into(), headers: [].into() },
-            "answered 200 where 201 is documented",
-        ),
-        (Effect::ExpiresAt { value: None }, "not the shape it should have"),
+        (Effect::Status { status: 200, body: "{}".into(), headers: [].into() }, "where 201 is documented"),
+        (Effect::ExpiresAt { value: None }, "unexpected JSON structure"),
         (Effect::ExpiresAt { value: Some("soon".into()) }, "its expires_at is not a date"),
         (Effect::ExpiresAt { value: Some("2036-01-01T00:00:00Z".into()) }, "only 2 s to 24 h are believed"),
         (Effect::Lifetime { seconds: -5 }, "only 2 s to 24 h are believed"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ghtokend::github::{AdmissionStatus, Demand, Failure, Github, InstallationPage, Page, Reply};
 use ghtokend::model::{
-    App, AppName, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, Capabilities, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted,
+    Scope, Secret, Selector, TokenKey, UserId,
 };
 
 /// What a test has it do. All else it takes, and never answers.
@@ -23,8 +23,8 @@ pub trait Answers: Send + Sync + 'static {
 pub struct Stub<T>(pub Arc<T>);
 
 impl<T: Answers> Github for Stub<T> {
-    fn dialect(&self) -> Dialect {
-        Dialect::Apps
+    fn capabilities(&self) -> Capabilities {
+        Dialect::Apps.capabilities()
     }
 
     fn keys(&self, _: &AppName) -> Vec<KeyInUse> {

@@ -240,10 +240,10 @@ async fn wrong_clock_is_warned_of_once() {
     }
     daemon.signal(Signal::TERM);
     let (_, log) = daemon.ended().await;
-    let said: Vec<_> = log.lines().filter(|line| line.contains("this machine's clock is")).collect();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("local clock ")).collect();
     assert_eq!(said.len(), 2, "{said:?}");
     let wrong: serde_json::Value = serde_json::from_str(said[0]).unwrap();
-    assert!(said[0].contains("is not GitHub's: set it by NTP"), "{said:?}");
+    assert!(said[0].contains("differs from GitHub's: synchronise it by NTP"), "{said:?}");
     assert!((31..=34).contains(&wrong["offset_seconds"].as_i64().unwrap()), "{said:?}");
-    assert!(said[1].contains("is GitHub's again"), "{said:?}");
+    assert!(said[1].contains("agrees with GitHub's again"), "{said:?}");
 }

@@ -135,7 +135,7 @@ async fn named_limit_lasts_as_long_as_github_says() {
         for id in 1..=3 {
             let reply = world.get(&format!("/token?installation={id}")).await;
             assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (429, "rate_limited", left));
-            assert!(reply.message().contains("minting a token answered 429"), "{}", reply.message());
+            assert!(reply.message().contains("GitHub returned 429"), "{}", reply.message());
         }
         assert_eq!(world.mints(), 1);
         let status = world.get("/status").await.json();

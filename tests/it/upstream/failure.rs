@@ -213,7 +213,7 @@ async fn failed_key_is_asked_ever_more_rarely() {
         let before = world.mints();
         let reply = world.get("/token").await;
         assert_eq!((reply.status, reply.code().as_str()), (422, "scope_not_granted"));
-        assert!(reply.message().contains("minting a token answered 422"), "{}", reply.message());
+        assert!(reply.message().contains("GitHub returned 422"), "{}", reply.message());
         attempts.extend((before < world.mints()).then_some(second));
         world.advance(seconds(1));
     }

@@ -11,11 +11,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::answer::Answer;
-use super::failure::{Failure, Kind, classify};
-use super::request::Request;
-use super::token_response;
-use super::{InstallationPage, Page};
+use crate::github::dialect::token_response;
+use crate::github::failure::{Failure, Kind};
+use crate::github::http::answer::Answer;
+use crate::github::http::classify::classify;
+use crate::github::http::request::Request;
+use crate::github::{InstallationPage, Page};
 use crate::model::{
     App, Grant, Installation, InstallationId, InstallationToken, RepositoryId, Scope, SecretBytes, Selector,
     UserId,
@@ -37,7 +38,7 @@ pub(crate) fn cannot_identify() -> Failure {
 }
 
 pub(crate) fn app(base: &Url) -> Request {
-    Request::get("asking GitHub who the app is", base, &["app"])
+    Request::get("verifying the app", base, &["app"])
 }
 
 pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
@@ -58,7 +59,7 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
 fn must_be_there(answer: &Answer) -> Result<(), Failure> {
     if answer.status == 404 {
         let what = "every GitHub knows its apps: github.api_url is not the base of its API";
-        return Err(Failure::bad_answer(answer, what));
+        return Err(answer.distrusted(what));
     }
     Ok(())
 }
@@ -144,7 +145,7 @@ pub(crate) fn read_revocation(answer: &Answer) -> Result<(), Failure> {
             };
             // GitHub's own words are left out: they may quote the token.
             let message = format!(
-                "revoking a token answered {}: it may live on until its expires_at, so try again",
+                "GitHub returned {} when revoking a token: it may live on until its expires_at, so try again",
                 answer.status
             );
             Err(Failure { kind, message, ..failure })
@@ -170,7 +171,7 @@ pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationT
     let wire: Wire = answer.expect(201)?.json()?;
     let known = |repository: Repository| {
         let id = RepositoryId::new(repository.id);
-        Ok((id.ok_or_else(|| Failure::bad_answer(answer, "a repository has the id 0"))?, repository.name))
+        Ok((id.ok_or_else(|| answer.distrusted("a repository has the id 0"))?, repository.name))
     };
     let repositories = wire.repositories.map(|list| list.into_iter().map(known).collect()).transpose()?;
     let grant = Grant {
@@ -179,7 +180,7 @@ pub(crate) fn read_mint(answer: &Answer, scope: &Scope) -> Result<(InstallationT
         repositories,
     };
     if let Some(excess) = scope.exceeded_by(&grant) {
-        return Err(Failure::bad_answer(answer, &format!("{excess}, which was not asked for")));
+        return Err(answer.distrusted(&format!("{excess}, which was not asked for")));
     }
     let expires = token_response::parse_expires_at(answer, &wire.expires_at)?;
     let secret = token_response::parse_token(answer, wire.token)?;
@@ -213,7 +214,7 @@ fn read_one(answer: &Answer, json: &RawValue) -> Result<Installation, Failure> {
     let wire: WireInstallation = answer.part(json)?;
     let id = InstallationId::new(wire.id);
     Ok(Installation {
-        id: id.ok_or_else(|| Failure::bad_answer(answer, "an installation has the id 0"))?,
+        id: id.ok_or_else(|| answer.distrusted("an installation has the id 0"))?,
         account: wire.account.and_then(|account| account.login.or(account.slug)),
         permissions: levels(&wire.permissions),
         suspended: wire.suspended_at.is_some(),

@@ -1,7 +1,6 @@
 //! The HTTP client: one for the whole daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,17 +8,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
-use super::admission::{self, Admission, AdmissionStatus, Call, Calls, Limits, Permit};
 use super::answer::Answer;
-use super::failure::{Failure, Kind, refuses_key};
-use super::jwt::Signed;
-use super::key::Key;
-use super::key_ring::KeyRing;
+use super::classify::refuses_key;
+use super::config::UpstreamConfig;
 use super::request::Request;
 use super::transport::Transport;
 use crate::clock::{BootTime, Clock, GithubClock};
 use crate::flight::Demand;
-use crate::model::{AppName, Dialect, KeyInUse, Secret};
+use crate::github::admission::{self, Admission, AdmissionStatus, Call, Calls, Limits, Permit};
+use crate::github::auth::jwt::Signed;
+use crate::github::auth::key::Key;
+use crate::github::auth::key_ring::KeyRing;
+use crate::github::failure::{Failure, Kind};
+use crate::model::{AppName, KeyInUse, Secret};
 
 /// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
 pub(crate) struct Client {
@@ -41,83 +42,34 @@ struct Signatures {
     keys: u32,
 }
 
-/// How to reach GitHub. Has no `Debug`: the proxy's URL may hold a password.
-#[derive(Clone)]
-pub struct UpstreamConfig {
-    /// Base of the REST API.
-    pub api_url: Url,
-    /// Which of its APIs to speak.
-    pub dialect: Dialect,
-    /// Value of `X-GitHub-Api-Version`, or `None` to send none. The preview has no versions, and is sent none.
-    pub api_version: Option<String>,
-    /// PEM file with further root certificates.
-    pub ca_file: Option<PathBuf>,
-    /// Proxy for all calls. Those of the environment are never used.
-    pub proxy: Option<Url>,
-    /// Longest wait for a connection.
-    pub connect_timeout: Duration,
-    /// Longest wait for a whole answer.
-    pub request_timeout: Duration,
-    /// Most calls under way at a time; more wait.
-    pub calls_at_once: usize,
-    /// Mints a minute for each app, at most 150; 0 is no limit on calls.
-    pub mints_per_minute: u32,
-    /// Most bytes of failures that are remembered.
-    pub remembered_bytes: usize,
-}
-
-/// Why no client could be made of what is configured.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The CA file cannot be read.
-    #[error("github.ca_file: {path}: cannot be read: {source}", path = path.display())]
-    ReadCa {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The CA file holds no certificate.
-    #[error("github.ca_file: {path}: holds no PEM certificate (BEGIN CERTIFICATE)", path = .0.display())]
-    NoCertificate(PathBuf),
-    /// The version has characters that no header can carry.
-    #[error("github.api_version: a date such as 2022-11-28 is allowed")]
-    Version,
-    /// The TLS stack or the proxy was refused.
-    #[error(
-        "no HTTPS client could be built: {0}; check github.ca_file, github.proxy and the system's CA certificates"
-    )]
-    Http(String),
-}
-
 impl Client {
     /// A client for `apps`, each with its id and its keys, newest first.
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        reach: &UpstreamConfig,
+        config: &UpstreamConfig,
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
         let apps = apps.into_iter().map(ring).collect();
         let limits = Limits {
-            places: reach.calls_at_once,
-            mints_per_minute: reach.mints_per_minute,
-            memory: reach.remembered_bytes,
+            places: config.calls_at_once,
+            mints_per_minute: config.mints_per_minute,
+            memory: config.remembered_bytes,
             // The longest of all: no connection, and then no answer.
-            timeout: reach.connect_timeout + reach.request_timeout,
+            timeout: config.connect_timeout + config.request_timeout,
         };
         let admission = Admission::new(Arc::clone(&clock), limits);
         let github_clock = GithubClock::new(clock);
         Self {
             transport,
-            base: reach.api_url.clone(),
+            base: config.api_url.clone(),
             apps,
             github_clock,
             admission,
             calls: Calls::default(),
             clock_is_wrong: AtomicBool::new(false),
-            retry_window: RETRY_WINDOW.min(reach.request_timeout),
+            retry_window: RETRY_WINDOW.min(config.request_timeout),
         }
     }
 
@@ -315,8 +267,10 @@ impl Client {
         }
         let offset_seconds = offset.as_secs();
         match is_wrong {
-            true => tracing::warn!(offset_seconds, "this machine's clock is not GitHub's: set it by NTP"),
-            false => tracing::info!(offset_seconds, "this machine's clock is GitHub's again"),
+            true => {
+                tracing::warn!(offset_seconds, "local clock differs from GitHub's: synchronise it by NTP")
+            }
+            false => tracing::info!(offset_seconds, "local clock agrees with GitHub's again"),
         }
     }
 

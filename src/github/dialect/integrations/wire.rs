@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::answer::Answer;
-use super::failure::{Failure, Kind, Origin, as_kind, classify};
-use super::request::{Request, on_origin_of};
-use super::token_response;
-use super::{InstallationPage, Page};
+use crate::github::dialect::token_response;
+use crate::github::failure::{Failure, Kind, Origin};
+use crate::github::http::answer::Answer;
+use crate::github::http::classify::{classify, failure_of_kind};
+use crate::github::http::request::{Request, on_origin_of};
+use crate::github::{InstallationPage, Page};
 use crate::model::{
     Grant, Identity, Installation, InstallationId, InstallationToken, Scope, Secret, SecretBytes, Selector,
     User, UserId,
@@ -86,14 +87,13 @@ pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Listed>, Failure
         // Not "no installations", which would throw out the tokens of all of them.
         let what =
             "this GitHub does not speak the preview: check github.api_url, and that github.dialect is meant";
-        return Err(Failure::bad_answer(answer, what));
+        return Err(answer.distrusted(what));
     }
     let read = |json: &RawValue| {
         let wire: Wire = answer.part(json)?;
         let id = wire.id.number().and_then(InstallationId::new);
         let installation = Installation {
-            id: id
-                .ok_or_else(|| Failure::bad_answer(answer, "an installation's id is not a number above 0"))?,
+            id: id.ok_or_else(|| answer.distrusted("an installation's id is not a number above 0"))?,
             account: wire.account.and_then(|account| account.login),
             // Nothing is said about either.
             permissions: [].into(),
@@ -154,7 +154,7 @@ pub(crate) fn read_mint(
     }
     if answer.status == 422 && user.is_some() {
         // Nothing else was asked for that could be refused.
-        return Err(as_kind(Kind::UserRefused, answer));
+        return Err(failure_of_kind(Kind::UserRefused, answer));
     }
     let wire: Wire<'_> = answer.expect(201)?.json()?;
     let on_behalf_of = wire.on_behalf_of.map(|json| read_user(answer, "on_behalf_of", json)).transpose()?;
@@ -163,7 +163,7 @@ pub(crate) fn read_mint(
             Some(_) => "its token is not on behalf of the user that was asked for",
             None => "its token is on behalf of a user, and none was asked for",
         };
-        return Err(Failure::bad_answer(answer, what));
+        return Err(answer.distrusted(what));
     }
     let expires = token_response::parse_expires_at(answer, &wire.expires_at)?;
     let secret = token_response::parse_token(answer, wire.token)?;
@@ -211,7 +211,7 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
         404 | 422 => {
             let what = "the nonce is unknown, used or expired, or this GitHub does not speak the preview";
             let kind = classify(answer).kind;
-            Err(Failure::new(kind, format!("{} answered {}: {what}", answer.what, answer.status)))
+            Err(Failure::new(kind, format!("GitHub returned {} when {}: {what}", answer.status, answer.what)))
         }
         _ => Err(classify(answer)),
     }
@@ -244,7 +244,7 @@ fn read_user(answer: &Answer, member: &str, json: &RawValue) -> Result<User, Fai
     // A list with one item would pass for it.
     let object = json.get().starts_with('{').then(|| serde_json::from_str::<Wire>(json.get()).ok()).flatten();
     let id = object.and_then(|wire| wire.id.number()).and_then(UserId::new);
-    let id = id.ok_or_else(|| Failure::bad_answer(answer, &format!("its {member} is no user with an id")))?;
+    let id = id.ok_or_else(|| answer.distrusted(&format!("its {member} is no user with an id")))?;
     Ok(User { id, json: json.get().to_owned() })
 }
 

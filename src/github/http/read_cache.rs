@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::failure::{Failure, Kind};
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, SingleFlight};
+use crate::github::failure::{Failure, Kind};
 use crate::model::{ClientId, Priority};
 
 /// Answers by what was asked, each for as long as it may be handed out again.

@@ -7,11 +7,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, LINK, RETRY_AFTER};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use url::Url;
 
-use super::failure::{Failure, Kind, classify};
-use super::request::on_origin_of;
 use crate::clock::BootTime;
 use crate::model::{cut_before_redaction, redact};
 
@@ -58,46 +55,6 @@ impl Answer {
         }
     }
 
-    /// This answer, if it has the status of success that is documented.
-    pub(crate) fn expect(&self, status: u16) -> Result<&Self, Failure> {
-        match self.status {
-            ok if ok == status => Ok(self),
-            200..=299 => Err(Failure::new(
-                Kind::BadAnswer,
-                format!(
-                    "{} answered {} where {status} is documented: check github.api_url",
-                    self.what, self.status
-                ),
-            )),
-            _ => Err(classify(self)),
-        }
-    }
-
-    /// The body as JSON of the shape `T`.
-    pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            // The error's own text may quote the body, and the body may hold a token: only its place is told.
-            let what = match error.classify() {
-                serde_json::error::Category::Data => "the body has not the shape it should have",
-                _ => "the body is not JSON",
-            };
-            let place = format!("{what} (line {}, column {})", error.line(), error.column());
-            Failure::bad_answer(self, &place)
-        })
-    }
-
-    /// A part of the body, as JSON of the shape `T`.
-    pub(crate) fn part<'a, T: Deserialize<'a>>(&self, json: &'a RawValue) -> Result<T, Failure> {
-        serde_json::from_str(json.get())
-            .map_err(|_| Failure::bad_answer(self, "a part of the body has not the shape it should have"))
-    }
-
-    /// The body as text, all of it.
-    pub(crate) fn text(&self) -> Result<String, Failure> {
-        let text = std::str::from_utf8(&self.body);
-        text.map(str::to_owned).map_err(|_| Failure::bad_answer(self, "the body is not UTF-8"))
-    }
-
     /// What GitHub says went wrong, as ` "…"`; empty if it says nothing in its documented form.
     pub(crate) fn message(&self) -> String {
         #[derive(Deserialize)]
@@ -137,13 +94,6 @@ impl Answer {
         named.map(|wait| wait.min(MAX_WAIT))
     }
 
-    /// The page after this one, if `Link` names one on the same origin as `base`.
-    pub(crate) fn next_page(&self, base: &Url) -> Result<Option<Url>, Failure> {
-        let Some(next) = self.linked("next") else { return Ok(None) };
-        let foreign = || Failure::bad_answer(self, "its next page is not on the host of github.api_url");
-        on_origin_of(base, next).map(Some).ok_or_else(foreign)
-    }
-
     /// The number of the last page, if `Link` names one.
     pub(crate) fn last_page(&self, base: &Url) -> Option<u64> {
         let last = base.join(self.linked("last")?).ok()?;
@@ -151,7 +101,7 @@ impl Answer {
     }
 
     /// Where `Link` leads by the name of `relation`.
-    fn linked(&self, relation: &str) -> Option<&str> {
+    pub(super) fn linked(&self, relation: &str) -> Option<&str> {
         self.link.as_deref()?.split(',').find_map(|part| {
             let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
             let named = |parameter: &str| {
@@ -216,26 +166,5 @@ mod tests {
         assert_eq!(limited(None, Some("0"), Some(&reset)), Some(40));
         assert_eq!(limited(None, Some("5"), Some(&reset)), None);
         assert_eq!(limited(None, None, None), None);
-    }
-
-    #[test]
-    fn the_next_page_is_followed_on_the_same_origin_only() {
-        let base: Url = "https://ghe.example/api/v3".parse().unwrap();
-        let page = |link: &str| Answer { link: Some(link.into()), ..Answer::empty("x") }.next_page(&base);
-        let next = page(
-            "<https://ghe.example/api/v3/app/installations?page=1>; rel=\"prev\", \
-                         <https://ghe.example/api/v3/app/installations?page=3>; rel=\"next\"",
-        );
-        assert_eq!(next.unwrap().unwrap().query(), Some("page=3"));
-        assert_eq!(page("<https://ghe.example/x?page=9>; rel=\"last\"").unwrap(), None);
-        assert!(page("<https://evil.example/x>; rel=\"next\"").is_err());
-        assert!(page("<http://ghe.example/x>; rel=\"next\"").is_err());
-    }
-
-    #[test]
-    fn a_malformed_body_is_never_quoted() {
-        let answer = Answer { body: "{\"token\": ghs_marker}".into(), ..Answer::empty("x") };
-        let failure = answer.json::<serde_json::Value>().unwrap_err();
-        assert!(!failure.message.contains("marker"), "{failure}");
     }
 }

@@ -8,18 +8,28 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Certificate, Proxy, redirect};
 
 use super::answer::Answer;
-use super::client::{BuildError, UpstreamConfig};
+use super::classify::from_transport_error;
+use super::config::{BuildError, UpstreamConfig};
 use super::dns::Resolver;
-use super::failure::{Failure, Kind, from_transport_error};
 use super::request::Request;
-use super::{Reply, apps, integrations};
 use crate::clock::Clock;
-use crate::model::{Dialect, Secret};
+use crate::github::Reply;
+use crate::github::failure::{Failure, Kind};
+use crate::model::Secret;
 
 /// Sends requests to GitHub. The seam for tests that simulate GitHub without sockets: everything above it is what ships.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` once, authorised by `credential`, and reads the whole answer.
     fn send<'a>(&'a self, request: &'a Request, credential: &'a Secret) -> Reply<'a, Answer>;
+}
+
+/// What every request to one GitHub carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommonHeaders<'a> {
+    /// The media type of the API.
+    pub(crate) accept: &'static str,
+    /// `X-GitHub-Api-Version`, where the API has versions.
+    pub(crate) api_version: Option<&'a str>,
 }
 
 /// HTTP over TLS, by reqwest: bounded in time and size.
@@ -29,9 +39,13 @@ pub struct HttpTransport {
 }
 
 impl HttpTransport {
-    /// A transport to the GitHub of `reach`.
-    pub fn new(reach: &UpstreamConfig, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
-        Ok(Self { http: http(reach)?, clock })
+    /// A transport to the GitHub of `config`, whose requests all carry what the dialect demands.
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        headers: CommonHeaders<'_>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { http: http(config, headers)?, clock })
     }
 
     async fn exchange(&self, request: &Request, credential: &Secret) -> Result<Answer, Failure> {
@@ -63,15 +77,11 @@ impl Transport for HttpTransport {
     }
 }
 
-fn http(reach: &UpstreamConfig) -> Result<reqwest::Client, BuildError> {
+fn http(config: &UpstreamConfig, common: CommonHeaders<'_>) -> Result<reqwest::Client, BuildError> {
     let mut headers = HeaderMap::new();
-    let (accept, version) = match reach.dialect {
-        Dialect::Apps => (apps::ACCEPT, reach.api_version.as_deref()),
-        Dialect::Integrations => (integrations::ACCEPT, None),
-    };
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(ACCEPT, HeaderValue::from_static(common.accept));
     headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
-    if let Some(version) = version {
+    if let Some(version) = common.api_version {
         let version = HeaderValue::from_str(version).map_err(|_| BuildError::Version)?;
         headers.insert("x-github-api-version", version);
     }
@@ -81,15 +91,15 @@ fn http(reach: &UpstreamConfig) -> Result<reqwest::Client, BuildError> {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
-        .dns_resolver(Arc::new(Resolver::new(reach.connect_timeout)))
-        .connect_timeout(reach.connect_timeout)
-        .timeout(reach.request_timeout)
+        .dns_resolver(Arc::new(Resolver::new(config.connect_timeout)))
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.request_timeout)
         .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT);
-    if let Some(proxy) = &reach.proxy {
+    if let Some(proxy) = &config.proxy {
         let proxy = Proxy::all(proxy.as_str());
         builder = builder.proxy(proxy.map_err(|_| BuildError::Http("the proxy's URL was refused".into()))?);
     }
-    if let Some(path) = &reach.ca_file {
+    if let Some(path) = &config.ca_file {
         builder = builder.tls_certs_merge(certificates(path)?);
     }
     builder.build().map_err(|error| BuildError::Http(error.to_string()))

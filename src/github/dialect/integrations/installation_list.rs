@@ -9,12 +9,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::failure::Failure;
-use super::integrations::Listed;
-use super::read_cache::crashed;
-use super::staleness::{Staleness, Use};
+use super::wire::Listed;
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, SingleFlight};
+use crate::github::failure::Failure;
+use crate::github::http::read_cache::crashed;
+use crate::github::staleness::{Staleness, Use};
 use crate::model::{AppName, Priority};
 
 /// Each app's list: read once, and again when it is old or lacks what is looked for. One read of it at a time.

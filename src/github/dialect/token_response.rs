@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::Answer;
-use super::failure::Failure;
+use crate::github::failure::Failure;
+use crate::github::http::answer::Answer;
 use crate::model::Secret;
 
 /// The token itself, if a header can carry it.
@@ -16,12 +16,12 @@ pub(crate) fn parse_token(answer: &Answer, token: String) -> Result<Secret, Fail
     if (1..=MAX_TOKEN_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(secret);
     }
-    Err(Failure::bad_answer(answer, "its token is empty, over 8 KiB, or not plain ASCII"))
+    Err(answer.distrusted("its token is empty, over 8 KiB, or not plain ASCII"))
 }
 
 /// The end of its life.
 pub(crate) fn parse_expires_at(answer: &Answer, expires_at: &str) -> Result<Timestamp, Failure> {
-    expires_at.parse().map_err(|_| Failure::bad_answer(answer, "its expires_at is not a date"))
+    expires_at.parse().map_err(|_| answer.distrusted("its expires_at is not a date"))
 }
 
 /// How long a token lives that expires at `expires` and was handed out at `now`, both by GitHub's clock.
@@ -33,9 +33,9 @@ pub(crate) fn token_lifetime(
     let lifetime = expires.duration_since(now);
     if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
         let what = format!("its token would live {lifetime:#}, and only 2 s to 24 h are believed");
-        return Err(Failure::bad_answer(answer, &what));
+        return Err(answer.distrusted(&what));
     }
-    Duration::try_from(lifetime).map_err(|_| Failure::bad_answer(answer, "its token has expired"))
+    Duration::try_from(lifetime).map_err(|_| answer.distrusted("its token has expired"))
 }
 
 /// GitHub's stateless tokens are some 520 bytes long; nothing says that they stay so.
