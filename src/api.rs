@@ -81,7 +81,7 @@ pub struct App {
     pub keys: Vec<Key>,
     /// Why GitHub has not accepted it yet; null once it has.
     pub not_ready: Option<String>,
-    /// What keeps it from being asked for now.
+    /// The limits in force.
     pub limits: Vec<Limit>,
 }
 
@@ -114,7 +114,7 @@ pub struct CachedToken {
     pub account: Option<String>,
     /// The user on whose behalf it acts; null for nobody.
     pub user_id: Option<u64>,
-    /// What it is narrowed to, `*` for nothing.
+    /// What it is narrowed to; `full`: it is not.
     pub scope: String,
     /// `fresh`, `renewing`, `stale` or `dead`.
     pub state: String,

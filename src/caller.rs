@@ -1,4 +1,4 @@
-//! Who calls: a file per proof, and [`Callers`], which has the list of them.
+//! Caller proofs: a file for each, and [`Callers`], which has the list of them.
 //!
 //! A proof is a function from a request's head, or the connection that it came on, to the [evidence] that it gives. A
 //! new one is a file and a line in that list.

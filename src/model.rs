@@ -1,4 +1,4 @@
-//! The words of the domain: what an installation, a scope, a token is. No I/O, no wire shapes.
+//! Domain types: installation, scope, token. No I/O, no wire shapes.
 
 pub mod client;
 pub mod dialect;

@@ -8,7 +8,7 @@ use super::{client_header, peer_uid, user_agent};
 use crate::clock::BootTime;
 use crate::model::ClientId;
 
-/// Who sent a request, as far as is known.
+/// The sender of a request, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller<'a> {
     /// Its name, for log and audit.

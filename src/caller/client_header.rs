@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 
 use super::evidence::{Evidence, Share};
 
-/// The header by which a caller says who it is. No web page can send it unasked.
+/// The header by which a caller names itself. No web page can send it unasked.
 pub(crate) const CLIENT_HEADER: &str = "ghtokend-client";
 
 /// The name in the client header.

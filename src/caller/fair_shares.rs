@@ -10,8 +10,8 @@ use super::evidence::Share;
 use crate::clock::BootTime;
 use crate::model::ClientId;
 
-/// The clients seen recently. Names cost nothing, so only some of them have a share of their own, and the rest have one
-/// together.
+/// The clients seen recently. A client can take any number of names, so only some have a share of their own, and the rest have
+/// one together.
 #[derive(Debug, Default)]
 pub(super) struct FairShares {
     hasher: RandomState,

@@ -128,7 +128,7 @@ mod tests {
             "tokens":[{"app":"release","installation_id":22,"account":null,"user_id":7,"scope":"widgets","state":"renewing",
                        "expires_at":"","remaining_seconds":540,"hashed_token":"",
                        "successor":{"expires_at":"","in_service_in_seconds":3,"hashed_token":""}},
-                      {"app":"release","installation_id":1,"account":"acme","user_id":null,"scope":"*","state":"fresh",
+                      {"app":"release","installation_id":1,"account":"acme","user_id":null,"scope":"full","state":"fresh",
                        "expires_at":"","remaining_seconds":3599,"hashed_token":"","successor":null}],
             "tokens_total":9,"tokens_omitted":7}"#;
         let text = tables(&serde_json::from_str(status).unwrap());
@@ -142,7 +142,7 @@ app release is limited until 2026-11-26T10:00:00Z: rate_limit
 
 APP      INSTALLATION  ACCOUNT  USER  SCOPE    STATE              LEFT
 release  22            -        7     widgets  renewing, renewed  9m
-release  1             acme     -     *        fresh              59m 59s
+release  1             acme     -     full     fresh              59m 59s
 … and 7 more, which expire later: see --limit
 ";
         assert_eq!(text, expected);

@@ -1,6 +1,6 @@
-//! On whose account, and how urgently, GitHub is asked.
+//! Whose fair share a call to GitHub uses, and how urgent it is.
 
-/// Who asks, as far as shares are concerned: a number that the endpoint makes of what it knows of a caller.
+/// A client with a fair share of the calls to GitHub: a number, made from its strongest proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId(u64);
 
@@ -19,7 +19,7 @@ impl ClientId {
 pub enum Priority {
     /// Nobody waits for it: a refresh ahead of time, a prefetch.
     Ahead,
-    /// A caller waits for something that has not been asked for before.
+    /// A caller waits for a key that was not minted before.
     New,
     /// A key that is in use and has little life left, whether or not a caller waits.
     InUse,

@@ -85,7 +85,7 @@ error_codes! {
         "check app.id, the private key and the machine's clock with `ghtokend check`";
     /// An answer of GitHub that is not trusted.
     BadUpstreamResponse = "bad_upstream_response", [502], Later, "check github.api_url and github.api_version";
-    /// Too many calls or bodies are under way.
+    /// Too many calls or bodies are in flight.
     Overloaded = "overloaded", [503], Later, "it is likely to pass: try again";
     /// GitHub cannot be reached, or fails.
     GithubUnavailable = "github_unavailable", [503], Later, "it is likely to pass: try again";

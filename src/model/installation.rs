@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{InstallationId, Login, RepositoryName};
 
-/// Who an app is, as GitHub knows it.
+/// An app, as GitHub describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
     /// GitHub's number for it.
@@ -35,7 +35,7 @@ pub struct Installation {
     pub json: String,
 }
 
-/// How a caller names the installation that it wants a token for.
+/// How a caller names an installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// The configured default, else the only one there is.

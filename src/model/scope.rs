@@ -70,10 +70,10 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
-    /// `*` for everything, else what it is narrowed to, as in a request.
+    /// `full` for everything, else what it is narrowed to, as in a request.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::default() {
-            return f.write_str("*");
+            return f.write_str("full");
         }
         let mut parts = Vec::new();
         if let Some(names) = &self.repositories {

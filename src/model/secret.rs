@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The value itself. Whoever calls this answers for where it goes.
+    /// The value itself. The caller is responsible for where it goes.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
 pub struct SecretBytes(Bytes);
 
 impl SecretBytes {
-    /// The bytes themselves. Whoever calls this answers for where they go.
+    /// The bytes themselves. The caller is responsible for where they go.
     pub fn expose(&self) -> &Bytes {
         &self.0
     }

@@ -26,7 +26,7 @@ pub struct Minted {
     pub token: InstallationToken,
     /// When the request was sent: the latest moment at which its life may have begun.
     pub sent: BootTime,
-    /// When the answer came: from then on GitHub's replicas hear of it, at the latest.
+    /// When the answer came: from then on, at the latest, it spreads to GitHub's replicas.
     pub landed: BootTime,
     /// How long it lives from then on, by GitHub's own clock.
     pub lifetime: Duration,

@@ -1,4 +1,4 @@
-//! Users of GitHub: on whose behalf tokens act, and who has come by.
+//! Users of GitHub: on whose behalf tokens act, and who have brought a nonce.
 
 use super::UserId;
 
@@ -11,7 +11,7 @@ pub struct User {
     pub json: String,
 }
 
-/// Who came by with a nonce.
+/// The user who has brought a nonce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user.

@@ -89,13 +89,13 @@ impl Acceptor {
         }
     }
 
-    /// Each listener has places of its own: a crowd at one of them leaves the others as they are.
+    /// Each listener has places of its own: a crowd at one of them takes none of the others.
     fn slots(&self, listener: &'static str, max: usize) -> Arc<Slots> {
         Slots::new(max, self.server.tokens.metrics.connections(listener))
     }
 
-    /// The next connection, once there is a place for it; `None` when it is time to stop. What goes wrong with one
-    /// connection, or for want of file descriptors, never ends the loop.
+    /// The next connection, once there is a place for it; `None` when it is time to stop. An error of one connection, or a
+    /// lack of file descriptors, never ends the loop.
     async fn next<T, F>(&self, slots: &Arc<Slots>, accept: impl Fn() -> F) -> Option<(Slot, T)>
     where
         F: Future<Output = io::Result<T>>,
@@ -137,7 +137,7 @@ impl Acceptor {
                 let (server, slot) = (Arc::clone(&server), Arc::clone(&slot));
                 async move {
                     let reply = server.handle(request, peer, surface).await;
-                    // Set where the request was answered before its end.
+                    // Set where the answer precedes the end of the request.
                     if reply.headers().contains_key(CONNECTION) {
                         slot.leave_bytes_unread();
                     }
@@ -154,8 +154,8 @@ impl Acceptor {
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let aged = tokio::time::sleep(server.config.connection_age);
-            // The client's mistakes and its going away are its own business. The connection comes first: a request that
-            // has come in time is served, whatever else is to be done.
+            // A client's errors and its disconnects are not logged. The connection is polled first: a request that has
+            // come in time is served, even if the connection is to close.
             tokio::select! {
                 biased;
                 _ = connection.as_mut() => {}
@@ -167,7 +167,7 @@ impl Acceptor {
     }
 }
 
-/// With a hop limit of 1, no answer travels further than this machine, whoever it was that got through.
+/// With a hop limit of 1, no answer leaves this machine, even where a listener is reachable from elsewhere.
 fn prepare(stream: &TcpStream, hop_limit_1: bool) {
     let _ = stream.set_nodelay(true);
     if hop_limit_1 {
@@ -205,13 +205,16 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Above our own limit, so that the refusal is ours and has a body.
+/// Above the guard's limit, so that the error is the guard's and has a body.
 const MAX_HEADERS: usize = 256;
 /// Time for aborted requests to get their answer.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
-/// Out of file descriptors: some are likely to be closed by then.
+/// Without file descriptors, `accept` fails at once and would be called in a busy loop. Some are likely to be closed by
+/// then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One line for a shortage, not one for each pause.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// For the in-flight request of a connection that has reached its age.
 const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -25,28 +25,28 @@ impl RequestBody {
         Self { incoming, is_read }
     }
 
-    /// Whether nothing of it is still to come.
+    /// Whether it has come to its end.
     pub(super) fn is_read(&self) -> bool {
         self.is_read
     }
 
     /// Refuses a body that is too large, or that an endpoint has no use for. hyper drops `Content-Length` where it stands
     /// beside `Transfer-Encoding`, a pair that two servers may read differently, and closes the connection after the
-    /// answer: nothing that hides behind it is taken for a request.
+    /// answer: nothing behind it is taken for a request (request smuggling).
     pub(super) fn check(&self, endpoint: Endpoint<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
-        if self.incoming.size_hint().lower() > endpoint.largest_body() as u64 {
-            return Err(too_large(endpoint.largest_body()));
+        if self.incoming.size_hint().lower() > endpoint.max_body_bytes() as u64 {
+            return Err(too_large(endpoint.max_body_bytes()));
         }
         if !endpoint.takes_body() && (!self.is_read || headers.contains_key(TRANSFER_ENCODING)) {
             return Err(ApiError::invalid(
-                "a GET or DELETE here has no body: what is asked goes into path and query",
+                "a GET or DELETE here has no body: send parameters in path and query",
             ));
         }
         Ok(())
     }
 
-    /// All of it, and its share of the memory, to be kept for as long as anything that was read from it. One of unknown
-    /// length may be as large as `endpoint` takes.
+    /// All of it, and its share of the memory, to be kept for as long as anything that was read from it. A body of
+    /// unknown length reserves the most that `endpoint` takes.
     pub(super) async fn read<'m>(
         &mut self,
         endpoint: Endpoint<'_>,
@@ -55,7 +55,7 @@ impl RequestBody {
         if self.is_read || !endpoint.takes_body() {
             return Ok((Bytes::new(), None));
         }
-        let largest = endpoint.largest_body();
+        let largest = endpoint.max_body_bytes();
         let length = self.incoming.size_hint().upper();
         let length = length.and_then(|length| length.try_into().ok()).unwrap_or(largest);
         let permit = memory.reserve(endpoint, length).await?;

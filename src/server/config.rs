@@ -1,4 +1,4 @@
-//! What the endpoint is made with.
+//! Configuration of the endpoint.
 
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections at a time to the listener for health and metrics.
     pub max_ops_connections: usize,
-    /// What deliveries are signed with; `None`: none are taken.
+    /// What deliveries are signed with; `None`: deliveries are not taken.
     pub webhook: Option<Secrets>,
-    /// Base of GitHub's own API, for those who look for it here.
+    /// Base of GitHub's own API, named to callers who look for it here.
     pub api_url: Url,
     /// The web and git host that belongs to the API.
     pub web_url: Url,

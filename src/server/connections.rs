@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// The open connections of one listener, each with a handle of type `H` by which it is told to close.
+/// The open connections of one listener, each with a handle of type `H` that notifies it to close.
 #[derive(Debug)]
 pub(super) struct ConnectionTable<H> {
     max: usize,
@@ -19,7 +19,7 @@ pub(super) struct ConnectionTable<H> {
     new: BTreeMap<u64, ConnectionId>,
     /// Those between two requests, the one idle for longest first.
     idle: BTreeMap<u64, ConnectionId>,
-    /// The one that was told to close and has not done so. One at a time: it makes room for one.
+    /// The one that was notified to close and is still open. One at a time: it makes room for one.
     evicted: Option<ConnectionId>,
 }
 
@@ -38,7 +38,7 @@ struct Connection<H> {
 enum State {
     /// It never sent a request. With its place among those.
     New(u64),
-    /// It has a request in hand, or was told to close.
+    /// It has a request in flight, or was notified to close.
     Active,
     /// It waits for its next request. With its place among those.
     Idle(u64),
@@ -73,7 +73,7 @@ impl<H> ConnectionTable<H> {
     }
 
     /// Has a connection give way: one that never sent a request, else the one that has been idle for longest. Returns
-    /// its handle, or `None` if all have a request in hand, or one is closing already.
+    /// its handle, or `None` if all have a request in flight, or one is closing already.
     ///
     /// A crowd of callers at once has connections whose first request is still on its way. They are spared for
     /// [`MIN_NEW_AGE`], unless half of all places are taken by connections that never sent anything.
@@ -93,12 +93,12 @@ impl<H> ConnectionTable<H> {
         (is_old || self.new.len() * 2 >= self.max).then_some(id)
     }
 
-    /// Whether this connection was told to close, and no request of its has come since.
+    /// Whether this connection was notified to close, and has sent no request since.
     pub(super) fn is_evicted(&self, id: ConnectionId) -> bool {
         self.evicted == Some(id)
     }
 
-    /// A request has come. A connection that was told to close stays: its request was on the way.
+    /// A request has come. A connection that was notified to close stays: its request was on the way.
     pub(super) fn set_active(&mut self, id: ConnectionId) {
         self.evicted.take_if(|evicted| *evicted == id);
         self.set_state(id, State::Active);

@@ -5,7 +5,7 @@ use crate::caller::Caller;
 use crate::model::ClientId;
 use crate::telemetry::audit::{self, RequestContext};
 
-/// Who asks, under which id, and which format the answer is to have.
+/// The caller, the id of its request, and the format of the answer.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) request_id: &'a str,
@@ -24,18 +24,23 @@ impl<'a> Context<'a> {
         RequestContext { request_id: self.request_id, client: self.caller.name, uid: self.caller.uid }
     }
 
-    /// The answer to a request that is refused, which is put on record.
+    /// The answer to a request that fails, which goes into the audit trail.
     pub(super) fn refuse(&self, error: &ApiError) -> Reply {
         self.record(error);
         reply::refused(error, self.format, self.request_id)
     }
 
-    /// Puts a refusal on record.
+    /// Writes an error to the audit trail.
     pub(super) fn record(&self, error: &ApiError) {
-        // A line for each would cost more than what it was refused.
+        // A line for each would cost more than the call that is saved.
         if error.is_local {
             return;
         }
-        audit::refused(self.audited(), error.asked.as_deref(), error.status.as_u16(), error.code.as_str());
+        audit::refused(
+            self.audited(),
+            error.requested.as_deref(),
+            error.status.as_u16(),
+            error.code.as_str(),
+        );
     }
 }

@@ -14,7 +14,7 @@ use super::token_service::TokenService;
 use crate::broker::{TokenHash, TokenRequest, Vended};
 use crate::model::{Capabilities, ErrorCode, Login, RepositoryName, Scope, Secret, Selector};
 
-/// What git says about the credential it wants, or wants to be rid of.
+/// The credential that git asks for, or wants to erase.
 #[derive(Debug, Default)]
 struct Description {
     protocol: Option<String>,
@@ -68,18 +68,16 @@ impl Description {
     /// host could be smuggled into another attribute, is refused.
     fn read(body: Bytes) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(&body).ok().filter(|text| !text.contains(['\r', '\0']));
-        let text =
-            text.ok_or_else(|| ApiError::invalid("git's lines hold a CR, a NUL or no UTF-8: refused"))?;
+        let text = text.ok_or_else(|| ApiError::invalid("git's lines hold a CR, a NUL or no UTF-8"))?;
         let (lines, rest) = text.split_once("\n\n").unwrap_or((text, ""));
         if !rest.trim_start_matches('\n').is_empty() {
-            return Err(ApiError::invalid(
-                "there is more after the empty line that ends git's lines: refused",
-            ));
+            return Err(ApiError::invalid("there is more after the empty line that ends git's lines"));
         }
         let mut description = Self::default();
         for line in lines.split('\n').filter(|line| !line.is_empty()) {
-            let malformed =
-                || ApiError::invalid("a line is not of the form key=value, as git's credential helpers get");
+            let malformed = || {
+                ApiError::invalid("a line is not of the form key=value, as git's credential protocol has it")
+            };
             let (key, value) =
                 line.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(malformed)?;
             match key {
@@ -113,8 +111,8 @@ impl Description {
             && web_url.port_or_known_default() == Some(port.unwrap_or(default_port))
     }
 
-    /// What git wants: what the query asks for as in `GET /token`, narrowed to the repository of `path` unless the query
-    /// names repositories itself. `None`: git asks for something that can be no repository, or not one of that owner.
+    /// The token that git needs: as the query says, as in `GET /token`, narrowed to the repository of `path` unless the
+    /// query names repositories itself. `None`: `path` is no repository, or not one of the owner that the query names.
     ///
     /// git cannot choose: where the dialect knows no narrowing, it is the plain token of the repository's owner.
     fn request(
@@ -146,7 +144,7 @@ impl Description {
     }
 }
 
-/// Takes an attribute that may be there once: by a line break in a URL, one host could pass for another (CVE-2020-5260).
+/// Takes an attribute that may occur once: with a line break in a URL, one host could pass for another (CVE-2020-5260).
 fn once<T: From<String>>(key: &str, value: &str, slot: &mut Option<T>) -> Result<(), ApiError> {
     match slot.replace(T::from(value.to_owned())) {
         None => Ok(()),
@@ -171,7 +169,7 @@ fn answer(vended: &Vended) -> Reply {
     lines(format!("username=x-access-token\npassword={}\n{expiry}", token.secret.expose()))
 }
 
-/// Nothing to say: git asks its next helper.
+/// No credential: git asks its next helper.
 fn nothing() -> Reply {
     lines(String::new())
 }

@@ -1,7 +1,7 @@
 //! Request guards against CSRF, SSRF and DNS rebinding. Pure: a request's head goes in, an error comes out.
 //!
-//! Loopback is no boundary: a web page, an SSRF in an app, a forwarding proxy reach it too. None of them can send the
-//! client header, or they cannot help sending a header that gives them away.
+//! Loopback is no boundary: a web page, an SSRF in an app, a forwarding proxy reach it too. Such a request cannot have
+//! the client header, or it has a header by which it is recognised.
 
 use hyper::header::{
     CONNECTION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, REFERER, UPGRADE, VIA,
@@ -23,7 +23,7 @@ pub struct Guard {
 }
 
 /// Refuses what no honest HTTP/1.1 client sends, on any listener.
-pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn check_well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let head = uri.to_string().len()
         + headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if head > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
@@ -37,8 +37,8 @@ pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
     }
     if *method == Method::CONNECT {
         let message = "this is no proxy: send GET /token";
-        let refusal = ApiError::new(ErrorCode::MethodNotAllowed, message);
-        return Err(ApiError { allow: Some("GET, HEAD"), ..refusal });
+        let error = ApiError::new(ErrorCode::MethodNotAllowed, message);
+        return Err(ApiError { allow: Some("GET, HEAD"), ..error });
     }
     if uri.authority().is_some() || !uri.path().starts_with('/') {
         return Err(ApiError::invalid(
@@ -52,8 +52,8 @@ pub(super) fn well_formed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
 }
 
 impl Guard {
-    /// Refuses web pages, forwarded requests and clients that do not say who they are.
-    /// `endpoint` is `None` for a path that there is not: the guards hold there too.
+    /// Refuses web pages, forwarded requests, and clients without a client header.
+    /// `endpoint` is `None` for an unknown path: the guards hold there too.
     pub(super) fn admit(
         &self,
         peer: Peer,
@@ -113,7 +113,7 @@ fn browser_or_proxy_header<'h>(
 ) -> Option<&'h HeaderName> {
     let for_people = endpoint == Some(Endpoint::Status);
     headers.iter().find_map(|(name, value)| {
-        let told = match name.as_str() {
+        let is_sent_by_one = match name.as_str() {
             // Node's own fetch sends this one.
             "sec-fetch-mode" => value != "cors" && !for_people,
             // A person may open the status in a browser.
@@ -123,7 +123,7 @@ fn browser_or_proxy_header<'h>(
             other if other.starts_with("x-forwarded-") => true,
             _ => [ORIGIN, REFERER, COOKIE, FORWARDED, VIA].contains(name),
         };
-        told.then_some(name)
+        is_sent_by_one.then_some(name)
     })
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let guard =
             Guard { allowed_hosts: ["tokens.internal".to_owned()].into(), require_client_header: true };
         let admitted = guard.admit(Peer::Tcp, Some(endpoint), &headers(list));
-        admitted.map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+        admitted.map_or_else(|error| error.status.as_u16(), |()| 200)
     }
 
     #[test]
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn odd_requests_are_refused_before_anything_else() {
         let check = |method: Method, target: &str, list: &[(&str, &str)]| {
-            well_formed(&method, &target.parse().unwrap(), &headers(list))
-                .map_err(|refusal| refusal.status.as_u16())
+            check_well_formed(&method, &target.parse().unwrap(), &headers(list))
+                .map_err(|error| error.status.as_u16())
         };
         assert_eq!(check(Method::GET, "/token?x=y", &[]), Ok(()));
         assert_eq!(check(Method::GET, "http://evil/token", &[]), Err(400));

@@ -117,7 +117,7 @@ impl Server {
         peer: Peer,
         surface: Surface,
     ) -> Result<Endpoint<'p>, ApiError> {
-        guard::well_formed(&head.method, &head.uri, &head.headers)?;
+        guard::check_well_formed(&head.method, &head.uri, &head.headers)?;
         if surface == Surface::Tokens {
             self.guard.borrow().admit(peer, endpoint.as_ref().ok().copied(), &head.headers)?;
         }

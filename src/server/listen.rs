@@ -49,7 +49,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart does not wait for the last connections of the process before.
+        // A restart does not wait for connections of the previous process in TIME_WAIT.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -57,6 +57,6 @@ pub fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, B
     listen().map_err(|source| BindError::Tcp { key, address, source })
 }
 
-/// Callers who may knock at once, as far as the system lets it (`net.core.somaxconn`). The usual 128 makes those beyond
-/// it wait for a second, or turns them away.
+/// Connections that wait to be accepted, as far as the system allows (`net.core.somaxconn`). With the usual 128, a burst
+/// of callers waits for a second or is refused.
 pub(super) const BACKLOG: u32 = 4096;

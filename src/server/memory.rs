@@ -9,8 +9,9 @@
 //! | webhook deliveries of up to 1 MiB | 5 MiB |
 //! | all together, with the default `listen.max_connections` | 31.5 MiB |
 //!
-//! Deliveries have shares of their own: whoever sends them has proved nothing yet, and shall take nothing from callers.
-//! Large ones hold up no small ones. GitHub's are small, but for those that list hundreds of repositories.
+//! Deliveries have shares of their own: their sender is not authenticated before the body is read, and must not take
+//! memory from callers. Large deliveries do not delay small ones. GitHub's are small, but for those that list hundreds
+//! of repositories.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,9 +76,9 @@ pub(super) fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
 }
 
-/// What every connection may send of a head without asking: one buffer of hyper's. Most heads are shorter.
+/// The part of a head for which no permit is needed: one buffer of hyper's. Most heads are shorter.
 pub(super) const FREE_HEAD_BYTES: usize = 8 * 1024;
-/// The largest buffer for a head. Above the 16 KiB of names and values that a head may have, so that the refusal of a
+/// The largest buffer for a head. Above the 16 KiB of names and values that a head may have, so that the error for a
 /// longer one is ours and has a body.
 pub(super) const MAX_HEAD_BUFFER: usize = 24 * 1024;
 const PERMIT_BYTES: usize = 1024;
@@ -102,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_body_of_each_endpoint_fits_its_share() {
+    fn the_max_body_bytes_of_each_endpoint_fits_its_share() {
         for (endpoint, share) in
             [(Endpoint::Webhook, MAX_LARGE_DELIVERIES_BYTES), (Endpoint::Reject, MAX_BODIES_BYTES)]
         {
-            assert!(endpoint.largest_body() <= share);
+            assert!(endpoint.max_body_bytes() <= share);
         }
     }
 
@@ -118,9 +119,9 @@ mod tests {
         for _ in 0..MAX_LARGE_DELIVERIES_BYTES / mib {
             held.push(memory.reserve(Endpoint::Webhook, mib).await.unwrap());
         }
-        let refusal = reserve_from(&memory.large_deliveries, 1, Duration::from_millis(1)).await.unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.code.as_str()), (503, "overloaded"));
-        assert!(refusal.retryable && refusal.retry_after.is_some());
+        let error = reserve_from(&memory.large_deliveries, 1, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!((error.status.as_u16(), error.code.as_str()), (503, "overloaded"));
+        assert!(error.retryable && error.retry_after.is_some());
         for endpoint in [Endpoint::Reject, Endpoint::Webhook] {
             assert!(memory.reserve(endpoint, 64 * 1024).await.is_ok());
         }

@@ -1,4 +1,4 @@
-//! Health, readiness, metrics and status: for kubelet, Prometheus and people. Structurally no token.
+//! Health, readiness, metrics and status: for kubelet, Prometheus and people. No token is within reach here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Ops {
         ok(Format::Text, "ok\n".into())
     }
 
-    /// `200` once GitHub has accepted every app, and while it refuses none that has no live token left; else `503` with the
+    /// `200` once GitHub has accepted every app, and while it rejects none that has no live token left; else `503` with the
     /// reasons.
     pub(super) fn readyz(&self) -> Reply {
         let missing = self.broker.not_ready();
@@ -85,8 +85,8 @@ impl Ops {
         let apps = self.apps.iter().map(|app| api::App {
             name: app.name.clone(),
             id: app.id.clone(),
-            key_fingerprint: signing(keys_of(&app.name)),
-            keys: keys_of(&app.name).iter().map(shown).collect(),
+            key_fingerprint: active_fingerprint(keys_of(&app.name)),
+            keys: keys_of(&app.name).iter().map(key).collect(),
             not_ready: not_ready(&app.name),
             limits: limits_of(&app.name),
         });
@@ -121,7 +121,7 @@ fn status_limit(query: &str) -> Result<usize, ApiError> {
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if name != "limit" {
             let name: String = name.chars().take(MAX_QUOTED_CHARS).collect();
-            return Err(ApiError::invalid(format!("parameter {name:?} is not known: there is limit")));
+            return Err(ApiError::invalid(format!("unknown parameter {name:?}; expected limit")));
         }
         if limit.is_some() {
             return Err(ApiError::invalid("parameter limit is there twice: send it once"));
@@ -134,18 +134,18 @@ fn status_limit(query: &str) -> Result<usize, ApiError> {
     Ok(limit.unwrap_or(DEFAULT_STATUS_TOKENS))
 }
 
-fn cached_token(held: CachedTokenInfo) -> api::CachedToken {
+fn cached_token(cached: CachedTokenInfo) -> api::CachedToken {
     api::CachedToken {
-        app: held.key.app.to_string(),
-        installation_id: held.key.installation.get(),
-        account: held.entry.account.clone(),
-        user_id: held.key.user.map(|user| user.get()),
-        scope: held.key.scope.to_string(),
-        state: held.state.as_str().to_owned(),
-        expires_at: held.entry.token.expires_at.clone(),
-        remaining_seconds: held.remaining.as_secs(),
-        hashed_token: held.entry.hash.to_string(),
-        successor: held.successor.map(|settling| api::Successor {
+        app: cached.key.app.to_string(),
+        installation_id: cached.key.installation.get(),
+        account: cached.entry.account.clone(),
+        user_id: cached.key.user.map(|user| user.get()),
+        scope: cached.key.scope.to_string(),
+        state: cached.state.as_str().to_owned(),
+        expires_at: cached.entry.token.expires_at.clone(),
+        remaining_seconds: cached.remaining.as_secs(),
+        hashed_token: cached.entry.hash.to_string(),
+        successor: cached.successor.map(|settling| api::Successor {
             expires_at: settling.entry.token.expires_at.clone(),
             in_service_in_seconds: whole_seconds(settling.wait),
             hashed_token: settling.entry.hash.to_string(),
@@ -153,13 +153,13 @@ fn cached_token(held: CachedTokenInfo) -> api::CachedToken {
     }
 }
 
-/// Fingerprint of the key that signs: where GitHub has refused all, that is the newest.
-fn signing(keys: &[KeyInUse]) -> String {
+/// Fingerprint of the key that signs: where GitHub has rejected all, the newest.
+fn active_fingerprint(keys: &[KeyInUse]) -> String {
     let active = keys.iter().find(|key| key.status == KeyStatus::Active).or(keys.first());
     active.map(|key| key.fingerprint.clone()).unwrap_or_default()
 }
 
-fn shown(key: &KeyInUse) -> api::Key {
+fn key(key: &KeyInUse) -> api::Key {
     api::Key { fingerprint: key.fingerprint.clone(), status: key.status.as_str().to_owned() }
 }
 

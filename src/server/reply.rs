@@ -12,6 +12,7 @@ use hyper::{Response, StatusCode};
 use crate::api;
 use crate::broker::{self, FailureOrigin as Origin};
 use crate::model::{ErrorCode, redact};
+use crate::telemetry::audit::Requested;
 
 /// An answer on its way out.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -27,9 +28,9 @@ pub(super) struct ApiError {
     pub(super) retry_after: Option<Duration>,
     /// The methods that would do, for a 405.
     pub(super) allow: Option<&'static str>,
-    /// What was asked for, for the audit trail.
-    pub(super) asked: Option<String>,
-    /// Whether GitHub was not asked, since it is known what it would say, or there is no room: such are only counted.
+    /// What the request asked for, for the audit trail.
+    pub(super) requested: Option<Box<Requested>>,
+    /// Whether no call was made, by the negative cache or by a limit: such errors are only counted.
     pub(super) is_local: bool,
 }
 
@@ -50,7 +51,7 @@ impl ApiError {
             retryable: code.is_retryable(),
             retry_after: code.is_retryable().then_some(DEFAULT_WAIT),
             allow: None,
-            asked: None,
+            requested: None,
             is_local: false,
         }
     }
@@ -106,32 +107,32 @@ pub(super) enum Format {
     Text,
 }
 
-/// A refusal, in the format that the caller asked for.
-pub(super) fn refused(refusal: &ApiError, format: Format, request_id: &str) -> Reply {
-    // A caller that puts a token where none belongs shall not find it quoted.
-    let message = redact(&refusal.message);
+/// An error, in the format that the caller asked for.
+pub(super) fn refused(error: &ApiError, format: Format, request_id: &str) -> Reply {
+    // A token that a caller has put in the wrong place is not quoted.
+    let message = redact(&error.message);
     let body = match format {
-        Format::Text => format!("{}: {message}\n", refusal.code.as_str()),
+        Format::Text => format!("{}: {message}\n", error.code.as_str()),
         Format::Json => {
-            let error = api::Error {
+            let body = api::Error {
                 message: message.into_owned(),
                 documentation_url: DOCUMENTATION.to_owned(),
-                status: refusal.status.as_str().to_owned(),
-                code: refusal.code.as_str().to_owned(),
-                retryable: refusal.retryable,
+                status: error.status.as_str().to_owned(),
+                code: error.code.as_str().to_owned(),
+                retryable: error.retryable,
                 request_id: request_id.to_owned(),
             };
-            serde_json::to_string(&error).unwrap_or_default() + "\n"
+            serde_json::to_string(&body).unwrap_or_default() + "\n"
         }
     };
     let mut reply = ok(format, body.into());
-    *reply.status_mut() = refusal.status;
+    *reply.status_mut() = error.status;
     let headers = reply.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
-    if let Some(after) = refusal.retry_after {
+    if let Some(after) = error.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
-    if let Some(allow) = refusal.allow {
+    if let Some(allow) = error.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     reply
@@ -142,7 +143,7 @@ pub(super) fn json_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Opti
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-/// A wait, rounded up to the seconds that `Retry-After` has; never "at once".
+/// A wait in whole seconds for `Retry-After`: rounded up, and 1 at least.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
 }
@@ -183,7 +184,7 @@ pub(super) fn close(reply: &mut Reply) {
 
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A browser that reads an answer after all shall not take it for a page.
+/// A browser that reads an answer all the same does not take it for a page.
 const NOSNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 const DOCUMENTATION: &str =

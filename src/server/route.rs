@@ -52,12 +52,12 @@ pub(super) enum InstallationPath<'p> {
     Enterprise(&'p str),
 }
 
-/// What git asks its credential helper to do.
+/// An operation of git's credential protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GitOperation {
     Get,
     Erase,
-    /// `store`, and whatever git may think of later: nothing is done.
+    /// `store`, and operations of later versions of git: nothing is done.
     Other,
 }
 
@@ -91,12 +91,12 @@ impl Endpoint<'_> {
         }
     }
 
-    /// Whether it proves itself whom it comes from: it may come from anywhere, through whatever proxies.
+    /// Whether its body is authenticated by a signature: it may come from anywhere, through any proxy.
     pub(super) const fn is_signed(self) -> bool {
         matches!(self, Self::Webhook)
     }
 
-    /// Whether a request must say who its client is.
+    /// Whether a request must carry a client header.
     pub(super) const fn needs_client(self) -> bool {
         !matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Status)
     }
@@ -107,7 +107,7 @@ impl Endpoint<'_> {
     }
 
     /// The most bytes that its body may have. GitHub lists all repositories that a delivery is about.
-    pub(super) const fn largest_body(self) -> usize {
+    pub(super) const fn max_body_bytes(self) -> usize {
         match self {
             Self::Webhook => 1024 * 1024,
             _ => 64 * 1024,
@@ -168,8 +168,8 @@ pub(super) fn route<'p>(
         return Ok(endpoint);
     }
     let message = format!("method {method} is not allowed for {path}: use {}", endpoint.method());
-    let refusal = ApiError::new(ErrorCode::MethodNotAllowed, message);
-    Err(ApiError { allow: Some(allow), ..refusal })
+    let error = ApiError::new(ErrorCode::MethodNotAllowed, message);
+    Err(ApiError { allow: Some(allow), ..error })
 }
 
 /// GitHub Enterprise Servers have their API below this, and their clients may insist on it.
@@ -210,7 +210,7 @@ fn git(operation: &str) -> Option<Endpoint<'static>> {
     }
 }
 
-/// What git could call an operation.
+/// Whether git could name an operation so.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
@@ -233,12 +233,8 @@ mod tests {
     fn paths_are_matched_byte_for_byte() {
         assert_eq!(routed(Surface::Tokens, &Method::GET, "/token"), Ok(Endpoint::Token));
         for path in ["/token/", "//token", "/Token", "/a/../token", "/%74oken", "/", ""] {
-            let refusal = routed(Surface::Tokens, &Method::GET, path).unwrap_err();
-            assert_eq!(
-                (refusal.status, refusal.code.as_str()),
-                (StatusCode::NOT_FOUND, "not_found"),
-                "{path}"
-            );
+            let error = routed(Surface::Tokens, &Method::GET, path).unwrap_err();
+            assert_eq!((error.status, error.code.as_str()), (StatusCode::NOT_FOUND, "not_found"), "{path}");
         }
     }
 
@@ -253,8 +249,8 @@ mod tests {
     #[test]
     fn another_method_is_told_which_ones_do() {
         for method in [Method::POST, Method::OPTIONS, Method::DELETE] {
-            let refusal = routed(Surface::Tokens, &method, "/token").unwrap_err();
-            assert_eq!((refusal.code.as_str(), refusal.allow), ("method_not_allowed", Some("GET, HEAD")));
+            let error = routed(Surface::Tokens, &method, "/token").unwrap_err();
+            assert_eq!((error.code.as_str(), error.allow), ("method_not_allowed", Some("GET, HEAD")));
         }
     }
 
@@ -308,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_call_that_belongs_to_github_is_sent_there() {
-        let refusal = routed(Surface::Tokens, &Method::GET, "/repos/acme/widgets").unwrap_err();
-        assert!(refusal.message.contains("send this call to https://api.github.com with the token"));
+        let error = routed(Surface::Tokens, &Method::GET, "/repos/acme/widgets").unwrap_err();
+        assert!(error.message.contains("send this call to https://api.github.com with the token"));
     }
 }

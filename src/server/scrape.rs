@@ -1,4 +1,4 @@
-//! What a scrape of the metrics reads from where it is kept.
+//! Metrics of admission, read at each scrape.
 
 use jiff::Timestamp;
 

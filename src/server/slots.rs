@@ -35,7 +35,7 @@ impl Slots {
         Arc::new(Self { table: Mutex::new(ConnectionTable::new(max)), changed: Notify::new(), open })
     }
 
-    /// A place for a connection that was accepted. Where all are taken, one that waits for a request gives way.
+    /// A place for a connection that was accepted. Where all are taken, an idle connection gives way.
     pub(super) async fn acquire(self: &Arc<Self>) -> Slot {
         let evicted = Arc::new(Notify::new());
         loop {
@@ -44,7 +44,7 @@ impl Slots {
                 let [is_active, is_answered, leaves_bytes_unread] = Default::default();
                 return Slot { slots, id, evicted, is_active, is_answered, leaves_bytes_unread };
             }
-            // By then, one that is spared for its youth is old enough.
+            // By then, a connection that is spared because it is new is old enough.
             let _ = tokio::time::timeout(MIN_NEW_AGE, self.changed.notified()).await;
         }
     }
@@ -88,7 +88,7 @@ impl Slot {
         true
     }
 
-    /// Whether a request is in hand: from its whole head to the last byte of its answer.
+    /// Whether a request is in flight: from its whole head to the last byte of its answer.
     pub(super) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Relaxed)
     }
@@ -98,7 +98,7 @@ impl Slot {
         self.leaves_bytes_unread.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client may still be sending what nobody reads.
+    /// Whether the client may still be sending bytes that are not read.
     pub(super) fn leaves_bytes_unread(&self) -> bool {
         self.leaves_bytes_unread.load(Ordering::Relaxed)
     }

@@ -44,7 +44,7 @@ pub(super) struct BoundedStream<S> {
     is_write_closed: bool,
 }
 
-/// What a client is waited for.
+/// What the server waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     Request,
@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BoundedStream<S> {
         }
     }
 
-    /// Whether the client has had its time for a request.
+    /// Whether the deadline for a request has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.slot.is_active() {
             self.reading.stop();
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BoundedStream<S> {
         Poll::Ready(free)
     }
 
-    /// `written`, unless the client has had its time to read.
+    /// `written`, unless the deadline to read the answer has passed.
     fn until_deadline<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BoundedStream<S> {
         written
     }
 
-    /// Reads what nobody needs, for a while. A socket that is closed with bytes unread resets its connection, and an
+    /// Reads and drops the rest, for a while. A socket that is closed with bytes unread resets its connection, and an
     /// answer that the client has not read by then is lost: RFC 9112, section 9.6.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut unread = [0; 4096];
@@ -229,7 +229,7 @@ impl Deadline {
 
 /// For an answer that the socket's buffers do not hold, all of it. Most answers they do.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the rest of a request that was refused.
+/// For the rest of a request that got an error.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -292,7 +292,7 @@ mod tests {
     async fn an_idle_connection_has_a_deadline_of_its_own() {
         let (_client, mut stream, slot) = connection(Timeouts { idle: SHORT, head: LONG }).await;
         assert_eq!(read_to_error(&mut stream).await, (0, io::ErrorKind::TimedOut));
-        // With a request in hand there is none, and after its answer it starts anew.
+        // While a request is in flight there is no deadline; after its answer it starts anew.
         slot.begin_request();
         assert!(tokio::time::timeout(SHORT * 2, stream.read(&mut [0])).await.is_err());
         slot.answer();

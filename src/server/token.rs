@@ -31,10 +31,10 @@ pub(super) fn read(query: &str, headers: &HeaderMap) -> Result<TokenRequest, Api
     })
 }
 
-/// How the caller wants its answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.
+/// The format of the answer: `format=`, else what `Accept` prefers. Never fails, so that an error has a format.
 pub(super) fn format(query: &str, headers: &HeaderMap) -> Format {
-    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == FORMAT);
-    match asked.as_ref().map(|(_, value)| value.as_ref()) {
+    let requested = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == FORMAT);
+    match requested.as_ref().map(|(_, value)| value.as_ref()) {
         Some("text") => Format::Text,
         Some(_) => Format::Json,
         None if prefers_text(headers) => Format::Text,
@@ -78,7 +78,7 @@ pub fn render(installation: InstallationId, account: Option<&str>, token: &Insta
         repository_selection: grant.repository_selection.as_deref(),
         repositories: repositories.as_ref().map(|names| names.iter().map(String::as_str).collect()),
         // GitHub's own object was read once: it is JSON.
-        on_behalf_of: token.on_behalf_of.as_ref().and_then(|who| serde_json::from_str(&who.json).ok()),
+        on_behalf_of: token.on_behalf_of.as_ref().and_then(|user| serde_json::from_str(&user.json).ok()),
     };
     let mut json = serde_json::to_vec(&body).unwrap_or_default();
     json.push(b'\n');
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn request(query: &str) -> Result<TokenRequest, String> {
-        read(query, &HeaderMap::new()).map_err(|refusal| refusal.message)
+        read(query, &HeaderMap::new()).map_err(|error| error.message)
     }
 
     #[test]

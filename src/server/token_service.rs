@@ -1,4 +1,4 @@
-//! The broker, as handlers use it: within a deadline, counted and put on record.
+//! The broker, as handlers use it: with a deadline, metrics and the audit trail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::reply::ApiError;
-use crate::broker::{self, Broker, Origin, TokenRequest, Vended};
-use crate::telemetry::audit;
+use crate::broker::{self, Broker, Origin, Requirement, TokenRequest, Vended};
+use crate::telemetry::audit::{self, Requested};
 use crate::telemetry::metrics::Metrics;
 
 /// Vends tokens.
@@ -23,7 +23,7 @@ pub(super) struct TokenService {
 }
 
 impl TokenService {
-    /// A token for `request`, counted and put on record.
+    /// A token for `request`, counted and in the audit trail.
     pub(super) async fn vend(&self, request: TokenRequest, context: Context<'_>) -> Result<Vended, ApiError> {
         let app = self.broker.app(request.app.as_ref()).ok();
         let vended = self.within_deadline(self.broker.vend(&request, context.client())).await;
@@ -36,7 +36,7 @@ impl TokenService {
         if let Ok(vended) = &vended {
             audit::vended(context.audited(), &vended.key, outcome, &vended.entry.hash);
         }
-        vended.map_err(|error| ApiError { asked: Some(request.to_string()), ..error })
+        vended.map_err(|error| ApiError { requested: Some(Box::new(requested(request))), ..error })
     }
 
     /// What the broker answers, unless it takes longer than any caller would wait.
@@ -49,4 +49,13 @@ impl TokenService {
         let answer = answer.map(|answer| answer.unwrap_or(Err(broker::Error::ShuttingDown)));
         answer.map_or_else(|_| Err(ApiError::deadline_exceeded()), |answer| answer.map_err(ApiError::from))
     }
+}
+
+fn requested(request: TokenRequest) -> Requested {
+    let TokenRequest { selector, scope, user, requirement, .. } = request;
+    let min_ttl = match requirement {
+        Requirement::MinTtl(life) => Some(life),
+        Requirement::Any | Requirement::RecentlyMinted => None,
+    };
+    Requested { selector, scope: Some(scope), user, min_ttl }
 }

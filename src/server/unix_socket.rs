@@ -33,7 +33,7 @@ impl UnixSocket {
     pub async fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         let failed = |source| BindError::Unix { path: path.to_owned(), source };
         // Until this is dropped no other daemon looks at, removes or binds the path, so that a socket that is found
-        // stale is still that one when it is removed. The system takes the lock back from whoever dies with it.
+        // stale is still that one when it is removed. The system releases the lock of a process that dies.
         let _lock = lock_directory(path).await.map_err(failed)?;
         remove_stale(path)?;
         let listener = bind_unix(path, mode).map_err(failed)?;
@@ -85,7 +85,7 @@ async fn lock_directory(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(directory))
 }
 
-/// Nobody can connect before `listen`, so the mode is in force before the first who could.
+/// Nobody can connect before `listen`, so the mode is in force before the first connection.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = socket()?;
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -120,6 +120,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-/// Others hold it for as long as a bind takes.
+/// Other daemons hold the lock for as long as a bind takes.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// `flock` that waits would block the runtime, and has no deadline.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(5);

@@ -27,8 +27,8 @@ impl Webhook {
         self.secrets.clone()
     }
 
-    /// Lets the body of a delivery be read. Whoever sends it has proved nothing so far and may never send it to its end,
-    /// and shall not take every place of the listener for health meanwhile.
+    /// Admits a delivery, before its body is read. Its sender is not authenticated yet and may never send the end, and must
+    /// not take every place of the listener for health meanwhile.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, ApiError> {
         if !headers.contains_key(SIGNATURE) {
             return Err(ApiError::forbidden(

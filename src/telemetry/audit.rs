@@ -5,8 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::TokenKey;
+use crate::model::{Scope, Selector, TokenKey, UserId};
 
 /// The `target` of audit lines, by which the log's configuration tells them from others.
 pub const TARGET: &str = "audit";
@@ -25,12 +27,12 @@ pub struct RequestContext<'a> {
 /// A token was handed out. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
 /// <https://docs.github.com/en/enterprise-cloud@latest/organizations/keeping-your-organization-secure/managing-security-settings-for-your-organization/identifying-audit-log-events-performed-by-an-access-token>.
 pub fn vended(
-    asker: RequestContext<'_>,
+    context: RequestContext<'_>,
     key: &TokenKey,
     cache: &'static str,
     hashed_token: &impl std::fmt::Display,
 ) {
-    let RequestContext { request_id, client, uid } = asker;
+    let RequestContext { request_id, client, uid } = context;
     tracing::info!(
         target: TARGET,
         request_id,
@@ -48,16 +50,41 @@ pub fn vended(
 }
 
 /// A token was given back: it is dead for all who share it.
-pub fn revoked(asker: RequestContext<'_>, hashed_token: &impl std::fmt::Display) {
-    let RequestContext { request_id, client, uid } = asker;
+pub fn revoked(context: RequestContext<'_>, hashed_token: &impl std::fmt::Display) {
+    let RequestContext { request_id, client, uid } = context;
     tracing::info!(target: TARGET, request_id, client, uid, %hashed_token, "revoked");
     check(request_id);
 }
 
-/// A request was refused or failed, with `code` as in the answer. `asked` is what it asked for, if it was understood.
-pub fn refused(asker: RequestContext<'_>, asked: Option<&str>, status: u16, code: &'static str) {
-    let RequestContext { request_id, client, uid } = asker;
-    tracing::info!(target: TARGET, request_id, client, uid, asked, status, code, "refused");
+/// What a request asked for, as far as it was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// Which installation.
+    pub selector: Selector,
+    /// What the token was to be narrowed to; `None`: no token was asked for.
+    pub scope: Option<Arc<Scope>>,
+    /// On whose behalf.
+    pub user: Option<UserId>,
+    /// How long it was to live.
+    pub min_ttl: Option<Duration>,
+}
+
+/// A request was refused or failed, with `code` as in the answer.
+pub fn refused(context: RequestContext<'_>, requested: Option<&Requested>, status: u16, code: &'static str) {
+    let RequestContext { request_id, client, uid } = context;
+    tracing::info!(
+        target: TARGET,
+        request_id,
+        client,
+        uid,
+        selector = requested.map(|requested| requested.selector.to_string()),
+        scope = requested.and_then(|requested| Some(requested.scope.as_ref()?.to_string())),
+        user = requested.and_then(|requested| Some(requested.user?.get())),
+        min_ttl_seconds = requested.and_then(|requested| Some(requested.min_ttl?.as_secs())),
+        status,
+        code,
+        "refused"
+    );
     check(request_id);
 }
 

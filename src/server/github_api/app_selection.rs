@@ -1,4 +1,4 @@
-//! Which of several apps a call of an SDK means.
+//! Selects one of several apps for a call of an SDK.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,8 +17,8 @@ pub(super) fn app(headers: &HeaderMap, apps: &[ServedApp]) -> Result<Option<AppN
         return Ok(Some(named));
     }
     let Some(issuer) = issuer(headers).filter(|_| apps.len() > 1) else { return Ok(None) };
-    let meant = apps.iter().find(|app| app.id == issuer).and_then(|app| app.name.parse().ok());
-    meant.map(Some).ok_or_else(|| {
+    let selected = apps.iter().find(|app| app.id == issuer).and_then(|app| app.name.parse().ok());
+    selected.map(Some).ok_or_else(|| {
         let ids: Vec<_> = apps.iter().map(|app| format!("{} ({})", app.id, app.name)).collect();
         let ids = ids.join(", ");
         let message = format!(
@@ -68,7 +68,7 @@ mod tests {
         }
         match app(&headers, &apps()) {
             Ok(app) => app.map(|app| app.to_string()),
-            Err(refusal) => Some(refusal.code.as_str().to_owned()),
+            Err(error) => Some(error.code.as_str().to_owned()),
         }
     }
 

@@ -30,7 +30,7 @@ impl BaseUrl {
         format!("{}{}{path}", self.origin, self.prefix)
     }
 
-    /// The URL of a path as it was asked for.
+    /// The URL of a path with the prefix that the request had.
     pub(super) fn of_path(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }

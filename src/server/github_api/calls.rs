@@ -15,7 +15,7 @@ use super::{app_selection, identity, installations, tokens};
 use crate::broker::TokenHash;
 use crate::model::id::Invalid;
 use crate::model::{ErrorCode, Selector};
-use crate::telemetry::audit;
+use crate::telemetry::audit::{self, Requested};
 
 /// GitHub's own endpoints.
 pub(in super::super) struct GithubApi {
@@ -41,7 +41,7 @@ impl GithubApi {
         headers: &HeaderMap,
         context: Context<'_>,
     ) -> Result<Reply, ApiError> {
-        let token = tokens::to_revoke(headers)?;
+        let token = tokens::revoked_token(headers)?;
         let hash = TokenHash::of(&token);
         self.tokens.within_deadline(self.tokens.broker.revoke(token, context.client())).await?;
         audit::revoked(context.audited(), &hash);
@@ -85,25 +85,28 @@ impl GithubApi {
                     .tokens
                     .within_deadline(self.tokens.broker.describe(app.as_ref(), &selector, context.client()))
                     .await;
-                let found = found.map_err(|error| ApiError { asked: Some(selector.to_string()), ..error })?;
+                let found = found.map_err(|error| {
+                    let requested = Requested { selector, scope: None, user: None, min_ttl: None };
+                    ApiError { requested: Some(Box::new(requested)), ..error }
+                })?;
                 installations::one(&base, &found)
             }
             Call::Mint(style, id) => {
                 let request = tokens::read(app, selector(InstallationPath::Id(id))?, &body)?;
-                // Many may wait for their mint with a large one.
+                // Many callers may wait for a mint, each with a large body.
                 drop(body);
-                tokens::minted(&self.tokens.vend(request, context).await?, style)
+                tokens::reply(&self.tokens.vend(request, context).await?, style)
             }
             Call::Identity => {
                 let nonce = identity::read_nonce(&body)?;
                 let identity = self.tokens.broker.identify(app.as_ref(), &nonce, context.client()).await;
-                identity::identity(&identity.map_err(identity::no_identity)?)
+                identity::reply(&identity.map_err(identity::identity_error)?)
             }
         }
     }
 }
 
-/// What is no login, name or number at all is not at GitHub either.
+/// A path that cannot be a login, a name or a number is unknown: GitHub is not asked.
 fn selector(path: InstallationPath<'_>) -> Result<Selector, ApiError> {
     let unknown = |invalid: Invalid| {
         ApiError::new(ErrorCode::UnknownInstallation, format!("no such installation: {invalid}"))
@@ -120,7 +123,7 @@ fn selector(path: InstallationPath<'_>) -> Result<Selector, ApiError> {
     selector().map_err(unknown)
 }
 
-/// GitHub says 422 where the rest of this daemon says 400.
+/// GitHub answers 422 where the rest of this daemon answers 400.
 fn as_github_would(error: ApiError) -> ApiError {
     match error.status {
         StatusCode::BAD_REQUEST => ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, ..error },

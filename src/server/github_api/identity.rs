@@ -1,4 +1,4 @@
-//! `POST /integration/identity/user`: who came by with a nonce.
+//! `POST /integration/identity/user`: the user who brings a nonce.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -26,8 +26,8 @@ pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, ApiError> {
     }
 }
 
-/// Who the user is, in GitHub's words.
-pub(super) fn identity(identity: &Identity) -> Result<Reply, ApiError> {
+/// The user, as GitHub describes it.
+pub(super) fn reply(identity: &Identity) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Body<'a> {
         user: &'a RawValue,
@@ -40,13 +40,13 @@ pub(super) fn identity(identity: &Identity) -> Result<Reply, ApiError> {
     Ok(json(StatusCode::OK, body))
 }
 
-/// Why GitHub did not say who the user is. None of it is worth a second try with the same nonce.
-pub(super) fn no_identity(error: broker::Error) -> ApiError {
+/// Why there is no identity. No error is retryable: GitHub takes a nonce once.
+pub(super) fn identity_error(error: broker::Error) -> ApiError {
     let unknown_nonce = matches!(&error, broker::Error::Github(failure)
         if matches!(failure.kind, Kind::NotFound | Kind::ScopeRefused));
-    let refusal = match unknown_nonce {
+    let error = match unknown_nonce {
         true => ApiError::new(ErrorCode::NotFound, error.to_string()),
         false => error.into(),
     };
-    ApiError { retryable: false, ..refusal }
+    ApiError { retryable: false, ..error }
 }

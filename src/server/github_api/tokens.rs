@@ -16,7 +16,7 @@ use crate::broker::{self, Requirement, TokenRequest, Vended};
 use crate::model::token_parameters::{Kind, PARAMETERS, Parameter};
 use crate::model::{AppName, ErrorCode, Secret, Selector, TokenParameters};
 
-/// What a body asks for. The members of both styles are understood in either: what the upstream does not support, it
+/// The token that a body asks for. The members of both styles are understood in either: what the upstream does not support, it
 /// refuses. No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
 /// Members that are not known are ignored, as GitHub does.
 ///
@@ -84,7 +84,7 @@ fn read_as<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
 }
 
 /// The token, in the style that the caller speaks.
-pub(super) fn minted(vended: &Vended, style: ApiStyle) -> Result<Reply, ApiError> {
+pub(super) fn reply(vended: &Vended, style: ApiStyle) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Preview<'a> {
         token: &'a str,
@@ -108,8 +108,8 @@ pub(super) fn minted(vended: &Vended, style: ApiStyle) -> Result<Reply, ApiError
     Ok(with_token_headers(vended, json(StatusCode::CREATED, body)))
 }
 
-/// The token that `DELETE /installation/token` is about: it authorises the call itself.
-pub(super) fn to_revoke(headers: &HeaderMap) -> Result<Secret, ApiError> {
+/// The token that `DELETE /installation/token` ends: the one that authorises the call.
+pub(super) fn revoked_token(headers: &HeaderMap) -> Result<Secret, ApiError> {
     let credential = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
     let token = credential
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token"));

@@ -143,7 +143,7 @@ async fn without_an_audit_file_the_trail_is_in_the_log_at_any_level() {
     let (_, log) = daemon.ended().await;
     let lines = log.lines().filter(|line| line.contains("\"target\":\"audit\"")).collect::<Vec<_>>();
     assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines[1].contains("\"asked\":\"owner=nobody *\""), "{}", lines[1]);
+    assert!(lines[1].contains("\"selector\":\"owner=nobody\",\"scope\":\"full\""), "{}", lines[1]);
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn status_lists_cached_tokens_without_secrets() {
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[2], ["APP", "ID", "KEY", "STANDING"]);
     assert_eq!((lines[3][0], lines[3][3]), ("default", "active"));
-    assert_eq!(lines[6][..6], ["default", "1", "acme", "-", "*", "fresh"], "{shown}");
+    assert_eq!(lines[6][..6], ["default", "1", "acme", "-", "full", "fresh"], "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&["--json"]).await).unwrap();
     assert_eq!((&json["tokens"][0]["state"], &json["ready"]), (&"fresh".into(), &true.into()));
     for shown in [shown, json.to_string()] {
