@@ -116,15 +116,13 @@ impl<'a> Middleware<'a> {
                     None => handle(&context, &mut store, &token),
                 }
             }
-            Handler::Anyone(handle) => {
+            Handler::Anyone(handle) | Handler::Uncharged(handle) => {
                 self.quota = self.quota(Caller::Anonymous);
                 let token = authenticate_anyone(&context, &store)?;
                 let caller = token
                     .as_ref()
                     .map_or(Caller::Anonymous, |token| Caller::Installation(token.installation));
-                // Reading one's own quota costs nothing.
-                let free = template == "/rate_limit";
-                if free {
+                if matches!(handler, Handler::Uncharged(_)) {
                     self.quota = self.quota(caller);
                 } else if let Some(limited) = self.charge(caller) {
                     return Ok(limited);

@@ -39,6 +39,8 @@ pub(super) enum Handler {
     Token(fn(&RequestContext<'_>, &mut Store, &Token) -> Outcome),
     /// A token, a JWT or nothing.
     Anyone(fn(&RequestContext<'_>, &Store, Option<&Token>) -> Outcome),
+    /// As [`Handler::Anyone`], but not charged to the rate limit.
+    Uncharged(fn(&RequestContext<'_>, &Store, Option<&Token>) -> Outcome),
 }
 
 /// A request's operation.
@@ -72,7 +74,7 @@ pub(super) fn find(request: &Request, preview_retired: bool) -> Option<Operation
     Some(Operation { route, dialect, handler, parameters })
 }
 
-use Handler::{Anyone, Jwt, Token as ByToken};
+use Handler::{Anyone, Jwt, Token as ByToken, Uncharged};
 
 /// Every operation there is.
 #[rustfmt::skip]
@@ -100,7 +102,7 @@ const ROUTES: &[Route] = &[
     apps("GET", "/user", "users/users#get-the-authenticated-user", ByToken(meta::user)),
     apps("GET", "/user/installations", "apps/installations#list-app-installations-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
     apps("GET", "/user/installations/{installation_id}/repositories", "apps/installations#list-repositories-accessible-to-the-user-access-token", ByToken(meta::user_installations)),
-    apps("GET", "/rate_limit", "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user", Anyone(meta::rate_limit)),
+    apps("GET", "/rate_limit", "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user", Uncharged(meta::rate_limit)),
     apps("GET", "/versions", "meta/meta#get-all-api-versions", Anyone(meta::versions)),
     apps("GET", "/", "meta/meta#github-api-root", Anyone(meta::root)),
     preview("GET", "/integration/installations", Jwt(preview::installations::list)),

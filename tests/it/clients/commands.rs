@@ -3,7 +3,7 @@
 use ghtokend::fake_github::{FakeGithub, Options, World as GithubWorld, permissions};
 use rustix::process::Signal;
 
-use crate::emulator::apps::send;
+use crate::emulator::client::send;
 use crate::support::program::{Daemon, borrowed, lines_of, program, run, variables_for};
 
 async fn github(options: Options) -> FakeGithub {

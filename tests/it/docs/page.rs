@@ -15,8 +15,8 @@ use ghtokend::settings::{Environment, Settings, Sources};
 use serde_json::{Value, json};
 
 use crate::docs::commands::has_curl;
-use crate::emulator::apps::{Reply, bearer, claims, key, signed, start};
-use crate::emulator::preview::{ACCEPT, IDENTITY, LIST, MEDIA_TYPE, MINT, ask, call};
+use crate::emulator::client::{Reply, bearer, claims, key, signed, start};
+use crate::emulator::preview::{ACCEPT, IDENTITY, LIST, MEDIA_TYPE, MINT, as_integration, call};
 use crate::support::program::variables_for;
 use crate::support::world::{self, Setup};
 
@@ -114,7 +114,7 @@ fn check_like(reply: &Reply, expected: &str) {
 #[tokio::test]
 async fn installations_are_listed_as_on_the_page() {
     let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
-    let list = ask(&github, "GET", LIST, "").await;
+    let list = as_integration(&github, "GET", LIST, "").await;
     assert_eq!(list.status, 200);
     assert_eq!(list.header("x-github-media-type"), MEDIA_TYPE);
     check_like(&list, &on_the_page(&github, PAGE_INSTALLATIONS));
@@ -125,10 +125,10 @@ async fn installations_are_listed_as_on_the_page() {
 #[tokio::test]
 async fn first_of_five_pages_links_next_and_last() {
     let github = start(Options { world: World::with_installations(150), ..Options::default() }).await;
-    let first = ask(&github, "GET", LIST, "").await;
+    let first = as_integration(&github, "GET", LIST, "").await;
     let resource = format!("{}{LIST}", github.api_url());
     assert_eq!(first.header("link"), PAGE_LINK.replace("https://api.github.com/resource", &resource));
-    let last = ask(&github, "GET", &format!("{LIST}?page=5"), "").await;
+    let last = as_integration(&github, "GET", &format!("{LIST}?page=5"), "").await;
     assert_eq!(last.json()[29]["id"], 150);
     assert_eq!(
         last.header("link"),
@@ -140,7 +140,7 @@ async fn first_of_five_pages_links_next_and_last() {
 async fn tokens_are_given_as_on_the_page() {
     let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
     for (body, page) in [("", PAGE_TOKEN), ("{}", PAGE_TOKEN), (r#"{"user_id":"1"}"#, PAGE_TOKEN_OF_USER)] {
-        let minted = ask(&github, "POST", MINT, body).await;
+        let minted = as_integration(&github, "POST", MINT, body).await;
         assert_eq!((minted.status, minted.header("x-github-media-type")), (201, MEDIA_TYPE));
         let token = minted.json()["token"].as_str().unwrap().to_owned();
         let digits = token.strip_prefix("v1.").unwrap();
@@ -153,14 +153,14 @@ async fn tokens_are_given_as_on_the_page() {
         check_like(&minted, &page.replace("2016-07-11T22:14:10Z", &expires_at));
     }
     // As recorded in September 2016.
-    assert_eq!(ask(&github, "POST", MINT, "").await.header("content-length"), "111");
+    assert_eq!(as_integration(&github, "POST", MINT, "").await.header("content-length"), "111");
 }
 
 #[tokio::test]
 async fn identity_request_follows_the_preview_page() {
     let github = start(Options { world: world_of_the_page(), ..Options::default() }).await;
     let nonce = github.create_nonce(1, "octocat").unwrap();
-    let identity = ask(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await;
+    let identity = as_integration(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await;
     assert_eq!((identity.status, identity.header("x-github-media-type")), (200, MEDIA_TYPE));
     check_like(&identity, &on_the_page(&github, PAGE_IDENTITY));
 }
@@ -173,7 +173,7 @@ async fn without_the_media_type_of_the_page_there_is_nothing() {
         assert_eq!(call(&github, method, path, &jwt, body).await.status, status);
         let url = format!("{}{path}", github.api_url());
         let plain = [("authorization", jwt.as_str()), ("accept", "application/json")];
-        assert_eq!(crate::emulator::apps::send(method, &url, &plain, body).await.status, 415);
+        assert_eq!(crate::emulator::client::send(method, &url, &plain, body).await.status, 415);
     }
 }
 

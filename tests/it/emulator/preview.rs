@@ -13,7 +13,7 @@ use ghtokend::fake_github::{
 use serde_json::{Value, json};
 
 use crate::docs::page::PAGE_USER;
-use crate::emulator::apps::{
+use crate::emulator::client::{
     Reply, UNDECODABLE, as_app, bearer, claims, control, demo, key, mint, send, signed, start, token,
     with_token,
 };
@@ -27,7 +27,7 @@ pub const IDENTITY: &str = "/integration/identity/user";
 const REPOSITORIES: &str = "/installation/repositories";
 const VALIDATION_FAILED: (u16, &str) = (422, "Validation Failed");
 
-async fn speaking(preview: Preview) -> FakeGithub {
+async fn with_preview(preview: Preview) -> FakeGithub {
     start(Options { preview, ..Options::default() }).await
 }
 
@@ -37,13 +37,13 @@ pub async fn call(github: &FakeGithub, method: &str, path: &str, credential: &st
 }
 
 /// A call by the app `demo` in this dialect.
-pub async fn ask(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
+pub async fn as_integration(github: &FakeGithub, method: &str, path: &str, body: &str) -> Reply {
     call(github, method, path, &bearer(&signed(&key(github), &claims(1001))), body).await
 }
 
 /// A token in this dialect for installation 1.
 async fn preview_token(github: &FakeGithub, body: &str) -> String {
-    let minted = ask(github, "POST", MINT, body).await;
+    let minted = as_integration(github, "POST", MINT, body).await;
     assert_eq!(minted.status, 201, "{}", minted.text);
     minted.json()["token"].as_str().unwrap().to_owned()
 }
@@ -106,7 +106,7 @@ async fn preview_media_type_is_required() {
 
 #[tokio::test]
 async fn preview_name_in_415_is_configurable() {
-    let github = speaking(Preview { name: "Robots".into(), ..Preview::default() }).await;
+    let github = with_preview(Preview { name: "Robots".into(), ..Preview::default() }).await;
     let reply = as_app(&github, "GET", LIST, "").await;
     assert_eq!(reply.status, 415);
     assert!(reply.message().contains("test the Robots API during"), "{}", reply.text);
@@ -162,8 +162,8 @@ async fn the_jwt_is_checked_as_on_the_routes_of_today() {
 
 #[tokio::test]
 async fn installations_of_2017_have_one_account_kind() {
-    let github = speaking(Preview { flavour: "2017".parse().unwrap(), ..Preview::default() }).await;
-    let list = ask(&github, "GET", LIST, "").await.json();
+    let github = with_preview(Preview { flavour: "2017".parse().unwrap(), ..Preview::default() }).await;
+    let list = as_integration(&github, "GET", LIST, "").await.json();
     let keys: Vec<&String> = list[0].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["access_tokens_url", "account", "html_url", "id", "repositories_url"]);
     let web = github.api_url();
@@ -180,12 +180,12 @@ async fn installations_of_2017_have_one_account_kind() {
 
 #[tokio::test]
 async fn in_2017_a_token_of_nobody_does_not_say_so() {
-    let github = speaking(Preview { flavour: Flavour::Y2017, ..Preview::default() }).await;
-    let plain = ask(&github, "POST", MINT, "{}").await;
+    let github = with_preview(Preview { flavour: Flavour::Y2017, ..Preview::default() }).await;
+    let plain = as_integration(&github, "POST", MINT, "{}").await;
     let keys: Vec<String> = plain.json().as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["expires_at", "token"]);
     assert_eq!(plain.header("content-length"), "91", "as recorded in March 2017");
-    let of_user = ask(&github, "POST", MINT, r#"{"user_id": 2}"#).await.json();
+    let of_user = as_integration(&github, "POST", MINT, r#"{"user_id": 2}"#).await.json();
     assert_eq!(of_user["on_behalf_of"]["login"], "octocat");
     assert_eq!(of_user["on_behalf_of"].as_object().unwrap().len(), 17);
 }
@@ -193,7 +193,7 @@ async fn in_2017_a_token_of_nobody_does_not_say_so() {
 #[tokio::test]
 async fn accounts_of_2016_lack_later_fields() {
     let github = demo().await;
-    let list = ask(&github, "GET", LIST, "").await;
+    let list = as_integration(&github, "GET", LIST, "").await;
     for item in list.json().as_array().unwrap() {
         let keys: Vec<&String> = item.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["access_tokens_url", "account", "id", "repositories_url"]);
@@ -207,21 +207,21 @@ async fn preview_omits_enterprises_but_allows_null_accounts() {
     let mut world = World::demo();
     world.installations.push(Installation { account: None, ..Installation::new(9, "demo", "acme") });
     let github = start(Options { world, ..Options::default() }).await;
-    let list = ask(&github, "GET", LIST, "").await.json();
+    let list = as_integration(&github, "GET", LIST, "").await.json();
     let ids: Vec<_> = list.as_array().unwrap().iter().map(|item| item["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 9]);
     assert_eq!(list[2]["account"], Value::Null);
-    let minted = ask(&github, "POST", "/installations/3/access_tokens", "").await;
+    let minted = as_integration(&github, "POST", "/installations/3/access_tokens", "").await;
     check_refused(&minted, (404, "Not Found"));
 }
 
 #[tokio::test]
 async fn an_enterprise_server_speaks_it_under_its_prefix() {
     let github = start(Options { mode: Mode::Ghes, ..Options::default() }).await;
-    let list = ask(&github, "GET", LIST, "").await.json();
+    let list = as_integration(&github, "GET", LIST, "").await.json();
     assert_eq!(list[0]["access_tokens_url"], format!("{}{MINT}", github.api_url()));
     assert!(github.api_url().ends_with("/api/v3"));
-    assert_eq!(ask(&github, "POST", MINT, "").await.status, 201);
+    assert_eq!(as_integration(&github, "POST", MINT, "").await.status, 201);
 }
 
 // Users
@@ -236,31 +236,31 @@ async fn user_id_is_text_or_number_of_a_member() {
         (r#"{"user_id": null}"#, Value::Null),
         (r#"{"permissions": {"contents": "read"}}"#, Value::Null),
     ] {
-        let minted = ask(&github, "POST", MINT, body).await;
+        let minted = as_integration(&github, "POST", MINT, body).await;
         assert_eq!((minted.status, &minted.json()["on_behalf_of"]["login"]), (201, &login), "{body}");
     }
     // A stranger, nobody, an organisation, and what is not an id at all.
     for id in ["5", "99", "1", "\"\"", "\"+2\"", "\"octocat\"", "2.0", "-2", "true", "[2]"] {
         let body = format!("{{\"user_id\": {id}}}");
-        let refused = ask(&github, "POST", MINT, &body).await;
+        let refused = as_integration(&github, "POST", MINT, &body).await;
         check_refused(&refused, VALIDATION_FAILED);
         let errors = json!([{"resource": "InstallationToken", "field": "user_id", "code": "invalid"}]);
         assert_eq!(refused.json()["errors"], errors, "{body}");
     }
     for (body, message) in [("{", "Problems parsing JSON"), ("[]", "Body should be a JSON object")] {
-        check_refused(&ask(&github, "POST", MINT, body).await, (400, message));
-        check_refused(&ask(&github, "POST", IDENTITY, body).await, (400, message));
+        check_refused(&as_integration(&github, "POST", MINT, body).await, (400, message));
+        check_refused(&as_integration(&github, "POST", IDENTITY, body).await, (400, message));
     }
     assert_eq!(github.counters().mints, 5);
-    let own = ask(&github, "POST", "/installations/2/access_tokens", r#"{"user_id": 2}"#).await;
+    let own = as_integration(&github, "POST", "/installations/2/access_tokens", r#"{"user_id": 2}"#).await;
     assert_eq!(own.status, 201, "everybody belongs to their own account");
 }
 
 #[tokio::test]
 async fn how_an_unknown_user_is_refused_is_an_option() {
     let unknown_user = ErrorResponse { status: 404, message: "Not Found".into() };
-    let github = speaking(Preview { unknown_user, ..Preview::default() }).await;
-    let refused = ask(&github, "POST", MINT, r#"{"user_id": 99}"#).await;
+    let github = with_preview(Preview { unknown_user, ..Preview::default() }).await;
+    let refused = as_integration(&github, "POST", MINT, r#"{"user_id": 99}"#).await;
     check_refused(&refused, (404, "Not Found"));
     assert!(refused.json().get("errors").is_none());
 }
@@ -313,8 +313,9 @@ async fn user_token_sees_the_intersection_of_repositories() {
 #[tokio::test]
 async fn a_nonce_is_good_for_one_answer_within_ten_minutes() {
     let github = demo().await;
-    let spend =
-        async |nonce: &str| ask(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await;
+    let spend = async |nonce: &str| {
+        as_integration(&github, "POST", IDENTITY, &json!({ "nonce": nonce }).to_string()).await
+    };
     let dead = (404, "Not Found");
     let nonce = github.create_nonce(1, "hubot").unwrap();
     let identity = spend(&nonce).await;
@@ -349,8 +350,10 @@ async fn a_nonce_may_be_spent_by_an_answer_that_is_lost() {
     let github = demo().await;
     let body = json!({ "nonce": github.create_nonce(1, "hubot") }).to_string();
     github.fault(Fault::new(Effect::TruncatedBody).times(1).on("POST", IDENTITY));
-    assert!(serde_json::from_str::<Value>(&ask(&github, "POST", IDENTITY, &body).await.text).is_err());
-    check_refused(&ask(&github, "POST", IDENTITY, &body).await, (404, "Not Found"));
+    assert!(
+        serde_json::from_str::<Value>(&as_integration(&github, "POST", IDENTITY, &body).await.text).is_err()
+    );
+    check_refused(&as_integration(&github, "POST", IDENTITY, &body).await, (404, "Not Found"));
 }
 
 #[tokio::test]
@@ -364,7 +367,7 @@ async fn a_missing_nonce_is_a_failed_validation() {
         (r#"{"nonce": 7}"#, "invalid"),
         (r#"{"nonce": ["abc123"]}"#, "invalid"),
     ] {
-        let refused = ask(&github, "POST", IDENTITY, body).await;
+        let refused = as_integration(&github, "POST", IDENTITY, body).await;
         check_refused(&refused, VALIDATION_FAILED);
         let errors = json!([{"resource": "Identity", "field": "nonce", "code": code}]);
         assert_eq!(refused.json()["errors"], errors, "{body}");
@@ -374,7 +377,7 @@ async fn a_missing_nonce_is_a_failed_validation() {
 
 #[tokio::test]
 async fn nonces_follow_the_options() {
-    let github = speaking(Preview {
+    let github = with_preview(Preview {
         nonce_lifetime: Duration::ZERO,
         dead_nonce: ErrorResponse::validation_failed(),
         missing_nonce: ErrorResponse { status: 400, message: "No nonce".into() },
@@ -382,13 +385,13 @@ async fn nonces_follow_the_options() {
     })
     .await;
     let body = json!({ "nonce": github.create_nonce(1, "hubot") }).to_string();
-    let dead = ask(&github, "POST", IDENTITY, &body).await;
+    let dead = as_integration(&github, "POST", IDENTITY, &body).await;
     check_refused(&dead, VALIDATION_FAILED);
     assert_eq!(dead.json()["errors"][0]["code"], "invalid");
-    check_refused(&ask(&github, "POST", IDENTITY, "").await, (400, "No nonce"));
-    let github = speaking(Preview { identity_status: 201, ..Preview::default() }).await;
+    check_refused(&as_integration(&github, "POST", IDENTITY, "").await, (400, "No nonce"));
+    let github = with_preview(Preview { identity_status: 201, ..Preview::default() }).await;
     let body = json!({ "nonce": github.create_nonce(1, "hubot") }).to_string();
-    assert_eq!(ask(&github, "POST", IDENTITY, &body).await.status, 201);
+    assert_eq!(as_integration(&github, "POST", IDENTITY, &body).await.status, 201);
     for (preview, words) in [
         (Preview { identity_status: 404, ..Preview::default() }, "`identity_status` must be from 200 to 299"),
         (
@@ -417,7 +420,11 @@ async fn apps_have_neither_each_others_installations_nor_their_nonces() {
     check_refused(&call(&github, "POST", MINT, &other, "").await, (404, "Not Found"));
     let body = json!({ "nonce": github.create_nonce(1, "octocat") }).to_string();
     check_refused(&call(&github, "POST", IDENTITY, &other, &body).await, (404, "Not Found"));
-    assert_eq!(ask(&github, "POST", IDENTITY, &body).await.status, 200, "a stranger did not use it up");
+    assert_eq!(
+        as_integration(&github, "POST", IDENTITY, &body).await.status,
+        200,
+        "a stranger did not use it up"
+    );
 }
 
 // One store
@@ -435,7 +442,10 @@ async fn token_lifetime_is_equal_in_both_dialects() {
     statuses(200).await;
     github.suspend(1);
     statuses(403).await;
-    check_refused(&ask(&github, "POST", MINT, "").await, (403, "This installation has been suspended"));
+    check_refused(
+        &as_integration(&github, "POST", MINT, "").await,
+        (403, "This installation has been suspended"),
+    );
     github.unsuspend(1);
     github.advance(Duration::from_secs(3590));
     statuses(200).await;
@@ -448,7 +458,7 @@ async fn token_lifetime_is_equal_in_both_dialects() {
     assert_eq!(call(&github, "GET", REPOSITORIES, &bearer(&kept), "").await.status, 200);
     github.delete_installation(1);
     assert_eq!(call(&github, "GET", REPOSITORIES, &bearer(&kept), "").await.status, 401);
-    check_refused(&ask(&github, "POST", MINT, "").await, (404, "Not Found"));
+    check_refused(&as_integration(&github, "POST", MINT, "").await, (404, "Not Found"));
     assert_eq!(mint(&github, 1, "").await.status, 404);
 }
 
@@ -459,7 +469,7 @@ async fn mint_counts_span_both_dialects() {
         preview_token(&github, body).await;
     }
     let token = token(&github, 1).await;
-    assert_eq!(ask(&github, "POST", MINT, r#"{"user_id": 99}"#).await.status, 422);
+    assert_eq!(as_integration(&github, "POST", MINT, r#"{"user_id": 99}"#).await.status, 422);
     seen(&github, &token, "?user_id=2").await;
     let counters = github.counters();
     assert_eq!((counters.mint_requests, counters.mints, counters.mints_in_flight_max), (6, 5, 1));
@@ -488,7 +498,7 @@ async fn faults_happen_in_this_dialect_too() {
     assert_eq!(seen(&github, &text, "").await, ["widgets", "gadgets"]);
     let wider = Effect::WiderGrant { permissions: Default::default(), repositories: WiderRepositories::All };
     github.fault(Fault::new(wider).times(1));
-    let ignored = ask(&github, "POST", MINT, r#"{"user_id": 4}"#).await.json();
+    let ignored = as_integration(&github, "POST", MINT, r#"{"user_id": 4}"#).await.json();
     assert_eq!(ignored["on_behalf_of"], Value::Null);
     let wide = ignored["token"].as_str().unwrap();
     assert_eq!(seen(&github, wide, "").await, ["widgets", "gadgets", "secrets"]);
@@ -496,9 +506,9 @@ async fn faults_happen_in_this_dialect_too() {
     let dead = preview_token(&github, "").await;
     assert_eq!(with_token(&github, &dead, "GET", REPOSITORIES).await.status, 401);
     github.fault(Fault::new(Effect::ExpiresAt { value: None }).times(1));
-    assert!(ask(&github, "POST", MINT, "").await.json().get("expires_at").is_none());
+    assert!(as_integration(&github, "POST", MINT, "").await.json().get("expires_at").is_none());
     github.fault(Fault::new(Effect::PrimaryLimit { status: 403, reset_seconds: 9 }).times(1));
-    let limited = ask(&github, "POST", "/installations/2/access_tokens", "").await;
+    let limited = as_integration(&github, "POST", "/installations/2/access_tokens", "").await;
     assert_eq!(limited.message(), "API rate limit exceeded for installation ID 2.");
 }
 
@@ -510,21 +520,24 @@ async fn repositories_can_be_added_or_removed() {
     let github = start(Options { world, ..Options::default() }).await;
     let of_octocat = |id: u8| format!("/installations/2/repositories/{id}");
     let token = token(&github, 2).await;
-    check_refused(&ask(&github, "DELETE", &of_octocat(9), "").await, (404, "Not Found"));
-    check_refused(&ask(&github, "DELETE", &of_octocat(4), "").await, VALIDATION_FAILED);
+    check_refused(&as_integration(&github, "DELETE", &of_octocat(9), "").await, (404, "Not Found"));
+    check_refused(&as_integration(&github, "DELETE", &of_octocat(4), "").await, VALIDATION_FAILED);
     for _ in 0..2 {
-        let added = ask(&github, "PUT", &of_octocat(9), "").await;
+        let added = as_integration(&github, "PUT", &of_octocat(9), "").await;
         assert_eq!((added.status, added.text.as_str()), (204, ""));
     }
     assert_eq!(seen(&github, &token, "").await, ["hello-world", "spoon-knife"]);
-    assert_eq!(ask(&github, "DELETE", &of_octocat(4), "").await.status, 204);
+    assert_eq!(as_integration(&github, "DELETE", &of_octocat(4), "").await.status, 204);
     assert_eq!(seen(&github, &token, "").await, ["spoon-knife"]);
-    check_refused(&ask(&github, "PUT", &of_octocat(1), "").await, (404, "Not Found"));
-    check_refused(&ask(&github, "PUT", &of_octocat(99), "").await, (404, "Not Found"));
-    check_refused(&ask(&github, "PUT", "/installations/9/repositories/1", "").await, (404, "Not Found"));
+    check_refused(&as_integration(&github, "PUT", &of_octocat(1), "").await, (404, "Not Found"));
+    check_refused(&as_integration(&github, "PUT", &of_octocat(99), "").await, (404, "Not Found"));
+    check_refused(
+        &as_integration(&github, "PUT", "/installations/9/repositories/1", "").await,
+        (404, "Not Found"),
+    );
     // An installation on everything keeps everything.
-    assert_eq!(ask(&github, "PUT", "/installations/1/repositories/1", "").await.status, 204);
-    let kept = ask(&github, "DELETE", "/installations/1/repositories/1", "").await;
+    assert_eq!(as_integration(&github, "PUT", "/installations/1/repositories/1", "").await.status, 204);
+    let kept = as_integration(&github, "DELETE", "/installations/1/repositories/1", "").await;
     check_refused(&kept, VALIDATION_FAILED);
 }
 
@@ -539,27 +552,27 @@ async fn retired_preview_media_type_is_harmless() {
         [("GET", LIST), ("POST", MINT), ("POST", IDENTITY), ("PUT", repository), ("DELETE", repository)];
     github.retire_preview();
     for (method, path) in calls {
-        let gone = ask(&github, method, path, "").await;
+        let gone = as_integration(&github, method, path, "").await;
         assert_eq!((gone.status, gone.message().as_str()), (404, "Not Found"), "{method} {path}");
         assert_eq!(as_app(&github, method, path, "").await.status, 404, "not 415");
     }
     for path in ["/app", "/app/installations"] {
-        let modern = ask(&github, "GET", path, "").await;
+        let modern = as_integration(&github, "GET", path, "").await;
         assert_eq!((modern.status, modern.header("x-github-media-type")), (200, HARMLESS), "{path}");
     }
-    let minted = ask(&github, "POST", "/app/installations/1/access_tokens", "").await;
+    let minted = as_integration(&github, "POST", "/app/installations/1/access_tokens", "").await;
     assert_eq!((minted.status, minted.header("x-github-media-type")), (201, HARMLESS));
     let listed = call(&github, "GET", &format!("{REPOSITORIES}?user_id=99"), &bearer(&old), "").await;
     assert_eq!((listed.status, listed.header("x-github-media-type")), (200, HARMLESS));
     assert_eq!(listed.json()["repository_selection"], "all");
     assert_eq!(listed.json()["total_count"], 2, "the token still sees what it saw");
     github.restore_preview();
-    assert_eq!(ask(&github, "GET", LIST, "").await.status, 200);
-    let github = speaking(Preview { retired: true, ..Preview::default() }).await;
-    assert_eq!(ask(&github, "GET", LIST, "").await.status, 404);
+    assert_eq!(as_integration(&github, "GET", LIST, "").await.status, 200);
+    let github = with_preview(Preview { retired: true, ..Preview::default() }).await;
+    assert_eq!(as_integration(&github, "GET", LIST, "").await.status, 404);
     github.restore_preview();
     github.reset();
-    assert_eq!(ask(&github, "GET", LIST, "").await.status, 404, "as at the start");
+    assert_eq!(as_integration(&github, "GET", LIST, "").await.status, 404, "as at the start");
 }
 
 // The control endpoint, and worlds
@@ -569,7 +582,7 @@ async fn control_endpoint_creates_nonces() {
     let github = demo().await;
     let made = control(&github, "POST", "/nonces", r#"{"installation": 1, "user": "octocat"}"#).await;
     assert_eq!(made.status, 200);
-    let identity = ask(&github, "POST", IDENTITY, &made.text).await;
+    let identity = as_integration(&github, "POST", IDENTITY, &made.text).await;
     assert_eq!(identity.json()["user"]["login"], "octocat");
     for (body, status, word) in [
         (r#"{"installation": 1, "user": "acme"}"#, 404, "no such user"),
@@ -582,9 +595,9 @@ async fn control_endpoint_creates_nonces() {
         assert!(refused.json()["error"].as_str().unwrap().contains(word), "{}", refused.text);
     }
     assert_eq!(control(&github, "POST", "/preview/retire", "").await.status, 200);
-    assert_eq!(ask(&github, "GET", LIST, "").await.status, 404);
+    assert_eq!(as_integration(&github, "GET", LIST, "").await.status, 404);
     assert_eq!(control(&github, "POST", "/preview/restore", "").await.status, 200);
-    assert_eq!(ask(&github, "GET", LIST, "").await.status, 200);
+    assert_eq!(as_integration(&github, "GET", LIST, "").await.status, 200);
 }
 
 #[tokio::test]

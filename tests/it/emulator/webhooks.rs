@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::emulator::apps::{as_app, control, demo, start};
+use crate::emulator::client::{as_app, control, demo, start};
 use crate::support::world::until;
 
 const SECRET: &str = "It's a Secret to Everybody";
@@ -366,7 +366,7 @@ async fn delivery_can_be_repeated_reordered_or_corrupted() {
 }
 
 async fn mint_works(github: &FakeGithub) -> bool {
-    crate::emulator::apps::mint(github, 1, "").await.status == 201
+    crate::emulator::client::mint(github, 1, "").await.status == 201
 }
 
 #[tokio::test]
@@ -478,8 +478,9 @@ async fn webhooks_do_not_change_seeded_tokens() {
     };
     let (again, _receiver) = hooked().await;
     assert_eq!(ids(&told)[..1], ids(&again));
-    let token =
-        async |github: &FakeGithub| crate::emulator::apps::mint(github, 2, "").await.json()["token"].clone();
+    let token = async |github: &FakeGithub| {
+        crate::emulator::client::mint(github, 2, "").await.json()["token"].clone()
+    };
     assert_eq!(token(&plain).await, token(&told).await);
     assert!(token(&plain).await.is_string());
 }
