@@ -116,7 +116,7 @@ pub struct CachedToken {
     pub user_id: Option<u64>,
     /// What it is narrowed to; `full`: it is not.
     pub scope: String,
-    /// `fresh`, `renewing`, `stale` or `dead`.
+    /// `fresh`, `renewing`, `stale` or `expired`.
     pub state: String,
     /// As GitHub wrote it.
     pub expires_at: String,

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("{0}")]
     MinTtlTooLong(String),
     /// No token lives as long as is asked for, because no new one could be minted.
-    #[error("{because}; the cached token lives {} more: ask for less with min_ttl=, or leave it out", in_words(*remaining))]
+    #[error("{because}; the cached token lives {} more: ask for less with min_ttl=, or leave it out", format_duration(*remaining))]
     MinTtlUnavailable {
         /// Why no new one could be minted.
         because: Box<Error>,
@@ -82,7 +82,7 @@ impl Error {
 
     /// More than the `longest` life that can be asked for.
     pub(super) fn min_ttl_too_long(longest: Duration) -> Self {
-        let longest = in_words(longest);
+        let longest = format_duration(longest);
         Self::MinTtlTooLong(format!(
             "min_ttl is longer than GitHub's tokens are good for: ask for {longest} at most, and again before it ends"
         ))
@@ -108,7 +108,7 @@ impl Error {
             Self::Github(failure) => failure.retry_after,
             _ => None,
         };
-        if self.is_inconclusive() { retry_after } else { retry_after.max(Some(REFUSED_FOR)) }
+        if self.is_inconclusive() { retry_after } else { retry_after.max(Some(REFUSED_RETRY_INTERVAL)) }
     }
 
     /// A token whose life was over before its answer came: a very short one, or the machine slept meanwhile.
@@ -120,9 +120,9 @@ impl Error {
 }
 
 /// What GitHub has denied, an owner of the account has to change.
-const REFUSED_FOR: Duration = Duration::from_secs(600);
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// `12m 30s`, in whole seconds.
-pub(super) fn in_words(duration: Duration) -> String {
+pub(super) fn format_duration(duration: Duration) -> String {
     format!("{:#}", SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
 }

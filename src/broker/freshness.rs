@@ -56,7 +56,7 @@ impl Life {
     /// When the timer renews it: at 1.0 to 1.2 times [`Life::renew_before`], by `seed`, so that many tokens that were
     /// minted together are not renewed together.
     pub fn renew_at(&self, windows: &Windows, seed: &impl Hash) -> BootTime {
-        self.at_remaining(self.renew_before(windows).mul_f64(1.0 + SPREAD * jitter(seed)))
+        self.at_remaining(self.renew_before(windows).mul_f64(1.0 + MAX_JITTER * jitter(seed)))
     }
 
     /// When only so much of it is left.
@@ -147,7 +147,7 @@ const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Time is not measured finer than this.
 const CLOCK_RESOLUTION: Duration = Duration::from_nanos(1);
-const SPREAD: f64 = 0.2;
+const MAX_JITTER: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {

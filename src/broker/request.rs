@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::entry::Entry;
-use super::error::in_words;
+use super::error::format_duration;
 use super::freshness::State;
 use crate::model::{AppName, InstallationId, Scope, Selector, TokenKey, UserId};
 
@@ -72,7 +72,7 @@ impl fmt::Display for TokenRequest {
             write!(f, " user={user}")?;
         }
         match self.requirement {
-            Requirement::MinTtl(life) => write!(f, " min_ttl={}", in_words(life)),
+            Requirement::MinTtl(life) => write!(f, " min_ttl={}", format_duration(life)),
             Requirement::Any | Requirement::RecentlyMinted => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ impl TokenCache {
         if pair.is_checked(self.log.latest()) {
             return Some(pair);
         }
-        self.check(key, pair, at)
+        self.revalidate(key, pair, at)
     }
 
     /// Puts a token beside the one in service, or in its place, as [`TokenPair::with_renewed`] decides. `None`: it was revoked while
@@ -147,16 +147,16 @@ impl TokenCache {
     /// The key that has the token with this hash.
     pub(crate) fn find(&self, hash: TokenHash, at: &AsOf) -> Option<Hit> {
         let (key, pair) = self.index.lock().find(hash)?;
-        let pair = self.view(&key, pair, at)?;
+        let pair = self.peek(&key, pair, at)?;
         pair.contains(hash).then_some((key, pair))
     }
 
     /// Whether a token of `app` can be handed out.
     pub(crate) fn has_unexpired(&self, app: &AppName, at: &AsOf) -> bool {
-        let latest = self.index.lock().latest_expiring(app, MAX_VIEWS);
+        let latest = self.index.lock().latest_expiring(app, MAX_REVOKED_SKIPPED);
         latest
             .into_iter()
-            .any(|(key, pair)| self.view(&key, pair, at).is_some_and(|pair| !pair.is_expired(at)))
+            .any(|(key, pair)| self.peek(&key, pair, at).is_some_and(|pair| !pair.is_expired(at)))
     }
 
     /// The keys whose tokens end first, at most so many, and how many there are in all.
@@ -170,12 +170,12 @@ impl TokenCache {
             let is_last = hits.len() < limit;
             seen += hits.len();
             let valid = hits.into_iter().filter_map(|(key, pair)| {
-                let pair = self.view(&key, pair, at)?;
+                let pair = self.peek(&key, pair, at)?;
                 Some((key, pair))
             });
             found.extend(valid);
             // Those that are revoked are counted only until the sweep has removed them.
-            if is_last || found.len() >= limit || seen >= limit + MAX_VIEWS {
+            if is_last || found.len() >= limit || seen >= limit + MAX_REVOKED_SKIPPED {
                 let revoked = seen - found.len();
                 found.truncate(limit);
                 return (found, total.saturating_sub(revoked));
@@ -205,7 +205,7 @@ impl TokenCache {
         let purged = self.index.lock().next_purged(MAX_PURGED);
         for (key, pair) in purged {
             if !pair.is_checked(self.log.latest()) {
-                self.check(&key, pair, at);
+                self.revalidate(&key, pair, at);
             }
         }
     }
@@ -213,14 +213,14 @@ impl TokenCache {
     /// Takes the due keys out of the schedule.
     pub(crate) fn take_due(&self, at: &AsOf) -> Vec<Hit> {
         let due = self.index.lock().take_due(at.now, MAX_DUE);
-        due.into_iter().filter_map(|hit| self.checked(hit, at)).collect()
+        due.into_iter().filter_map(|hit| self.revalidate_hit(hit, at)).collect()
     }
 
     /// The first in a lane for a refresh, as it is now.
     pub(crate) fn first_ready(&self, lane: &(AppName, Lane), at: &AsOf) -> Option<Hit> {
         loop {
             let first = self.index.lock().first_ready(lane)?;
-            if let Some(hit) = self.checked(first, at) {
+            if let Some(hit) = self.revalidate_hit(first, at) {
                 return Some(hit);
             }
         }
@@ -249,7 +249,7 @@ impl TokenCache {
     }
 
     /// `pair` after what was invalidated since it was last checked, here and in the cache.
-    fn check(&self, key: &TokenKey, pair: Arc<TokenPair>, at: &AsOf) -> Option<Arc<TokenPair>> {
+    fn revalidate(&self, key: &TokenKey, pair: Arc<TokenPair>, at: &AsOf) -> Option<Arc<TokenPair>> {
         let latest = self.log.latest();
         match self.validated(key, &pair, at) {
             Validated::Unchanged => {
@@ -261,11 +261,11 @@ impl TokenCache {
     }
 
     /// A hit of the index as it is now; `None` if it is gone, or another one has taken its place, which is scheduled.
-    fn checked(&self, (key, pair): Hit, at: &AsOf) -> Option<Hit> {
+    fn revalidate_hit(&self, (key, pair): Hit, at: &AsOf) -> Option<Hit> {
         if pair.is_checked(self.log.latest()) {
             return Some((key, pair));
         }
-        let now = self.check(&key, Arc::clone(&pair), at);
+        let now = self.revalidate(&key, Arc::clone(&pair), at);
         if now.is_none() {
             self.index.lock().remove(&pair);
         }
@@ -273,7 +273,7 @@ impl TokenCache {
     }
 
     /// `pair` without what was invalidated since it was last checked. Changes nothing.
-    fn view(&self, key: &TokenKey, pair: Arc<TokenPair>, at: &AsOf) -> Option<Arc<TokenPair>> {
+    fn peek(&self, key: &TokenKey, pair: Arc<TokenPair>, at: &AsOf) -> Option<Arc<TokenPair>> {
         if pair.is_checked(self.log.latest()) {
             return Some(pair);
         }
@@ -342,7 +342,7 @@ const MAX_DUE: usize = 2_000;
 /// Revoked keys that one sweep removes.
 const MAX_PURGED: usize = 500;
 /// Revoked keys that one look passes over: where there are more, the sweep is about to remove them.
-const MAX_VIEWS: usize = 100;
+const MAX_REVOKED_SKIPPED: usize = 100;
 
 #[cfg(test)]
 mod tests {

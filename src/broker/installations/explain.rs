@@ -18,8 +18,8 @@ pub(super) fn only_one(
         return Ok(only.clone());
     }
     let named: Vec<_> = list.iter().filter_map(|installation| installation.account.as_deref()).collect();
-    let more = if named.len() > NAMED { ", …" } else { "" };
-    let names = named.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let more = if named.len() > MAX_NAMED_ACCOUNTS { ", …" } else { "" };
+    let names = named.iter().take(MAX_NAMED_ACCOUNTS).copied().collect::<Vec<_>>().join(", ");
     let repository = if can.repository_lookup { ", repo=OWNER/NAME" } else { "" };
     let enterprise = if can.enterprise_lookup { ", enterprise=SLUG" } else { "" };
     let ways = format!("owner=LOGIN{repository}{enterprise} or installation=ID");
@@ -48,4 +48,4 @@ pub(crate) fn explain(app: &AppName, selector: &Selector, failure: Failure) -> E
 }
 
 /// Accounts that an error message names.
-const NAMED: usize = 5;
+const MAX_NAMED_ACCOUNTS: usize = 5;

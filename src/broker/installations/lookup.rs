@@ -88,7 +88,8 @@ impl LookupCache {
     async fn ask(&self, (app, selector): &Question, demand: Demand) -> Result<Arc<Found>, Error> {
         let installation = match selector {
             Selector::Default => {
-                let list = self.github.installations(app, SEVERAL, demand).await.map_err(Error::Github)?;
+                let list =
+                    self.github.installations(app, AMBIGUOUS_COUNT, demand).await.map_err(Error::Github)?;
                 only_one(app, list, self.github.capabilities())
             }
             _ => {
@@ -132,4 +133,4 @@ const MAX_LOOKUPS: u64 = 10_000;
 /// Its structs and the cache's book-keeping: measured, not summed up.
 const LOOKUP_OVERHEAD: usize = 512;
 /// Two installations are several; one page of the list tells.
-const SEVERAL: usize = 2;
+const AMBIGUOUS_COUNT: usize = 2;

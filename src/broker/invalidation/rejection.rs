@@ -60,14 +60,14 @@ impl RejectLimiter {
     /// would be accepted.
     fn wait(&self, key: &TokenKey, now: BootTime) -> Duration {
         let accepted = self.0.iter().rev().find(|(accepted, _)| accepted == key);
-        let left = accepted.map(|(_, at)| PERIOD.saturating_sub(now.since(*at)));
-        left.filter(|left| !left.is_zero()).unwrap_or(PERIOD)
+        let left = accepted.map(|(_, at)| LIMIT_PERIOD.saturating_sub(now.since(*at)));
+        left.filter(|left| !left.is_zero()).unwrap_or(LIMIT_PERIOD)
     }
 
     /// Whether to accept, at `now`, that the token of `key` was rejected, which is `age` old.
     fn decide(&mut self, key: &TokenKey, age: Duration, settle: Duration, now: BootTime) -> Rejection {
-        self.0.retain(|(_, at)| now.since(*at) < PERIOD);
-        let left = |at: BootTime| PERIOD.saturating_sub(now.since(at));
+        self.0.retain(|(_, at)| now.since(*at) < LIMIT_PERIOD);
+        let left = |at: BootTime| LIMIT_PERIOD.saturating_sub(now.since(at));
         if age <= settle {
             return Rejection::Kept(settle.saturating_sub(age));
         }
@@ -75,7 +75,7 @@ impl RejectLimiter {
             return Rejection::Kept(left(*at));
         }
         match self.0.front() {
-            Some((_, oldest)) if self.0.len() >= MAX_PER_PERIOD => Rejection::Kept(left(*oldest)),
+            Some((_, oldest)) if self.0.len() >= MAX_PER_LIMIT_PERIOD => Rejection::Kept(left(*oldest)),
             _ => {
                 self.0.push_back((key.clone(), now));
                 Rejection::Evicted
@@ -84,8 +84,8 @@ impl RejectLimiter {
     }
 }
 
-const PERIOD: Duration = Duration::from_secs(60);
-const MAX_PER_PERIOD: usize = 10;
+const LIMIT_PERIOD: Duration = Duration::from_secs(60);
+const MAX_PER_LIMIT_PERIOD: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -95,7 +95,7 @@ impl RefreshScheduler {
         }
         let permit = self.workers.try_acquire(&key.app, pair.usage.lane());
         if permit.is_some() {
-            self.schedule_rise(pair, at);
+            self.reschedule_when_urgent(pair, at);
             let account = account.or(entry.account.as_ref()).cloned();
             self.minter.spawn_mint(key, account, at.refresh_requester(entry), permit);
         }
@@ -127,9 +127,9 @@ impl RefreshScheduler {
                 tokens.schedule(&pair, not_before, Activity::Active);
             } else if self.minter.is_minting(&key) {
                 self.minter.spawn_mint(&key, None, at.refresh_requester(entry), None);
-                self.schedule_rise(&pair, at);
+                self.reschedule_when_urgent(&pair, at);
             } else if let Some(permit) = self.workers.try_acquire(&lane.0, lane.1) {
-                self.schedule_rise(&pair, at);
+                self.reschedule_when_urgent(&pair, at);
                 let account = entry.account.clone();
                 self.minter.spawn_mint(&key, account, at.refresh_requester(entry), Some(permit));
                 started += 1;
@@ -142,13 +142,13 @@ impl RefreshScheduler {
 
     /// While a refresh is under way, the key is looked at again when it becomes urgent. The end of the mint schedules it
     /// again, should it have ended just before, this does.
-    fn schedule_rise(&self, pair: &Arc<TokenPair>, at: &AsOf) {
+    fn reschedule_when_urgent(&self, pair: &Arc<TokenPair>, at: &AsOf) {
         let urgent_at = pair.in_service(at).life.stale_from(&at.windows);
-        let next = if urgent_at > at.now { urgent_at } else { at.now.plus(LONG_MINT) };
+        let next = if urgent_at > at.now { urgent_at } else { at.now.plus(SLOW_MINT) };
         self.tokens.schedule(pair, next, Activity::Active);
     }
 }
 
 /// Few mints take longer. After that the key is looked at again; a mint under way is joined, not repeated.
-const LONG_MINT: Duration = Duration::from_secs(60);
+const SLOW_MINT: Duration = Duration::from_secs(60);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

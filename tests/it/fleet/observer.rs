@@ -343,11 +343,11 @@ impl State {
         let problem = if token.question != asking.wish.question {
             "a token of another key"
         } else if token.expires <= now {
-            "a dead token"
+            "an expired token"
         } else if dropped {
             "a token of an installation that is gone"
         } else if vended.state == Freshness::Expired {
-            "a token that the daemon takes for dead"
+            "a token that the daemon takes for expired"
         } else {
             match asking.wish.request.requirement {
                 Requirement::RecentlyMinted if age >= JUST_MINTED.min(token.life / 60) => {

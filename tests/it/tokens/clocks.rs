@@ -165,7 +165,7 @@ async fn ask_together(address: SocketAddr, installations: std::ops::RangeInclusi
 
 #[tokio::test]
 async fn suspended_machine_hands_out_no_expired_token() {
-    let (world, dead) = with_tokens(200).await;
+    let (world, expired) = with_tokens(200).await;
     let minted = world.mints();
     // Nothing runs meanwhile, and both clocks go on.
     world.advance(minutes(120));
@@ -194,7 +194,7 @@ async fn suspended_machine_hands_out_no_expired_token() {
     tokens.extend(served.iter().map(|reply| reply.json()["token"].as_str().unwrap().to_owned()));
     tokens.extend(world.tokens(1..=200).await);
     assert_eq!(world.mints() - minted, 200);
-    assert_eq!((tokens.len(), tokens.intersection(&dead).count()), (200, 0));
+    assert_eq!((tokens.len(), tokens.intersection(&expired).count()), (200, 0));
     for token in &tokens {
         assert!(world.is_accepted(token).await);
     }

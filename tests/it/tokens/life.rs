@@ -1,7 +1,7 @@
 //! The life of tokens as a machine of states: whatever happens in whatever order, what the broker promises holds.
 //!
 //! Random sequences of requests, waits, clock jumps, sweeps, rejections and answers of GitHub run against a GitHub that
-//! checks how it is asked, and against a model that knows which tokens are alive. `PROPTEST_CASES` sets how many.
+//! checks how it is asked, and against a model that knows which tokens are good. `PROPTEST_CASES` sets how many.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -39,8 +39,8 @@ enum Step {
     Reject {
         key: u64,
     },
-    /// GitHub tells that an installation is gone, or is granted something else.
-    Tell(WebhookEvent),
+    /// A webhook event that revokes tokens, or makes them stale.
+    Event(WebhookEvent),
     /// From now on GitHub answers in this way, about one key or all.
     Github(Option<u64>, Answer),
     /// From now on GitHub keeps its answers back, about one key or all, or lets them go.
@@ -86,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (-90_000..90_000_i64).prop_map(Step::Jump),
         3 => Just(Step::Sweep),
         1 => (1..=KEYS).prop_map(|key| Step::Reject { key }),
-        1 => (1..=KEYS, 0..4_u8).prop_map(|(key, kind)| Step::Tell(event(key, kind))),
+        1 => (1..=KEYS, 0..4_u8).prop_map(|(key, kind)| Step::Event(event(key, kind))),
         3 => (proptest::option::of(1..=KEYS), answer).prop_map(|(key, answer)| Step::Github(key, answer)),
         1 => proptest::option::of(1..=KEYS).prop_map(Step::Hold),
         2 => Just(Step::Release),
@@ -104,21 +104,21 @@ fn event(key: u64, kind: u8) -> WebhookEvent {
     }
 }
 
-/// Which key loses its tokens by this, or has them marked stale, and whether they are worthless.
+/// Whose tokens this revokes or marks stale, and whether it revokes them.
 fn invalidated(event: &WebhookEvent) -> Option<(u64, bool)> {
     match event {
         WebhookEvent::InstallationRemoved(id) => Some((id.get(), true)),
         WebhookEvent::PermissionsChanged(id) => Some((id.get(), false)),
         WebhookEvent::RepositoriesAdded(id) => (id.get() != KEYS).then_some((id.get(), false)),
         WebhookEvent::UserAuthorizationRevoked(id) => Some((id.get(), true)),
-        _ => unreachable!("no other is told"),
+        _ => unreachable!("no other event is sent"),
     }
 }
 
 /// GitHub, which checks how it is asked.
 struct Model {
     clock: Arc<ManualClock>,
-    /// What it says about each key.
+    /// What it answers for each key.
     answers: Mutex<BTreeMap<u64, Answer>>,
     /// The keys about which it keeps its answers back.
     held: watch::Sender<BTreeSet<u64>>,
@@ -131,8 +131,8 @@ struct Known {
     /// When each call of the last minute came.
     calls: VecDeque<BootTime>,
     under_way: BTreeMap<u64, usize>,
-    /// After how many mints GitHub last told something of each key, and whether they are worthless.
-    told: BTreeMap<(u64, bool), usize>,
+    /// After how many mints the tokens of a key were last invalidated, by whether they were revoked.
+    invalidated: BTreeMap<(u64, bool), usize>,
     /// Mints that have begun.
     begun: usize,
 }
@@ -142,11 +142,11 @@ struct Token {
     key: u64,
     sent: BootTime,
     lifetime: Duration,
-    /// Whether a caller, or GitHub itself, has said that there is a better one.
+    /// Whether a caller has rejected it, or a webhook has made it stale.
     rejected: bool,
-    /// Whether GitHub has told that it is worthless.
-    gone: bool,
-    /// Whether GitHub has refused another one in words that make it worthless.
+    /// Whether a webhook has revoked it.
+    revoked: bool,
+    /// Whether GitHub has refused another one because the installation is suspended or gone.
     dropped: bool,
 }
 
@@ -156,7 +156,7 @@ impl Token {
         self.sent.plus(self.lifetime).since(now)
     }
 
-    /// Whether whoever asks is to get it, if there is no better one.
+    /// Whether a caller is to get it, if there is no better one.
     fn is_good(&self, now: BootTime) -> bool {
         let grace = GRACE.min(self.lifetime / 12) + Duration::from_secs(1);
         !self.rejected && !self.dropped && self.remaining(now) > grace
@@ -210,11 +210,11 @@ impl Model {
         };
         let mut known = self.known.lock().unwrap();
         let text = format!("ghs_{}", known.tokens.len());
-        let told = |gone| known.told.get(&(key, gone)).is_some_and(|told| *told >= begun);
-        let (gone, outdated) = (told(true), told(false));
+        let is_hit = |revokes| known.invalidated.get(&(key, revokes)).is_some_and(|after| *after >= begun);
+        let (revoked, stale) = (is_hit(true), is_hit(false));
         known.tokens.insert(
             text.clone(),
-            Token { key, sent, lifetime, rejected: outdated || gone, gone, dropped: false },
+            Token { key, sent, lifetime, rejected: stale || revoked, revoked, dropped: false },
         );
         let token = InstallationToken {
             secret: Secret::from(text),
@@ -230,7 +230,7 @@ impl Model {
         self.known.lock().unwrap().tokens[vended.entry.token.secret.expose()]
     }
 
-    /// Whether whoever asks for a token of `key` is to get one at once, whatever becomes of the other keys.
+    /// Whether a mint for `key` succeeds at once, whatever becomes of the other keys.
     fn serves(&self, key: u64) -> bool {
         let is_under_way = self.known.lock().unwrap().under_way.get(&key).is_some_and(|mints| *mints > 0);
         let grants =
@@ -250,7 +250,7 @@ impl Model {
     }
 }
 
-/// Whether all tokens of an installation are worthless by this word.
+/// Whether this answer revokes all tokens of an installation.
 fn takes_back(kind: Kind) -> bool {
     matches!(kind, Kind::Suspended | Kind::Gone)
 }
@@ -329,7 +329,7 @@ impl Machine {
             Step::Jump(seconds) => self.clock.set_wall_back(seconds * 1000),
             Step::Sweep => drop(self.broker.tick()),
             Step::Reject { key } => self.reject(key),
-            Step::Tell(event) => self.tell(event),
+            Step::Event(event) => self.send_event(event),
             Step::Github(key, answer) => {
                 let mut answers = self.model.answers.lock().unwrap();
                 answers.extend(keys(key).map(|key| (key, answer)));
@@ -374,15 +374,15 @@ impl Machine {
         }
     }
 
-    fn tell(&mut self, event: WebhookEvent) {
+    fn send_event(&mut self, event: WebhookEvent) {
         self.deliveries += 1;
         assert_eq!(self.broker.handle_event(&self.deliveries.to_string(), &event), EventOutcome::Applied);
         let mut known = self.model.known.lock().unwrap();
-        let Some((key, gone)) = invalidated(&event) else { return };
+        let Some((key, revokes)) = invalidated(&event) else { return };
         let begun = known.begun;
-        known.told.insert((key, gone), begun);
+        known.invalidated.insert((key, revokes), begun);
         for token in known.tokens.values_mut().filter(|token| token.key == key) {
-            (token.rejected, token.gone) = (true, token.gone || gone);
+            (token.rejected, token.revoked) = (true, token.revoked || revokes);
         }
     }
 
@@ -403,8 +403,8 @@ impl Machine {
     fn check(&mut self, key: u64, requirement: Requirement, vended: &Vended) {
         let (now, token) = (self.clock.boot(), self.model.token(vended));
         assert_eq!(token.key, key, "a token of another key");
-        assert!(!token.remaining(now).is_zero(), "a dead token");
-        assert!(!token.gone, "a token of an installation that is gone");
+        assert!(!token.remaining(now).is_zero(), "an expired token");
+        assert!(!token.revoked, "a revoked token");
         assert_ne!(vended.state, State::Expired);
         assert!(
             !token.rejected || vended.state == State::Stale,
@@ -419,7 +419,7 @@ impl Machine {
                 let is_spent =
                     matches!(self.model.answers.lock().unwrap()[&key], Answer::Fails(Kind::BudgetSpent, _));
                 let will_do = is_spent && token.remaining(now) >= Duration::from_secs(3000);
-                assert!((is_young || will_do) && !token.rejected, "an old token for whoever keeps it");
+                assert!((is_young || will_do) && !token.rejected, "an old token for a caller that keeps it");
             }
             Requirement::MinTtl(life) => assert!(token.remaining(now) >= life, "a token of shorter life"),
         }
@@ -455,7 +455,7 @@ async fn a_renewal_that_panics_is_tried_again_ever_more_slowly() {
     // At the beginning, and after pauses of up to 1, 2, 4, 8 and 16 seconds, each at least half as long.
     let renewals = machine.model.known.lock().unwrap().calls.len();
     assert!((5..=6).contains(&renewals), "{renewals} in 30 seconds");
-    // Who cannot do with the old one has not heard of the defect, and tries anew.
+    // A caller whom the old token does not satisfy starts a new mint.
     machine.take(Step::Github(None, Answer::Grants { lifetime: 3600 })).await;
     machine.take(Step::Ask { key: 1, requirement: Requirement::RecentlyMinted }).await;
     machine.collect().await;

@@ -106,9 +106,9 @@ async fn failed_min_ttl_mint_never_vends_a_shorter_token() {
         (stale.header("ghtokend-token-state"), stale.json()["token"].as_str()),
         (Some("stale"), Some(&*token))
     );
-    // With nothing in hand there is nothing to tell.
+    // Without a cached token there is no remaining life to state.
     let cold = world.get("/token?min_ttl=45m&permissions=contents:read").await;
-    assert!(cold.status == 503 && !cold.text().contains("in hand"), "{}", cold.text());
+    assert!(cold.status == 503 && !cold.text().contains("cached token"), "{}", cold.text());
 }
 
 #[tokio::test]

@@ -189,8 +189,8 @@ async fn failed_renewal_keeps_the_live_token_until_grace() {
     world.advance(Duration::from_secs(4 * 60 - 1 - 31 - 31));
     assert_eq!(world.get("/token").await.json()["token"], token.as_str());
     world.advance(Duration::from_secs(2));
-    let dead = world.get("/token").await;
-    assert_eq!((dead.status, dead.code().as_str()), (503, "github_unavailable"));
+    let expired = world.get("/token").await;
+    assert_eq!((expired.status, expired.code().as_str()), (503, "github_unavailable"));
     world.github.clear_faults();
     world.advance(minutes(1));
     let renewed = world.token("/token").await;
