@@ -37,9 +37,10 @@
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `caller`, `telemetry` |
-//! | [`broker`] | which token, and when to mint one | `github`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
-//! | [`github`] | the way out to GitHub, in either of its two dialects | `flight`, `jitter`, `keyed_hash` |
+//! | [`broker`] | which token, and when to mint one | `github`, `backoff`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `backoff`, `flight`, `jitter`, `keyed_hash` |
 //! | `caller` | who calls: a file per proof | – |
+//! | `backoff` | exponential back-off | – |
 //! | `flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | `jitter` | keeps what happened together from happening together again | – |
 //! | `keyed_hash` | stands for long keys | – |
@@ -67,7 +68,7 @@
 //! | admission control | the one way to GitHub, for every kind of call | `github/admission.rs` |
 //! | app JWT | proves that we are the app, for ten minutes at most | `github/auth/jwt.rs` |
 //! | audit | who got which token, by its hash | `telemetry/audit.rs` |
-//! | back-off | time in which a host or an app is not asked again | `github/admission/memory.rs` |
+//! | back-off | pauses that double with each failure in a row | `backoff.rs` |
 //! | background refresh | renewal before a token expires | `broker/refresh/scheduler.rs` |
 //! | caller proof | who calls: the client header, the peer's uid | `caller/callers.rs` |
 //! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
@@ -114,6 +115,7 @@
 
 pub mod api;
 pub mod app;
+mod backoff;
 pub mod broker;
 mod caller;
 pub mod cli;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::ExponentialBackoff;
 use crate::github::{Failure, Github, Kind};
 use crate::model::AppName;
 
@@ -50,14 +51,14 @@ impl Readiness {
     pub(super) fn note_failure(self: &Arc<Self>, app: &AppName, failure: &Failure) {
         if failure.kind == Kind::AppRejected {
             self.note_rejected(app, &failure.message);
-            self.probe_after(app, FIRST_PAUSE);
+            self.probe_after(app, 1);
         }
     }
 
     /// Asks GitHub who each app is until it accepts the app.
     pub(super) fn probe_all(self: &Arc<Self>) {
         let apps: Vec<_> = self.apps.lock().keys().cloned().collect();
-        apps.iter().for_each(|app| self.probe_after(app, Duration::ZERO));
+        apps.iter().for_each(|app| self.probe_after(app, 0));
     }
 
     /// Why apps cannot be vended for: one that was never accepted, or that is refused now and `has_tokens` no more.
@@ -76,12 +77,12 @@ impl Readiness {
         }
     }
 
-    fn probe_after(self: &Arc<Self>, app: &AppName, pause: Duration) {
+    fn probe_after(self: &Arc<Self>, app: &AppName, failures: u32) {
         if !self.begin_probing(app) {
             return;
         }
         let (readiness, app) = (Arc::clone(self), app.clone());
-        let probing = async move { readiness.probe(&app, pause).await };
+        let probing = async move { readiness.probe(&app, failures).await };
         tokio::spawn(self.draining.clone().run_until_cancelled_owned(probing));
     }
 
@@ -92,10 +93,10 @@ impl Readiness {
         health.last_error.is_some() && !std::mem::replace(&mut health.probing, true)
     }
 
-    /// Asks GitHub, first after `pause`, who `app` is, at growing intervals, until it accepts the app here or in a mint.
-    async fn probe(&self, app: &AppName, pause: Duration) {
-        let mut pause = pause;
-        loop {
+    /// Asks GitHub who `app` is, with the pauses after `failures` and more, until it accepts the app here or in a mint.
+    async fn probe(&self, app: &AppName, failures: u32) {
+        for failures in failures.. {
+            let pause = BACKOFF.pause(failures);
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -118,7 +119,6 @@ impl Readiness {
                     }
                 }
             }
-            pause = (pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
         }
     }
 
@@ -134,5 +134,4 @@ impl Readiness {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+const BACKOFF: ExponentialBackoff = ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(30));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::schedule::Lane;
+use crate::backoff::ExponentialBackoff;
 use crate::clock::BootTime;
 
 /// The usage of a key, whichever tokens it has.
@@ -89,19 +90,7 @@ fn millis(time: BootTime) -> u64 {
 
 /// The pause after so many failures in a row that name no wait: from a second, doubled each time, to a minute.
 pub(crate) fn pause_after(failures: u32) -> Duration {
-    MIN_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE)
+    BACKOFF.pause(failures)
 }
 
-const MIN_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_minute() {
-        let pauses = [1, 2, 3, 6, 7, 100, u32::MAX].map(|failures| pause_after(failures).as_secs());
-        assert_eq!(pauses, [1, 2, 4, 32, 60, 60, 60]);
-    }
-}
+const BACKOFF: ExponentialBackoff = ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(60));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use crate::backoff::ExponentialBackoff;
 use crate::clock::BootTime;
 use crate::github::failure::{Failure, Kind, Origin, Scope};
 use crate::jitter::jitter;
@@ -335,17 +336,16 @@ impl Key {
     /// The pause after the last of the failures of `backoff`: doubled each time, and cut short by chance, so that what
     /// failed together does not come again together.
     fn pause(&self, backoff: &Backoff, failure: &Failure, now: BootTime) -> Duration {
-        let Some(times) = backoff.failures.checked_sub(self.threshold()) else { return Duration::ZERO };
-        let (first, longest) = match self {
-            // Who is limited or refused, and told for how long, waits for just that.
+        let failures = backoff.failures.saturating_sub(self.threshold() - 1);
+        let exponential = match self {
+            // A limit or a refusal that names its end lasts until then and no longer.
             _ if failure.retry_after.is_some() && failure.kind.is_definite() => return Duration::ZERO,
-            Self::Limit(_) => return MAX_PAUSE.saturating_mul(2_u32.saturating_pow(times)).min(MAX_WAIT),
-            Self::Host => (MIN_PAUSE, MAX_HOST_PAUSE),
-            _ => (MIN_PAUSE, MAX_PAUSE),
+            Self::Limit(_) => return LIMIT_BACKOFF.pause(failures),
+            Self::Host => HOST_BACKOFF,
+            _ => BACKOFF,
         };
-        let doubled = first.saturating_mul(2_u32.saturating_pow(times)).min(longest);
         // No two failures are met in the same nanosecond.
-        doubled.mul_f64(0.5 + jitter(&now) / 2.0)
+        exponential.pause(failures).mul_f64(0.5 + jitter(&now) / 2.0)
     }
 
     /// What people should know.
@@ -385,11 +385,12 @@ impl Backoff {
 
 /// Connections that fail in a row before the host counts as unreachable: fewer may be one bad address of several.
 const UNREACHABLE_THRESHOLD: u32 = 5;
-const MIN_PAUSE: Duration = Duration::from_secs(1);
-const MAX_HOST_PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const BACKOFF: ExponentialBackoff = ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const HOST_BACKOFF: ExponentialBackoff =
+    ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// GitHub's own limits end within the hour.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+const LIMIT_BACKOFF: ExponentialBackoff =
+    ExponentialBackoff::new(Duration::from_secs(60), Duration::from_secs(3600));
 /// A connection is made by then, and most calls have ended. One that hangs says nothing of the others.
 const MAX_ATTEMPT: Duration = Duration::from_secs(5);
 /// An attempt that is under way takes some time.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-
+use crate::backoff::ExponentialBackoff;
 use crate::clock::BootTime;
+use crate::jitter::jitter;
 
 /// A retry budget: one retry for ten calls that are sent, and three a minute in any case.
 #[derive(Debug)]
@@ -39,18 +39,15 @@ impl RetryBudget {
     }
 }
 
-/// The pauses before the second and the third time of a call that `began` then. No two calls begin in the same nanosecond,
-/// so that what failed together does not come again together.
-pub(crate) fn pauses(began: BootTime) -> ExponentialBackoff {
-    let nanos = began.since(BootTime::new(Duration::ZERO)).as_nanos();
-    PAUSES.with_jitter_seed(nanos as u64).build()
+/// The pauses before the retries of a call that `began` then. No two calls begin in the same nanosecond, so calls that
+/// failed together are not retried together.
+pub(crate) fn pauses(began: BootTime) -> impl Iterator<Item = Duration> {
+    (1..=MAX_RETRIES).map(move |retry| BACKOFF.pause(retry).mul_f64(1.0 + jitter(&(began, retry))))
 }
 
-const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
-    .with_min_delay(Duration::from_millis(100))
-    .with_factor(2.0)
-    .with_max_times(2)
-    .with_jitter();
+const MAX_RETRIES: u32 = 2;
+const BACKOFF: ExponentialBackoff =
+    ExponentialBackoff::new(Duration::from_millis(100), Duration::from_millis(200));
 const WHOLE: u32 = 10;
 const MAX_TENTHS: u32 = 10 * WHOLE;
 const REFILL: Duration = Duration::from_secs(20);
