@@ -86,11 +86,28 @@ error_codes! {
     /// An answer of GitHub that is not trusted.
     BadUpstreamResponse = "bad_upstream_response", [502], Later, "check github.api_url and github.api_version";
     /// Too many calls or bodies are in flight.
-    Overloaded = "overloaded", [503], Later, "it is likely to pass: try again";
+    Overloaded = "overloaded", [503], Later, "this is usually transient: try again";
     /// GitHub cannot be reached, or fails.
-    GithubUnavailable = "github_unavailable", [503], Later, "it is likely to pass: try again";
+    GithubUnavailable = "github_unavailable", [503], Later, "this is usually transient: try again";
     /// The daemon drains.
     ShuttingDown = "shutting_down", [503], Later, "ask the daemon that takes its place";
     /// GitHub did not answer in time.
-    GithubTimeout = "github_timeout", [504], Later, "it is likely to pass: try again";
+    GithubTimeout = "github_timeout", [504], Later, "this is usually transient: try again";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_have_distinct_names_and_error_statuses() {
+        let names: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert!(!code.statuses().is_empty(), "{code:?}");
+            assert!(code.statuses().iter().all(|status| (400..600).contains(status)), "{code:?}");
+        }
+    }
 }

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_hop_limit_is_set_where_it_is_asked_for() {
+    async fn hop_limit_is_set_when_configured() {
         for (hop_limit_1, is_one) in [(true, true), (false, false)] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

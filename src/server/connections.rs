@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_hand_never_gives_way() {
+    fn active_connection_never_gives_way() {
         let (mut table, ids) = full(3);
         ids.iter().for_each(|id| table.set_active(*id));
         assert_eq!(table.evict(LATER), None);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_after_its_eviction_saves_a_connection() {
+    fn request_after_eviction_saves_its_connection() {
         let (mut table, ids) = full(2);
         assert_eq!(table.evict(NOW), Some(&0));
         assert!(table.is_evicted(ids[0]));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_connection_is_spared_among_busy_ones() {
+    fn new_connection_is_spared_among_busy_ones() {
         let (mut table, ids) = full(4);
         ids[..3].iter().for_each(|id| table.set_active(*id));
         assert_eq!(table.evict(NOW), None);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_connection_gives_way_in_a_flood_of_silence() {
+    fn new_connection_gives_way_in_a_flood() {
         let (mut table, ids) = full(4);
         ids[2..].iter().for_each(|id| table.set_active(*id));
         assert_eq!(table.evict(NOW), Some(&0));

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_configured_host_is_ours() {
+    fn only_the_configured_host_matches() {
         let github: Url = "https://github.com".parse().unwrap();
         let local: Url = "http://127.0.0.1:8080".parse().unwrap();
         for (web_url, protocol, host, ours) in [
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_could_smuggle_are_refused() {
+    fn smuggling_attributes_are_refused() {
         for bad in [
             "protocol=https\nhost=evil\nhost=github.com\n",
             "protocol=https\nhost=github.com\n\n.evil\npath=acme/widgets\n",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_repositorys_path_names_it() {
+    fn every_form_of_path_names_its_repository() {
         for path in [
             "acme/widgets",
             "acme/widgets.git",

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_requests_are_refused_before_anything_else() {
+    fn malformed_request_is_refused_first() {
         let check = |method: Method, target: &str, list: &[(&str, &str)]| {
             check_well_formed(&method, &target.parse().unwrap(), &headers(list))
                 .map_err(|error| error.status.as_u16())

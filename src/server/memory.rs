@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_max_body_bytes_of_each_endpoint_fits_its_share() {
+    fn largest_body_of_each_endpoint_fits_its_share() {
         for (endpoint, share) in
             [(Endpoint::Webhook, MAX_LARGE_DELIVERIES_BYTES), (Endpoint::Reject, MAX_BODIES_BYTES)]
         {

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operations_listener_has_no_way_to_a_token() {
+    fn ops_listener_serves_no_token() {
         for path in ["/token", "/status"] {
             assert!(routed(Surface::Ops, &Method::GET, path).is_err(), "{path}");
         }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn another_method_is_told_which_ones_do() {
+    fn other_method_gets_405_with_allow() {
         for method in [Method::POST, Method::OPTIONS, Method::DELETE] {
             let error = routed(Surface::Tokens, &method, "/token").unwrap_err();
             assert_eq!((error.code.as_str(), error.allow), ("method_not_allowed", Some("GET, HEAD")));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_belongs_to_github_is_sent_there() {
+    fn unserved_path_is_directed_to_github() {
         let error = routed(Surface::Tokens, &Method::GET, "/repos/acme/widgets").unwrap_err();
         assert!(error.message.contains("send this call to https://api.github.com with the token"));
     }

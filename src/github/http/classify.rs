@@ -77,24 +77,16 @@ pub(crate) fn classify(answer: &Answer) -> Failure {
 pub(crate) fn failure_of_kind(kind: Kind, answer: &Answer) -> Failure {
     let said = answer.message();
     let advice = match kind {
-        Kind::AppRejected => "check app.id, the private key and the machine's clock with `ghtokend check`",
         Kind::Forbidden => {
             "GitHub refuses the app from here: see what it says, and ask an owner of the account"
         }
-        Kind::Suspended => "an owner of the account must unsuspend the app in its settings",
-        Kind::NotFound | Kind::Gone => "check that the app is installed there, with `ghtokend check`",
         Kind::Moved => {
             "redirects are not followed, since they could carry the app JWT away: check github.api_url"
         }
         Kind::ScopeRefused if said.contains("repositor") => {
             "check the names; it often means that another installation is the right one, which repo=OWNER/NAME finds"
         }
-        Kind::ScopeRefused => "ask for less, or have an owner accept more permissions for the app",
-        Kind::RateLimited => "wait as long as Retry-After says",
-        Kind::BadAnswer => "check github.api_url and github.api_version",
-        Kind::UserRefused => "check the number of the user, and that the user belongs to the account",
-        Kind::Unsupported | Kind::UserTokensUnsupported => "ask for what this GitHub can do",
-        _ => "this is usually transient: try again",
+        kind => kind.code().advice(),
     };
     let message =
         format!("GitHub returned {}{said} when {}: {advice}{}", answer.status, answer.what, trace(answer));

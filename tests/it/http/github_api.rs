@@ -140,7 +140,13 @@ async fn unsupported_upstream_is_a_422_with_the_reason() {
             "",
             "neither finds an installation by a repository",
         ),
-        (&integrations, "GET", "/enterprises/e/installation", "", "knows no enterprises: ask by the owner"),
+        (
+            &integrations,
+            "GET",
+            "/enterprises/e/installation",
+            "",
+            "has no look-up by enterprise: ask by the owner",
+        ),
         (&integrations, "POST", MINT, r#"{"repositories":["x"]}"#, "narrows no tokens: leave repositories"),
         (&integrations, "DELETE", "/installation/token", "", "this one lives until its expires_at"),
         (

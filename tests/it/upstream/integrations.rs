@@ -321,7 +321,7 @@ async fn unsupported_by_preview_is_refused_without_a_call() {
     for (query, says) in [
         ("repo=acme/widgets", "as with owner=LOGIN"),
         ("repo=acme/widgets&user=2", "as with owner=LOGIN"),
-        ("enterprise=acme-enterprise", "knows no enterprises"),
+        ("enterprise=acme-enterprise", "has no look-up by enterprise"),
         ("owner=acme&repositories=widgets", "leave repositories, repository_ids and permissions out"),
         ("owner=acme&repository_ids=1", "narrows no tokens"),
         ("owner=acme&permissions=contents:read", "narrows no tokens"),

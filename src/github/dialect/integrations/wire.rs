@@ -39,7 +39,7 @@ impl Listed {
                 let account = self.installation.account.as_deref();
                 account.is_some_and(|account| account.eq_ignore_ascii_case(login.as_str()))
             }
-            Selector::Default | Selector::Repository(..) | Selector::Enterprise(_) => false,
+            _ => false,
         }
     }
 }
@@ -48,17 +48,23 @@ impl Listed {
 /// wider.
 pub(crate) fn check_supported(selector: &Selector, scope: &Scope) -> Result<(), Failure> {
     let what = match selector {
+        Selector::Default | Selector::Id(_) | Selector::Owner(_) | Selector::Organization(_)
+            if *scope == Scope::default() =>
+        {
+            return Ok(());
+        }
+        Selector::Default | Selector::Id(_) | Selector::Owner(_) | Selector::Organization(_) => {
+            "narrows no tokens: leave repositories, repository_ids and permissions out, for all that the app may do".into()
+        }
         Selector::Repository(..) => {
             "neither finds an installation by a repository nor narrows a token to one: ask by the owner, as with \
              owner=LOGIN or /orgs/LOGIN/installation, for all that the app may do there"
+                .into()
         }
-        Selector::Enterprise(_) => {
-            "knows no enterprises: ask by the owner or the installation's id, as with owner=LOGIN"
+        other => {
+            let (name, _) = other.parameter().unwrap_or_default();
+            format!("has no look-up by {name}: ask by the owner or the installation's id, as with owner=LOGIN")
         }
-        _ if *scope != Scope::default() => {
-            "narrows no tokens: leave repositories, repository_ids and permissions out, for all that the app may do"
-        }
-        Selector::Default | Selector::Id(_) | Selector::Owner(_) | Selector::Organization(_) => return Ok(()),
     };
     Err(Failure::new(Kind::Unsupported, format!("GitHub's Integrations API {what}")))
 }
