@@ -55,7 +55,7 @@ pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Resu
         request_timeout: github.request_timeout,
         calls_at_once: open_files::calls(),
         mints_per_minute: github.mints_per_minute,
-        remembered_bytes: (settings.cache.max_bytes / REMEMBERED_SHARE) as usize,
+        remembered_bytes: (settings.cache.max_bytes.0 / REMEMBERED_SHARE) as usize,
     };
     let keys_of = |name: &AppName| keys.get(name).cloned().unwrap_or_default();
     let apps = settings.apps.iter().map(|(name, app)| (name.clone(), (app.id.clone(), keys_of(name))));
@@ -69,7 +69,7 @@ pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
         listeners.tcp = Some(bind_tcp("listen.tcp", address)?);
     }
     if let Some(path) = &settings.unix {
-        listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode).await?);
+        listeners.unix = Some(UnixSocket::bind(path, settings.unix_mode.0).await?);
     }
     if let Some(address) = settings.ops {
         listeners.ops = Some(bind_tcp("listen.ops", address)?);
@@ -158,7 +158,7 @@ fn broker_config(settings: &Settings) -> broker::BrokerConfig {
         idle_after: cache.idle_after,
         prefetch: settings.prefetch.iter().map(wanted_at_start).collect(),
         max_entries: cache.max_entries,
-        max_bytes: cache.max_bytes,
+        max_bytes: cache.max_bytes.0,
         render: server::render,
     }
 }
@@ -188,7 +188,7 @@ fn server_config(settings: &Settings) -> Result<server::ServerConfig, Error> {
         idle_timeout: IDLE_TIMEOUT,
         connection_age: CONNECTION_AGE,
         request_timeout: settings.github.request_timeout * MAX_CALLS,
-        webhook: settings.webhook_secret_file.as_deref().map(webhook::Secrets::read).transpose()?,
+        webhook: settings.webhook.secret_file.as_deref().map(webhook::Secrets::read).transpose()?,
     })
 }
 

@@ -71,7 +71,7 @@ pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding>
 }
 
 fn of_webhook(settings: &Settings) -> Option<Finding> {
-    let path = settings.webhook_secret_file.as_deref()?;
+    let path = settings.webhook.secret_file.as_deref()?;
     Some(match webhook::Secrets::read(path) {
         Ok(_) => good("webhook", format!("deliveries are known by the secret in {}", path.display())),
         Err(error) => broken("webhook", error.to_string()),

@@ -20,7 +20,7 @@ use crate::github::webhook::{Secrets, SecretsError};
 use crate::github::{Github as _, Upstream};
 use crate::model::AppName;
 use crate::server::Guard;
-use crate::settings::{Listen, LogLevel, Settings, Sources};
+use crate::settings::{Listen, Settings, Sources};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
@@ -113,7 +113,7 @@ impl Reloader {
 
     fn put_in_force(&self, in_force: &mut Active, prepared: Prepared) {
         let Prepared { settings, keys, changed, left } = prepared;
-        log::set_level(tracing_level(settings.log.level));
+        log::set_level(settings.log.level);
         self.0.targets.guard.send_replace(guard(&settings.listen));
         // Whoever reloads has often changed something at GitHub, too.
         self.0.targets.upstream.forget_refusals();
@@ -133,7 +133,7 @@ impl Reloader {
     /// Looks at the file of the webhook secret.
     async fn look_at_secrets(&self, in_force: &mut Active) {
         let Active { settings, last_warned, reads, .. } = in_force;
-        let path = settings.webhook_secret_file.clone();
+        let path = settings.webhook.secret_file.clone();
         let Some((path, in_use)) = path.zip(self.0.targets.webhook_secrets.as_ref()) else { return };
         let hangs = SecretsError::hangs(&path);
         match reads.one(SECRET_FILE, move || Secrets::read(&path)).await.unwrap_or(Err(hangs)) {
@@ -220,17 +220,6 @@ pub fn announce(key: &Key) {
     tracing::info!(fingerprint = key.fingerprint(), origin = key.origin(), "private key loaded");
     if let Some(warning) = key.warning() {
         tracing::warn!(origin = key.origin(), "{warning}");
-    }
-}
-
-/// The level as the log knows it.
-pub fn tracing_level(level: LogLevel) -> tracing::Level {
-    match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
     }
 }
 

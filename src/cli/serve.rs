@@ -12,7 +12,7 @@ use rustix::process::DumpableBehavior;
 use super::args::Configuration;
 use super::failure::{EX_FAILURE, Failure};
 use super::runtime::runtime;
-use crate::app::reload::{Reloader, announce, tracing_level};
+use crate::app::reload::{Reloader, announce};
 use crate::app::{self, App};
 use crate::clock::SystemClock;
 use crate::settings::{self, Environment, Flag, LogFormat, Settings, Sources};
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let sources = args.configuration.sources(flags.into_iter().flatten().collect());
     let settings = Settings::load(&sources).map_err(Failure::configuration)?;
     let _log = start_log(&settings)?;
-    let runtime = runtime(settings.worker_threads)?;
+    let runtime = runtime(settings.runtime.worker_threads)?;
     let served = runtime.block_on(serve(&settings, &sources));
     // A name server or a volume that hangs shall not keep the process.
     runtime.shutdown_background();
@@ -125,8 +125,8 @@ pub(super) fn start_log(settings: &Settings) -> Result<log::Started, Failure> {
             Failure::configuration(format!("audit.file: {path}: cannot be appended to: {error}"))
         })
     };
-    let audit_file = settings.audit_file.as_ref().map(open).transpose()?;
-    Ok(log::start(format, tracing_level(level), audit_file)?)
+    let audit_file = settings.audit.file.as_ref().map(open).transpose()?;
+    Ok(log::start(format, level, audit_file)?)
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);

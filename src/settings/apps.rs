@@ -1,15 +1,43 @@
 //! The apps and where their private keys are.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{Error, quote};
-use super::sources::SYSTEM_FILE;
-use super::values::{Item, MOST, Values};
-use super::{App, Environment, Keys};
+use super::error::Error;
+use super::keys::AppKeys;
+use super::known::DEFAULT;
+use super::read;
+use super::sources::{Environment, SYSTEM_FILE};
+use super::values::{Item, Section, Values};
 use crate::model::{AppName, InstallationId, Secret};
+
+/// One GitHub App.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// App id or client id, as `iss` of the app JWT.
+    pub id: String,
+    /// Where its private keys are, newest first.
+    pub keys: Keys,
+    /// The installation for requests that name none; `None` by default.
+    pub installation: Option<InstallationId>,
+}
+
+/// Where private keys come from.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// PEM files, newest first.
+    Files(Vec<PathBuf>),
+    /// PEM text from the environment, with the variable's name for messages.
+    Inline {
+        /// Where the text came from, such as `GITHUB_APP_PRIVATE_KEY`.
+        variable: &'static str,
+        /// The PEM itself: base64 and `\n` escapes are already undone.
+        pem: Secret,
+    },
+}
 
 pub(super) struct Apps {
     pub(super) apps: BTreeMap<AppName, App>,
@@ -35,8 +63,7 @@ impl Apps {
     }
 
     fn single(values: &Values, environment: &Environment) -> Result<Self, Error> {
-        let section = Section { values, name: "app".into() };
-        let app = section.app(inline_key(environment)?)?;
+        let app = app(&values.section("app"), inline_key(environment)?)?;
         let default_app = app.is_some().then(AppName::default);
         Ok(Self { apps: default_app.clone().into_iter().zip(app).collect(), default_app })
     }
@@ -45,16 +72,16 @@ impl Apps {
         let mut apps = BTreeMap::new();
         let mut default: Option<(AppName, Item<'_>)> = None;
         for name in names {
-            let section = Section { values, name: format!("apps.{name}") };
+            let section = values.section(format!("apps.{name}"));
             let name: AppName = name.parse().map_err(|_| Error::new(*name, "is not an app's name"))?;
-            let Some(app) = section.app(None)? else {
+            let Some(app) = app(&section, None)? else {
                 let problem =
                     format!("[{}] has no id and no key: set its id and private_key_file", section.name);
                 return Err(Error::new(origin_of_app(values, name.as_str()), problem));
             };
             apps.insert(name.clone(), app);
-            let Some(item) = values.find(&format!("{}.default", section.name)) else { continue };
-            if !item.flag()? {
+            let Some(item) = values.find(&format!("{}.{DEFAULT}", section.name)) else { continue };
+            if !read::flag(item)? {
                 continue;
             }
             if let Some((_, first)) = default {
@@ -77,72 +104,40 @@ pub(super) fn none_configured() -> Error {
     Error::new("configuration", problem)
 }
 
-/// `[app]` or `[apps.NAME]`.
-struct Section<'a> {
-    values: &'a Values,
-    name: String,
-}
-
-impl<'a> Section<'a> {
-    /// The app, or nothing if nothing of it is set.
-    fn app(&self, inline: Option<Secret>) -> Result<Option<App>, Error> {
-        let id = self.item("id");
-        let files = self.item("private_key_file");
-        let installation = self.item("installation");
-        let paths = files.list()?.into_iter().map(|item| Ok(item.path()?.unwrap_or_default()));
-        let paths = paths.collect::<Result<Vec<_>, Error>>()?;
-        let keys = match (inline, paths.is_empty()) {
-            (Some(_), false) => {
-                let problem = format!("there is a key file too ({}): keep one of the two", files.origin());
-                return Err(Error::new(INLINE_KEY, problem));
-            }
-            (Some(pem), true) => Some((INLINE_KEY, Keys::Inline { variable: INLINE_KEY, pem })),
-            (None, false) => Some((files.origin(), Keys::Files(paths))),
-            (None, true) => None,
-        };
-        let number = installation.number(0..=MOST)?;
-        match (app_id(id)?, keys) {
-            (Some(id), Some((_, keys))) => {
-                Ok(Some(App { id, keys, installation: InstallationId::new(number) }))
-            }
-            (Some(_), None) => {
-                Err(id.error(format!("no private key for this app: set {}", self.key_names())))
-            }
-            (None, Some((origin, _))) => {
-                Err(Error::new(origin, format!("no id for this key's app: set {}", self.id_names())))
-            }
-            (None, None) if number > 0 => {
-                Err(installation.error(format!("no app for it: set {} and its key", self.id_names())))
-            }
-            (None, None) => Ok(None),
+/// The app of `[app]` or `[apps.NAME]`, or nothing if nothing of it is set.
+fn app(section: &Section<'_>, inline: Option<Secret>) -> Result<Option<App>, Error> {
+    let AppKeys { id, private_key_file: paths, installation } = AppKeys::read(section)?;
+    let files = section.get("private_key_file").origin();
+    let keys = match inline {
+        Some(_) if !paths.is_empty() => {
+            let problem = format!("there is a key file too ({files}): keep one of the two");
+            return Err(Error::new(INLINE_KEY, problem));
         }
-    }
-
-    fn item(&self, key: &str) -> Item<'a> {
-        let own = self.values.find(&format!("{}.{key}", self.name));
-        own.unwrap_or_else(|| self.values.get(&format!("app.{key}")))
-    }
-
-    fn id_names(&self) -> String {
-        format!("{}.id{}", self.name, if self.name == "app" { " or GITHUB_APP_ID" } else { "" })
-    }
-
-    fn key_names(&self) -> String {
-        let variables = ", GITHUB_APP_PRIVATE_KEY_FILE or GITHUB_APP_PRIVATE_KEY";
-        format!("{}.private_key_file{}", self.name, if self.name == "app" { variables } else { "" })
-    }
-}
-
-fn app_id(item: Item<'_>) -> Result<Option<String>, Error> {
-    let id = item.text_or_number()?;
-    let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
-    let number_above_zero = || !id.bytes().all(|byte| byte == b'0');
-    match id.as_str() {
-        "" => Ok(None),
-        text if text.len() <= MAX_ID_LENGTH && text.bytes().all(within) && number_above_zero() => {
-            Ok(Some(id))
+        Some(pem) => Some((INLINE_KEY, Keys::Inline { variable: INLINE_KEY, pem })),
+        None => Some((files, Keys::Files(paths)))
+            .filter(|(_, keys)| !matches!(keys, Keys::Files(paths) if paths.is_empty())),
+    };
+    let name = &section.name;
+    // What the environment sets is the one app of `[app]`.
+    let or = |variables: &'static str| if name == "app" { variables } else { "" };
+    let id_names = format!("{name}.id{}", or(" or GITHUB_APP_ID"));
+    match (id, keys) {
+        (Some(id), Some((_, keys))) => {
+            Ok(Some(App { id, keys, installation: InstallationId::new(installation) }))
         }
-        text => Err(item.error(format!("{} is not an app id (12345) or a client id (Iv23li…)", quote(text)))),
+        (Some(_), None) => {
+            let variables = or(", GITHUB_APP_PRIVATE_KEY_FILE or GITHUB_APP_PRIVATE_KEY");
+            let problem = format!("no private key for this app: set {name}.private_key_file{variables}");
+            Err(section.get("id").error(problem))
+        }
+        (None, Some((origin, _))) => {
+            Err(Error::new(origin, format!("no id for this key's app: set {id_names}")))
+        }
+        (None, None) if installation > 0 => {
+            let problem = format!("no app for it: set {id_names} and its key");
+            Err(section.get("installation").error(problem))
+        }
+        (None, None) => Ok(None),
     }
 }
 
@@ -172,25 +167,15 @@ fn single_app_origin<'a>(values: &'a Values, environment: &Environment) -> Resul
     if environment.non_empty(INLINE_KEY).is_some() {
         return Ok(Some(INLINE_KEY));
     }
-    let (id, files, installation) =
-        (values.get("app.id"), values.get("app.private_key_file"), values.get("app.installation"));
-    let set = if !id.text_or_number()?.is_empty() {
-        Some(id)
-    } else if !files.list()?.is_empty() {
-        Some(files)
-    } else {
-        Some(installation).filter(|item| item.number(0..=MOST).is_ok_and(|number| number > 0))
-    };
-    Ok(set.map(Item::origin))
+    let set = AppKeys::read(&values.section("app"))?.differences(&AppKeys::default());
+    Ok(set.first().map(|key| values.get(key).origin()))
 }
 
 fn origin_of_app<'a>(values: &'a Values, name: &str) -> &'a str {
-    let keys = ["id", "private_key_file", "installation", "default"];
-    let found = keys.iter().find_map(|key| values.find(&format!("apps.{name}.{key}")));
-    found.map_or("configuration", Item::origin)
+    let keys = AppKeys::KEYS.iter().filter_map(|key| key.name.strip_prefix("app."));
+    let mut items = keys.chain([DEFAULT]).filter_map(|key| values.find(&format!("apps.{name}.{key}")));
+    items.next().map_or("configuration", Item::origin)
 }
 
 const INLINE_KEY: &str = "GITHUB_APP_PRIVATE_KEY";
 const PEM_BEGIN: &str = "-----BEGIN";
-/// A client id has 20 characters; a client secret, which must not pass for one, has 40.
-const MAX_ID_LENGTH: usize = 32;

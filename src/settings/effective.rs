@@ -1,218 +1,145 @@
-//! The effective configuration, as a file that could be used again, with secrets masked.
+//! The effective configuration, as a file that could be used again, with secrets masked; and what of it a reload changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use jiff::SignedDuration;
-
-use super::{App, Keys, LogFormat, LogLevel, Prefetch, Settings};
+use super::Settings;
+use super::apps::{App, Keys};
+use super::keys::AppKeys;
+use super::known::DEFAULT;
+use super::prefetch::Prefetch;
+use super::section::Table;
+use super::toml::Toml as _;
 use crate::model::{AppName, Scope, Selector};
 
-pub(super) fn toml(settings: &Settings) -> String {
-    file(settings).text
+impl Settings {
+    /// All settings as TOML, with secrets masked.
+    pub fn effective(&self) -> String {
+        let mut tables = vec![self.listen.table(), self.github.table()];
+        tables.extend(self.app_tables());
+        tables.extend([self.cache.table(), self.shutdown.table(), self.runtime.table()]);
+        tables.extend([self.log.table(), self.audit.table(), self.webhook.table()]);
+        tables.extend(self.prefetch_tables());
+        tables.iter().map(written).collect::<Vec<_>>().join("\n")
+    }
+
+    /// These settings, with what of `new` can be applied without a restart: `log.level`, `listen.allowed_hosts`,
+    /// `listen.require_client_header`, and the key files of an app that is still the same app.
+    pub fn with_live_part_of(&self, new: &Self) -> Self {
+        let mut next = self.clone();
+        next.log.level = new.log.level;
+        next.listen.allowed_hosts.clone_from(&new.listen.allowed_hosts);
+        next.listen.require_client_header = new.listen.require_client_header;
+        for (name, app) in &mut next.apps {
+            if let Some(new) = new.apps.get(name).filter(|new| new.id == app.id) {
+                app.keys.clone_from(&new.keys);
+            }
+        }
+        next
+    }
+
+    /// The keys whose values are not the same here and in `other`, such as `listen.tcp`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let fixed = [
+            self.listen.differences(&other.listen),
+            self.github.differences(&other.github),
+            self.cache.differences(&other.cache),
+            self.shutdown.differences(&other.shutdown),
+            self.runtime.differences(&other.runtime),
+            self.log.differences(&other.log),
+            self.audit.differences(&other.audit),
+            self.webhook.differences(&other.webhook),
+        ];
+        let (ours, theirs) = (self.named_values(), other.named_values());
+        let named = ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key));
+        let all = fixed.concat().into_iter().map(str::to_owned).chain(named.cloned());
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The values of the tables of which there can be several, or none.
+    fn named_values(&self) -> BTreeMap<String, String> {
+        let tables = self.app_tables().into_iter().chain(self.prefetch_tables());
+        let values = |Table { name, lines }: Table| {
+            lines.into_iter().map(move |(key, value)| (format!("{name}.{key}"), value))
+        };
+        tables.flat_map(values).collect()
+    }
+
+    fn app_tables(&self) -> Vec<Table> {
+        let several = self.apps.len() > 1;
+        let table = |(name, app): (&AppName, &App)| {
+            let mut table = app_table(app);
+            if *name != AppName::default() || several {
+                table.name = format!("apps.{name}");
+            }
+            if several && self.default_app.as_ref() == Some(name) {
+                table.lines.push((DEFAULT, true.toml()));
+            }
+            table
+        };
+        self.apps.iter().map(table).collect()
+    }
+
+    fn prefetch_tables(&self) -> Vec<Table> {
+        let numbered = (1..).zip(&self.prefetch);
+        numbered
+            .map(|(n, entry)| Table { name: format!("{PREFETCH}{n}"), lines: prefetched(entry) })
+            .collect()
+    }
 }
 
-/// Every key and its value. A secret in it is masked: that two are the same does not show.
-pub(super) fn values(settings: &Settings) -> BTreeMap<String, String> {
-    file(settings).values
-}
-
-fn file(settings: &Settings) -> File {
-    let mut file = File::default();
-    listen(&mut file, settings);
-    github(&mut file, settings);
-    apps(&mut file, settings);
-    cache(&mut file, settings);
-    file.section("shutdown");
-    file.key("delay", duration(settings.shutdown.delay));
-    file.key("grace", duration(settings.shutdown.grace));
-    file.key("revoke", settings.shutdown.revoke);
-    file.section("runtime");
-    file.key("worker_threads", settings.worker_threads);
-    file.section("log");
-    file.key("format", text(settings.log.format.as_str()));
-    file.key("level", text(settings.log.level.as_str()));
-    file.section("audit");
-    file.key("file", path(&settings.audit_file));
-    file.section("webhook");
-    file.key("secret_file", path(&settings.webhook_secret_file));
-    settings.prefetch.iter().for_each(|prefetch| prefetched(&mut file, prefetch));
-    file
-}
-
-fn listen(file: &mut File, settings: &Settings) {
-    let listen = &settings.listen;
-    let address = |address: Option<std::net::SocketAddr>| {
-        text(&address.map_or_else(String::new, |address| address.to_string()))
+fn app_table(app: &App) -> Table {
+    let mut keys = AppKeys {
+        id: Some(app.id.clone()),
+        private_key_file: Vec::new(),
+        installation: app.installation.map_or(0, |id| id.get()),
     };
-    file.section("listen");
-    file.key("tcp", address(listen.tcp));
-    file.key("unix", path(&listen.unix));
-    file.key("unix_mode", text(&format!("{:04o}", listen.unix_mode)));
-    file.key("ops", address(listen.ops));
-    file.key("allowed_hosts", list(listen.allowed_hosts.iter().map(|host| text(host))));
-    file.key("require_client_header", listen.require_client_header);
-    file.key("hop_limit_1", listen.hop_limit_1);
-    file.key("max_connections", listen.max_connections);
-}
-
-fn github(file: &mut File, settings: &Settings) {
-    let github = &settings.github;
-    file.section("github");
-    file.key("api_url", text(github.api_url.as_str().trim_end_matches('/')));
-    file.key("web_url", text(github.web_url.as_str().trim_end_matches('/')));
-    file.key("dialect", text(github.dialect.as_str()));
-    file.key("api_version", text(github.api_version.as_deref().unwrap_or_default()));
-    file.key("ca_file", path(&github.ca_file));
-    file.key("proxy", text(&github.proxy.as_ref().map_or_else(String::new, ToString::to_string)));
-    file.key("connect_timeout", duration(github.connect_timeout));
-    file.key("request_timeout", duration(github.request_timeout));
-    file.key("mints_per_minute", github.mints_per_minute);
-}
-
-fn apps(file: &mut File, settings: &Settings) {
-    let several = settings.apps.len() > 1;
-    for (name, app) in &settings.apps {
-        match *name == AppName::default() && !several {
-            true => file.section("app"),
-            false => file.section(&format!("apps.{name}")),
-        }
-        app_keys(file, app);
-        if several && settings.default_app.as_ref() == Some(name) {
-            file.key("default", true);
-        }
-    }
-}
-
-fn app_keys(file: &mut File, app: &App) {
-    file.key("id", text(&app.id));
     match &app.keys {
-        Keys::Files(paths) => {
-            let paths = paths.iter().map(|path| text(&path.display().to_string()));
-            file.key("private_key_file", list(paths));
+        Keys::Files(paths) => keys.private_key_file.clone_from(paths),
+        Keys::Inline { variable, .. } => {
+            let mut table = keys.table();
+            for (_, value) in table.lines.iter_mut().filter(|(key, _)| *key == "private_key_file") {
+                value.push_str(&format!(" # the private key is in {variable}"));
+            }
+            return table;
         }
-        Keys::Inline { variable, .. } => file.comment(&format!("the private key is in {variable}")),
     }
-    file.key("installation", app.installation.map_or(0, |id| id.get()));
+    keys.table()
 }
 
-fn cache(file: &mut File, settings: &Settings) {
-    let cache = &settings.cache;
-    file.section("cache");
-    file.key("renew_before", duration(cache.renew_before));
-    file.key("min_validity", duration(cache.min_validity));
-    file.key("grace", duration(cache.grace));
-    file.key("settle", duration(cache.settle));
-    file.key("idle_after", duration(cache.idle_after));
-    file.key("max_entries", cache.max_entries);
-    file.key("max_bytes", bytes(cache.max_bytes));
-}
-
-fn prefetched(file: &mut File, prefetch: &Prefetch) {
-    file.table("prefetch");
-    if let Some(app) = &prefetch.app {
-        file.key("app", text(app.as_str()));
-    }
+fn prefetched(prefetch: &Prefetch) -> Vec<(&'static str, String)> {
     let by_repository = matches!(prefetch.selector, Selector::Repository(..));
-    match (&prefetch.selector, prefetch.selector.parameter()) {
-        (Selector::Id(id), Some((name, _))) => file.key(name, id),
-        (_, Some((name, value))) => file.key(name, text(&value)),
-        (_, None) => {}
-    }
+    let selector = match (&prefetch.selector, prefetch.selector.parameter()) {
+        (Selector::Id(id), Some((name, _))) => Some((name, id.to_string())),
+        (_, parameter) => parameter.map(|(name, value)| (name, value.toml())),
+    };
     let Scope { repositories, repository_ids, permissions } = &prefetch.scope;
-    if let Some(names) = repositories.as_ref().filter(|_| !by_repository) {
-        file.key("repositories", list(names.iter().map(|name| text(name.as_str()))));
-    }
-    if let Some(ids) = repository_ids {
-        file.key("repository_ids", list(ids.iter().map(ToString::to_string)));
-    }
-    if let Some(permissions) = permissions {
-        let permissions =
-            permissions.iter().map(|(name, level)| format!("{name} = {}", text(level.as_str())));
-        file.key("permissions", format!("{{ {} }}", permissions.collect::<Vec<_>>().join(", ")));
-    }
-    if let Some(user) = prefetch.user {
-        file.key("user", user);
-    }
-}
-
-#[derive(Default)]
-struct File {
-    text: String,
-    section: String,
-    tables: usize,
-    values: BTreeMap<String, String>,
+    let names = repositories.as_ref().filter(|_| !by_repository);
+    let permissions = permissions.as_ref().map(|permissions| {
+        let levels = permissions.iter().map(|(name, level)| format!("{name} = {}", level.as_str().toml()));
+        format!("{{ {} }}", levels.collect::<Vec<_>>().join(", "))
+    });
+    let lines = [
+        prefetch.app.as_ref().map(|app| ("app", app.as_str().toml())),
+        selector,
+        names.map(|names| ("repositories", Vec::from_iter(names.clone()).toml())),
+        repository_ids.as_ref().map(|ids| ("repository_ids", Vec::from_iter(ids.clone()).toml())),
+        permissions.map(|permissions| ("permissions", permissions)),
+        prefetch.user.map(|user| ("user", user.to_string())),
+    ];
+    lines.into_iter().flatten().collect()
 }
 
 // Writing to a `String` cannot fail.
-impl File {
-    fn section(&mut self, name: &str) {
-        let gap = if self.text.is_empty() { "" } else { "\n" };
-        let _ = writeln!(self.text, "{gap}[{name}]");
-        name.clone_into(&mut self.section);
+fn written(table: &Table) -> String {
+    let mut text = match table.name.starts_with(PREFETCH) {
+        true => "[[prefetch]]\n".to_owned(),
+        false => format!("[{}]\n", table.name),
+    };
+    for (key, value) in &table.lines {
+        let _ = writeln!(text, "{key} = {value}");
     }
-
-    /// The next one of an array of tables.
-    fn table(&mut self, name: &str) {
-        let _ = writeln!(self.text, "\n[[{name}]]");
-        self.tables += 1;
-        self.section = format!("{name}.{}", self.tables);
-    }
-
-    fn key(&mut self, name: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.text, "{name} = {value}");
-        self.values.insert(format!("{}.{name}", self.section), value.to_string());
-    }
-
-    fn comment(&mut self, comment: &str) {
-        let _ = writeln!(self.text, "# {comment}");
-    }
+    text
 }
 
-/// A JSON string is a TOML string.
-fn text(value: &str) -> String {
-    serde_json::Value::from(value).to_string()
-}
-
-fn path(path: &Option<PathBuf>) -> String {
-    text(&path.as_ref().map_or_else(String::new, |path| path.display().to_string()))
-}
-
-fn list(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(", "))
-}
-
-fn duration(value: Duration) -> String {
-    let value = SignedDuration::try_from(value).unwrap_or(SignedDuration::MAX);
-    text(&format!("{value:#}").replace(' ', ""))
-}
-
-fn bytes(value: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let unit = units.into_iter().find(|(_, bytes)| value.is_multiple_of(*bytes));
-    unit.map_or_else(|| value.to_string(), |(unit, bytes)| text(&format!("{}{unit}", value / bytes)))
-}
-
-impl LogFormat {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
-impl LogLevel {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
+const PREFETCH: &str = "prefetch.";

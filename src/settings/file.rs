@@ -3,17 +3,18 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use config::{Value, ValueKind};
+use config::{Map, Value, ValueKind};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::Sources;
 use super::error::{Error, may_be_secret, quote};
-use super::layer::{Known, Layer, ONLY_IN_THE_FILE, section_of};
+use super::known::{self, ONLY_IN_THE_FILE, section_of};
+use super::layer::Layer;
+use super::sources::Sources;
 use crate::model::AppName;
 
 /// The file that the sources name, or nothing if they name none.
-pub(super) fn load(sources: &Sources, known: &Known) -> Result<Layer, Error> {
+pub(super) fn load(sources: &Sources) -> Result<Layer, Error> {
     let variable =
         || sources.environment.non_empty("GHTOKEND_CONFIG").map(|path| PathBuf::from(path.expose()));
     let (path, required) = match (sources.file.clone().or_else(variable), &sources.fallback) {
@@ -23,39 +24,38 @@ pub(super) fn load(sources: &Sources, known: &Known) -> Result<Layer, Error> {
     };
     let name = path.display().to_string();
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&Document { name: &name, text: &text, known: Some(known) }),
+        Ok(text) => Document { name: Some(&name), text: &text }.parse(),
         Err(error) if error.kind() == ErrorKind::NotFound && !required => Ok(Layer::default()),
         Err(error) if error.kind() == ErrorKind::InvalidData => Err(Error::new(name, "is not UTF-8 text")),
         Err(error) => Err(Error::new(name, format!("cannot be read: {error}"))),
     }
 }
 
-/// The built-in file, which says what keys there are.
-pub(super) fn defaults(text: &str) -> Result<Layer, Error> {
-    parse(&Document { name: "built-in defaults", text, known: None })
+/// The documented defaults are the defaults: they cannot drift apart.
+pub(super) fn defaults() -> Result<Layer, Error> {
+    Document { name: None, text: include_str!("../../config/ghtokend.toml") }.parse()
 }
 
 type Name<'a> = Spanned<DeString<'a>>;
 
 struct Document<'a> {
-    name: &'a str,
+    /// `None` for the built-in defaults.
+    name: Option<&'a str>,
     text: &'a str,
-    /// `None` takes any key.
-    known: Option<&'a Known>,
-}
-
-fn parse(document: &Document<'_>) -> Result<Layer, Error> {
-    let table = DeTable::parse(document.text).map_err(|error| {
-        // Only its message: the rest of it quotes the line, which may hold a secret.
-        let at = document.position(error.span().map_or(0, |span| span.start));
-        Error::new(at, format!("is not TOML: {}", error.message().replace('\n', ", ")))
-    })?;
-    let mut layer = Layer::default();
-    document.collect("", table.get_ref(), &mut layer)?;
-    Ok(layer)
 }
 
 impl Document<'_> {
+    fn parse(&self) -> Result<Layer, Error> {
+        let table = DeTable::parse(self.text).map_err(|error| {
+            // Only its message: the rest of it quotes the line, which may hold a secret.
+            let at = self.position(error.span().map_or(0, |span| span.start));
+            Error::new(at, format!("is not TOML: {}", error.message().replace('\n', ", ")))
+        })?;
+        let mut layer = Layer::default();
+        self.collect("", table.get_ref(), &mut layer)?;
+        Ok(layer)
+    }
+
     fn collect(&self, section: &str, table: &DeTable<'_>, layer: &mut Layer) -> Result<(), Error> {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
@@ -66,26 +66,21 @@ impl Document<'_> {
                 _ => format!("{section}.{}", name.get_ref()),
             };
             match value.get_ref() {
-                DeValue::Table(inner) if self.is_section(&key) => {
+                DeValue::Table(inner) if known::has_section(&key) => {
                     if inner.is_empty() && section == "apps" {
                         let problem = "is empty: set its id and private_key_file";
                         return Err(Error::new(self.header(name), format!("[{key}] {problem}")));
                     }
                     self.collect(&key, inner, layer)?;
                 }
-                _ if self.known.is_none_or(|known| known.has(&key)) => {
+                _ if known::has(&key) => {
                     let (origin, kind) = self.value(&key, name, value)?;
                     layer.insert(key, &origin, kind);
                 }
-                DeValue::Table(_) if section.is_empty() => return Err(self.unknown_section(name)),
-                _ => return Err(self.unknown(&key, name)),
+                value => return Err(self.unknown(&key, name, value)),
             }
         }
         Ok(())
-    }
-
-    fn is_section(&self, key: &str) -> bool {
-        self.known.is_none_or(|known| known.has_section(key))
     }
 
     fn check_app_name(&self, section: &str, name: &Name<'_>) -> Result<(), Error> {
@@ -96,20 +91,15 @@ impl Document<'_> {
         Err(Error::new(self.header(name), format!("[apps.NAME]: {} {problem}", quote(name.get_ref()))))
     }
 
-    fn unknown(&self, key: &str, name: &Name<'_>) -> Error {
-        let at = self.header(name);
-        if self.is_section(key) {
-            return Error::new(at, format!("{key} is a section: write [{key}] and its keys below"));
-        }
-        let nearest = self.known.map(|known| known.nearest(key)).unwrap_or_default();
+    fn unknown(&self, key: &str, name: &Name<'_>, value: &DeValue<'_>) -> Error {
         let shown = shown(key);
-        Error::new(at, format!("{shown} is not a known key; the nearest one is {nearest}"))
-    }
-
-    fn unknown_section(&self, name: &Name<'_>) -> Error {
-        let nearest = self.known.map(|known| known.nearest_section(name.get_ref())).unwrap_or_default();
-        let problem =
-            format!("{} is not a known section; the nearest one is [{nearest}]", shown(name.get_ref()));
+        let problem = if known::has_section(key) {
+            format!("{key} is a section: write [{key}] and its keys below")
+        } else if value.is_table() && !key.contains('.') {
+            format!("{shown} is not a known section; the nearest one is [{}]", known::nearest_section(key))
+        } else {
+            format!("{shown} is not a known key; the nearest one is {}", known::nearest(key))
+        };
         Error::new(self.header(name), problem)
     }
 
@@ -119,10 +109,18 @@ impl Document<'_> {
         name: &Name<'_>,
         value: &Spanned<DeValue<'_>>,
     ) -> Result<(String, ValueKind), Error> {
-        let origin = match self.known {
+        let is_tables = ONLY_IN_THE_FILE.contains(&key);
+        let origin = match self.name {
             None => format!("the default of {key}"),
-            Some(_) if ONLY_IN_THE_FILE.contains(&key) => self.header(name),
+            Some(_) if is_tables => self.header(name),
             Some(_) => format!("{}: {key}", self.position(value.span().start)),
+        };
+        let item = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::Table(inner) if is_tables => {
+                let origin = format!("{}: [[{key}]]", self.position(item.span().start));
+                Ok(Value::new(Some(&origin), ValueKind::Table(self.members(key, inner)?)))
+            }
+            _ => self.value(key, name, item).map(|(origin, kind)| Value::new(Some(&origin), kind)),
         };
         let kind = match value.get_ref() {
             DeValue::String(text) => ValueKind::String(text.to_string()),
@@ -132,22 +130,8 @@ impl Document<'_> {
             DeValue::Float(_) => ValueKind::Float(f64::NAN),
             DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
             DeValue::Datetime(_) => return Err(Error::new(&origin, "is a date, and no key takes one")),
-            DeValue::Array(items) => ValueKind::Array(
-                items
-                    .iter()
-                    .map(|item| match item.get_ref() {
-                        DeValue::Table(inner) if ONLY_IN_THE_FILE.contains(&key) => {
-                            let origin = format!("{}: [[{key}]]", self.position(item.span().start));
-                            Ok(Value::new(Some(&origin), ValueKind::Table(self.members(key, inner)?)))
-                        }
-                        _ => {
-                            let (origin, kind) = self.value(key, name, item)?;
-                            Ok(Value::new(Some(&origin), kind))
-                        }
-                    })
-                    .collect::<Result<_, _>>()?,
-            ),
-            DeValue::Table(_) if ONLY_IN_THE_FILE.contains(&key) => ValueKind::Array(vec![Value::default()]),
+            DeValue::Array(items) => ValueKind::Array(items.iter().map(item).collect::<Result<_, _>>()?),
+            DeValue::Table(_) if is_tables => ValueKind::Array(vec![Value::default()]),
             DeValue::Table(inner) if ONLY_IN_THE_FILE.contains(&section_of(key)) => {
                 ValueKind::Table(self.members(key, inner)?)
             }
@@ -157,7 +141,7 @@ impl Document<'_> {
     }
 
     /// The members of a table that is a value, each with its own place.
-    fn members(&self, key: &str, table: &DeTable<'_>) -> Result<config::Map<String, Value>, Error> {
+    fn members(&self, key: &str, table: &DeTable<'_>) -> Result<Map<String, Value>, Error> {
         let member = |(name, value): (&Name<'_>, &Spanned<DeValue<'_>>)| {
             let key = format!("{key}.{}", shown(name.get_ref()));
             let (_, kind) = self.value(&key, name, value)?;
@@ -182,7 +166,7 @@ impl Document<'_> {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&char| char != '\n').count() + 1;
-        format!("{}:{line}:{column}", self.name)
+        format!("{}:{line}:{column}", self.name.unwrap_or("built-in defaults"))
     }
 }
 

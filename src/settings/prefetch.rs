@@ -2,12 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use super::Prefetch;
 use super::apps::Apps;
 use super::error::{Error, may_be_secret};
 use super::values::{Item, Values};
 use crate::model::token_parameters::{Kind, Parameter, Source, most_similar};
-use crate::model::{AppName, Dialect, ParameterError, Scope, Selector, TokenParameters};
+use crate::model::{AppName, Dialect, ParameterError, Scope, Selector, TokenParameters, UserId};
+
+/// A token to mint at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Which app; `None`, the default, is the default one.
+    pub app: Option<AppName>,
+    /// Which installation; [`Selector::Default`] by default.
+    pub selector: Selector,
+    /// What it is narrowed to; nothing by default.
+    pub scope: Scope,
+    /// On whose behalf; nobody's by default.
+    pub user: Option<UserId>,
+}
 
 /// The entries, for apps that are configured and a GitHub that can serve them.
 pub(super) fn read(values: &Values, apps: &Apps, dialect: Dialect) -> Result<Vec<Prefetch>, Error> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ghtokend::model::AppName;
-use ghtokend::settings::{Environment, Error, Flag, Keys, LogLevel, Settings, Sources};
+use ghtokend::settings::{Environment, Error, Flag, Keys, Settings, Sources};
+use tracing::Level;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
@@ -381,10 +382,10 @@ fn configuration_file_is_flag_else_env_else_system() {
     };
     let level = |loaded: Result<Settings, Error>| loaded.unwrap().log.level;
     let (variable, missing) = (variable.to_str().unwrap(), folder.path().join("missing"));
-    assert_eq!(level(load(Some(&flag), variable, &system)), LogLevel::Error);
-    assert_eq!(level(load(None, variable, &system)), LogLevel::Warn);
-    assert_eq!(level(load(None, "", &system)), LogLevel::Debug);
-    assert_eq!(level(load(None, "", &missing)), LogLevel::Info);
+    assert_eq!(level(load(Some(&flag), variable, &system)), Level::ERROR);
+    assert_eq!(level(load(None, variable, &system)), Level::WARN);
+    assert_eq!(level(load(None, "", &system)), Level::DEBUG);
+    assert_eq!(level(load(None, "", &missing)), Level::INFO);
     let expected = format!("{}: cannot be read: No such file or directory (os error 2)", missing.display());
     for named in [load(Some(&missing), "", &system), load(None, missing.to_str().unwrap(), &system)] {
         assert_eq!(named.unwrap_err().to_string(), expected);
@@ -436,7 +437,7 @@ fn a_variable_is_typed_by_its_key() {
     assert_eq!((app.id.as_str(), app.installation.unwrap().get()), ("123", 42));
     let Keys::Files(paths) = &app.keys else { panic!("{app:?}") };
     assert_eq!(*paths, [PathBuf::from("new.pem"), PathBuf::from("007")]);
-    assert_eq!((settings.cache.max_bytes, settings.cache.grace), (65536, Duration::from_secs(90)));
+    assert_eq!((settings.cache.max_bytes.0, settings.cache.grace), (65536, Duration::from_secs(90)));
     assert!(settings.listen.allowed_hosts.is_empty() && settings.listen.unix.is_none());
     assert!(!settings.listen.hop_limit_1 && settings.github.api_version.is_none());
 }

@@ -1,41 +1,15 @@
-//! Where GitHub is.
-
-use std::fmt;
+//! Reading URLs.
 
 use url::{Host, Url};
 
 use super::error::{Error, quote};
+use super::types::{Proxy, has_userinfo};
 use super::values::Item;
 
-/// A proxy's URL, which may hold a password: it shows without user and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Proxy(Url);
-
-impl Proxy {
-    /// The URL with user and password. Whoever calls this answers for where it goes.
-    pub fn expose(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = if has_userinfo(&self.0) { "[redacted]@" } else { "" };
-        let port = self.0.port().map_or_else(String::new, |port| format!(":{port}"));
-        write!(f, "{}://{hidden}{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
-    }
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// The base of an API or a web host: no trailing slash; plain HTTP on loopback only.
-pub(super) fn base(item: Item<'_>) -> Result<Url, Error> {
+fn base(item: Item<'_>) -> Result<Url, Error> {
     let text = item.text()?;
-    let mut url = web(text).ok_or_else(|| {
+    let mut url = http(text).ok_or_else(|| {
         item.error(format!("{} is not a URL such as https://github.example.com", quote(text)))
     })?;
     if has_userinfo(&url) {
@@ -67,14 +41,22 @@ pub(super) fn api(item: Item<'_>) -> Result<Url, Error> {
 pub(super) fn proxy(item: Item<'_>) -> Result<Option<Proxy>, Error> {
     let Some(text) = item.non_empty()? else { return Ok(None) };
     let plain = |url: &Url| url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let url = web(text).filter(plain);
+    let url = http(text).filter(plain);
     let url = url.ok_or_else(|| item.error("is not a proxy's URL such as http://proxy.example.com:3128"))?;
-    Ok(Some(Proxy(url)))
+    Ok(Some(Proxy::new(url)))
+}
+
+/// The base of the web host; if none is set, the one that belongs to the API.
+pub(super) fn web(item: Item<'_>, api: &Url) -> Result<Url, Error> {
+    match item.non_empty()? {
+        Some(_) => base(item),
+        None => Ok(web_of(api)),
+    }
 }
 
 /// The web host that belongs to an API: `api.github.com` → `github.com`, `HOST/api/v3` → `HOST`,
 /// `api.SUB.ghe.com` → `SUB.ghe.com`, else the API's own origin.
-pub(super) fn web_of(api: &Url) -> Url {
+fn web_of(api: &Url) -> Url {
     let mut web = api.clone();
     web.set_path("");
     let host = api.host_str().unwrap_or_default();
@@ -87,14 +69,10 @@ pub(super) fn web_of(api: &Url) -> Url {
     web
 }
 
-fn web(text: &str) -> Option<Url> {
+fn http(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let slashes = text.split_once(':').is_some_and(|(_, rest)| rest.starts_with("//"));
     (slashes && matches!(url.scheme(), "http" | "https") && url.host().is_some()).then_some(url)
-}
-
-fn has_userinfo(url: &Url) -> bool {
-    !url.username().is_empty() || url.password().is_some()
 }
 
 fn is_loopback(url: &Url) -> bool {
