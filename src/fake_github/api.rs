@@ -4,6 +4,7 @@ mod apps;
 mod authentication;
 mod context;
 mod dialect;
+mod grant;
 mod installations;
 mod jwt;
 mod meta;

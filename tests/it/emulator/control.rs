@@ -95,74 +95,34 @@ async fn control_endpoint_releases_a_hold_by_id() {
 #[tokio::test]
 async fn control_error_names_fault_and_allowed_values() {
     let github = demo().await;
-    let check = async |method: &str, path: &str, body: &str, status: u16, words: &[&str]| {
+    #[rustfmt::skip]
+    let cases: [(&str, &str, &str, u16, &[&str]); 17] = [
+        ("POST", "/faults", r#"{"effect": {"kind": "boom"}}"#, 400, &["`boom`", "`slow_headers`", "`stall`"]),
+        ("POST", "/faults", r#"{"efect": {}}"#, 400, &["`efect`", "`effect`"]),
+        ("POST", "/faults", "{}", 400, &["missing field `effect`"]),
+        ("POST", "/faults", r#"{"effect": {"kind": "html", "status": 503, "x": 1}}"#, 400, &["`x`", "`status`"]),
+        ("POST", "/faults", r#"{"effect": {"kind": "html", "status": 42}}"#, 400, &["`status`", "200 to 599"]),
+        ("POST", "/faults", r#"{"effect": {"kind": "primary_limit", "status": 500}}"#, 400, &["403 or 429"]),
+        ("POST", "/faults", r#"{"probability": 2, "effect": {"kind": "stall"}}"#, 400, &["`probability`", "0 to 1"]),
+        ("POST", "/clock", "{}", 400, &["`advance_seconds`", "`skew_seconds`"]),
+        ("POST", "/clock", r#"{"advance_seconds": -1}"#, 400, &["`advance_seconds`", "`-1`", "not negative"]),
+        ("PUT", "/installations/1/permissions", r#"{"contents": "all"}"#, 400, &["`contents`", "read, write, admin"]),
+        ("POST", "/installations", r#"{"id": 1, "app": "demo"}"#, 400, &["`1` appears twice"]),
+        ("POST", "/installations/x/suspend", "", 400, &["`x`", "number"]),
+        ("POST", "/installations/99/suspend", "", 404, &["no such installation"]),
+        ("POST", "/tokens/revoke", "{", 400, &["EOF"]),
+        ("POST", "/tokens/revoke", r#"{"token": "x"}"#, 404, &["no such token"]),
+        ("GET", "/reset", "", 405, &["POST"]),
+        ("GET", "/nothing", "", 404, &["GET /"]),
+    ];
+    for (method, path, body, status, words) in cases {
         let reply = control(&github, method, path, body).await;
         assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
         let error = reply.json()["error"].as_str().unwrap().to_owned();
         for word in words {
             assert!(error.contains(word), "{error}");
         }
-    };
-    check(
-        "POST",
-        "/faults",
-        r#"{"effect": {"kind": "boom"}}"#,
-        400,
-        &["`boom`", "`slow_headers`", "`stall`"],
-    )
-    .await;
-    check("POST", "/faults", r#"{"efect": {}}"#, 400, &["`efect`", "`effect`"]).await;
-    check("POST", "/faults", "{}", 400, &["missing field `effect`"]).await;
-    check(
-        "POST",
-        "/faults",
-        r#"{"effect": {"kind": "html", "status": 503, "x": 1}}"#,
-        400,
-        &["`x`", "`status`"],
-    )
-    .await;
-    check(
-        "POST",
-        "/faults",
-        r#"{"effect": {"kind": "html", "status": 42}}"#,
-        400,
-        &["`status`", "200 to 599"],
-    )
-    .await;
-    check("POST", "/faults", r#"{"effect": {"kind": "primary_limit", "status": 500}}"#, 400, &["403 or 429"])
-        .await;
-    check(
-        "POST",
-        "/faults",
-        r#"{"probability": 2, "effect": {"kind": "stall"}}"#,
-        400,
-        &["`probability`", "0 to 1"],
-    )
-    .await;
-    check("POST", "/clock", "{}", 400, &["`advance_seconds`", "`skew_seconds`"]).await;
-    check(
-        "POST",
-        "/clock",
-        r#"{"advance_seconds": -1}"#,
-        400,
-        &["`advance_seconds`", "`-1`", "not negative"],
-    )
-    .await;
-    check(
-        "PUT",
-        "/installations/1/permissions",
-        r#"{"contents": "all"}"#,
-        400,
-        &["`contents`", "read, write, admin"],
-    )
-    .await;
-    check("POST", "/installations", r#"{"id": 1, "app": "demo"}"#, 400, &["`1` appears twice"]).await;
-    check("POST", "/installations/x/suspend", "", 400, &["`x`", "number"]).await;
-    check("POST", "/installations/99/suspend", "", 404, &["no such installation"]).await;
-    check("POST", "/tokens/revoke", "{", 400, &["EOF"]).await;
-    check("POST", "/tokens/revoke", r#"{"token": "x"}"#, 404, &["no such token"]).await;
-    check("GET", "/reset", "", 405, &["POST"]).await;
-    check("GET", "/nothing", "", 404, &["GET /"]).await;
+    }
 }
 
 #[tokio::test]

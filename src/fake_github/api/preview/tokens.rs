@@ -3,9 +3,10 @@
 use super::installations::own_installation;
 use super::{render, users};
 use crate::fake_github::api::context::RequestContext;
+use crate::fake_github::api::grant::{Grant, TokenRequest};
 use crate::fake_github::api::problem::Outcome;
 use crate::fake_github::api::token_text;
-use crate::fake_github::api::tokens::{self, Grant, TokenRequest};
+use crate::fake_github::api::tokens;
 use crate::fake_github::wire::response::Response;
 use crate::fake_github::world::definition::{Account, App};
 use crate::fake_github::world::store::{Stateless, Store, Token};
