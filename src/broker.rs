@@ -3,9 +3,10 @@
 //! Invariants, whatever the callers and GitHub do:
 //! - an expired token is never handed out ([`freshness::assess`]);
 //! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
-//! - a failed renewal never removes a token that is good: only GitHub's answer that the installation is suspended or gone does;
-//! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's replicas
-//!   can be taken to know it (`cache::token_pair`);
+//! - a failed renewal never removes a token that is good: only GitHub's answer that the installation is suspended or
+//!   gone does;
+//! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's
+//!   replicas can be taken to know it (`cache::token_pair`);
 //! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached (`cache::index`,
 //!   `cache::schedule`), nor does an invalidation ([`invalidation`]).
 
@@ -255,8 +256,8 @@ impl Broker {
         self.0.revoker.revoke(token, client).await
     }
 
-    /// Has GitHub end the lives of all cached tokens, because the daemon is about to end: first of those that there are,
-    /// then of what the mints bring that are under way. The broker must be draining.
+    /// Revokes all cached tokens at GitHub, because the daemon is about to end: first those that there are, then those of
+    /// the mints under way. The broker must be draining.
     pub async fn revoke_all(&self) {
         self.0.revoker.revoke_all().await;
     }

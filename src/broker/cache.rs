@@ -1,4 +1,4 @@
-//! The token cache: the tokens of each key, what finds them otherwise than by their key, and when each is looked at next.
+//! The token cache: the tokens of each key, indexes to find them by, and when each is looked at next.
 
 pub(super) mod entry;
 pub(super) mod hash;

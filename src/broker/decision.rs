@@ -56,14 +56,14 @@ impl Criteria {
     /// What the caller gets, where `pair` is cached now and `mints` is what the mints brought that were made for it.
     pub(super) fn decide(&self, pair: Option<&TokenPair>, mints: &[MintResult], at: &AsOf) -> Decision {
         match mints {
-            [] => self.from_cache(pair, at),
+            [] => self.decide_cached(pair, at),
             [first] if self.is_overtaken(first, at) => Decision::Mint,
-            [.., Ok(entry)] => self.from_mint(entry, at),
-            [.., Err(error)] => self.fallback(pair, error, at),
+            [.., Ok(entry)] => self.decide_minted(entry, at),
+            [.., Err(error)] => self.decide_fallback(pair, error, at),
         }
     }
 
-    fn from_cache(&self, pair: Option<&TokenPair>, at: &AsOf) -> Decision {
+    fn decide_cached(&self, pair: Option<&TokenPair>, at: &AsOf) -> Decision {
         let found = pair.and_then(|pair| Some((pair, pair.fresh_enough(self.requirement, at)?)));
         let Some((pair, entry)) = found else { return Decision::Mint };
         let is_due = at.now >= entry.renew_at && pair.settling(at).is_none();
@@ -84,7 +84,7 @@ impl Criteria {
     }
 
     /// A caller that waited for a mint gets what that brought, however short its life: no other token is newer.
-    fn from_mint(&self, entry: &Arc<Entry>, at: &AsOf) -> Decision {
+    fn decide_minted(&self, entry: &Arc<Entry>, at: &AsOf) -> Decision {
         let remaining = entry.life.remaining(at.now);
         Decision::Fail(match self.requirement {
             _ if at.is_expired(entry) => Error::expired_before_use(),
@@ -98,7 +98,7 @@ impl Criteria {
 
     /// What is left to hand out, no new token being minted because of `error`. `pair` is as it is after the mint: its
     /// tokens may have been dropped, or have expired, meanwhile.
-    fn fallback(&self, pair: Option<&TokenPair>, error: &Error, at: &AsOf) -> Decision {
+    fn decide_fallback(&self, pair: Option<&TokenPair>, error: &Error, at: &AsOf) -> Decision {
         let fallback = |requirement| pair.and_then(|pair| pair.fallback(requirement, at));
         // A caller that keeps its token for long gets an older one if only our own budget prevents a mint.
         let kept = || fallback(Requirement::MinTtl(MIN_KEPT_LIFE)).filter(|entry| !entry.rejected);

@@ -79,7 +79,7 @@ impl Minter {
         coalesced(&self.state.flights, key, requester, start).await
     }
 
-    /// The same, without a caller that waits; one that is under way becomes as urgent. `permit` is held until it has ended.
+    /// The same, without a caller that waits; one that is under way becomes as urgent. `permit` is held until it ends.
     pub(super) fn spawn_mint(
         self: &Arc<Self>,
         key: &TokenKey,

@@ -93,7 +93,7 @@ impl Readiness {
         health.last_error.is_some() && !std::mem::replace(&mut health.probing, true)
     }
 
-    /// Asks GitHub who `app` is, with the pauses after `failures` and more, until it accepts the app here or in a mint.
+    /// Asks GitHub who `app` is, after so many failures and more, until it accepts the app here or in a mint.
     async fn probe(&self, app: &AppName, failures: u32) {
         for failures in failures.. {
             let pause = BACKOFF.pause(failures);

@@ -88,8 +88,8 @@ impl TokenCache {
         self.revalidate(key, pair, at)
     }
 
-    /// Puts a token beside the one in service, or in its place, as [`TokenPair::with_renewed`] decides. `None`: it was revoked while
-    /// it was being minted.
+    /// Puts a token beside the one in service, or in its place, as [`TokenPair::with_renewed`] decides. `None`: it was
+    /// revoked while it was being minted.
     pub(crate) fn put(&self, key: &TokenKey, minted: Entry, at: &AsOf) -> Option<Arc<Entry>> {
         let mut put = None;
         self.update(key, at, |pair| {

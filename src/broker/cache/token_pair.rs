@@ -111,7 +111,8 @@ impl TokenPair {
         expiries.max().unwrap_or(BootTime::new(Duration::ZERO))
     }
 
-    /// When it is to be looked at next, if it is in use: its next token enters service, or its current one is to be renewed.
+    /// When it is to be looked at next, if it is in use: its next token enters service, or its current one is due for
+    /// renewal.
     pub(crate) fn next_event(&self, at: &AsOf) -> BootTime {
         if let Some((_, wait)) = self.settling(at) {
             return at.now.plus(wait).min(self.current.life.stale_from(&at.windows));

@@ -53,7 +53,7 @@ impl Usage {
     /// Notes that a mint failed at `now`, and is tried again after `wait`, or after ever longer pauses.
     pub(crate) fn note_failed(&self, wait: Option<Duration>, now: BootTime) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        self.defer(now.plus(wait.unwrap_or_else(|| pause_after(failures))));
+        self.defer(now.plus(wait.unwrap_or_else(|| MINT_BACKOFF.pause(failures))));
     }
 
     /// Notes that no mint is to be tried before that.
@@ -88,9 +88,6 @@ fn millis(time: BootTime) -> u64 {
     u64::try_from(time.since(BootTime::new(Duration::ZERO)).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The pause after so many failures in a row that name no wait: from a second, doubled each time, to a minute.
-pub(crate) fn pause_after(failures: u32) -> Duration {
-    BACKOFF.pause(failures)
-}
-
-const BACKOFF: ExponentialBackoff = ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// Pauses after mints in a row that failed without naming a wait.
+pub(crate) const MINT_BACKOFF: ExponentialBackoff =
+    ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(60));

@@ -102,7 +102,7 @@ impl LookupCache {
 
     fn put(&self, question: Question, answer: &Result<Arc<Found>, Error>, began: Began) {
         self.answers.update(question, |cached| {
-            // Checked under the lock of this entry: an invalidation is logged first, and drops the answer here afterwards.
+            // Under the lock of this entry: an invalidation is logged first, and drops the answer here afterwards.
             if !self.log.no_lookup_changed_since(began.sequence) {
                 return cached;
             }

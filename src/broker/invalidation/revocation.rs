@@ -40,8 +40,7 @@ impl Revoker {
         revoked.map_err(|failure| Error::logged("revoking a token", failure))
     }
 
-    /// Has GitHub end the lives of all cached tokens, because the daemon is about to end: first of those that there are,
-    /// then of what the mints bring that are under way. The broker must be draining.
+    /// Revokes all cached tokens at GitHub, first those that there are, then those of the mints under way.
     pub(crate) async fn revoke_all(&self) {
         let mut asked = HashSet::new();
         let (mut revoked, mut failed) = self.revoke_cached_now(&mut asked).await;

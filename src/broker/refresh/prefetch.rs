@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::workers::Workers;
 use crate::broker::cache::schedule::Lane;
 use crate::broker::cache::token_cache::TokenCache;
-use crate::broker::cache::usage::pause_after;
+use crate::broker::cache::usage::MINT_BACKOFF;
 use crate::broker::error::Error;
 use crate::broker::installations::resolver::InstallationResolver;
 use crate::broker::minter::Minter;
@@ -108,7 +108,7 @@ impl Prefetcher {
             Err(error) => {
                 tracing::warn!(%app, %request, %error, "prefetch failed; will retry");
                 prefetch.failures = prefetch.failures.saturating_add(1);
-                let wait = error.retry_after().unwrap_or_else(|| pause_after(prefetch.failures));
+                let wait = error.retry_after().unwrap_or_else(|| MINT_BACKOFF.pause(prefetch.failures));
                 prefetch.not_before = now.plus(wait);
                 Progress::Wanted
             }
