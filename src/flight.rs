@@ -1,4 +1,4 @@
-//! Single flight: one call per key at a time, whoever asks. Later callers join the one that is under way.
+//! Single flight: one call per key at a time. Later callers join the one in flight (coalescing).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 use crate::clock::BootTime;
 use crate::model::{ClientId, Priority};
 
-/// Calls under way, by key. Each runs in a task of its own, so that no caller that goes away cancels it.
+/// Calls in flight, by key. Each runs in a task of its own, so that no caller that goes away cancels it.
 pub(crate) struct SingleFlight<K, T> {
-    under_way: UnderWay<K, T>,
+    in_flight: InFlight<K, T>,
     tasks: TaskTracker,
 }
 
-type UnderWay<K, T> = Arc<Mutex<HashMap<K, Flight<T>>>>;
+type InFlight<K, T> = Arc<Mutex<HashMap<K, Flight<T>>>>;
 
 struct Flight<T> {
     outcome: Outcome<T>,
@@ -33,7 +33,7 @@ type Outcome<T> = Shared<oneshot::Receiver<T>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TaskPanicked;
 
-/// How somebody came to a call: whoever has joined one has not chosen on whose account it is made.
+/// How a caller came to a call: one that has joined did not choose on whose account it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Started,
@@ -167,12 +167,12 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// `tasks` lets whoever stops the daemon wait for what is under way.
+    /// `tasks` lets a graceful shutdown wait for the calls in flight.
     pub(crate) fn new(tasks: TaskTracker) -> Self {
-        Self { under_way: Arc::default(), tasks }
+        Self { in_flight: Arc::default(), tasks }
     }
 
-    /// What the call for `key` brings: the one under way, else the one that `start` makes. `requester` waits for it.
+    /// What the call for `key` brings: the one in flight, else the one that `start` makes. `requester` waits for it.
     pub(crate) async fn run<F>(
         &self,
         key: &K,
@@ -183,8 +183,8 @@ where
         F: Future<Output = T> + Send + 'static,
     {
         let (outcome, waiter, role) = {
-            let under_way = self.under_way.lock();
-            let joined = under_way.get(key).and_then(|flight| {
+            let in_flight = self.in_flight.lock();
+            let joined = in_flight.get(key).and_then(|flight| {
                 let waiter = Waiter::join(&flight.demand, requester)?;
                 Some((flight.outcome.clone(), Some(waiter), Role::Joined))
             });
@@ -193,7 +193,7 @@ where
                 None => {
                     let state = watch::Sender::new(State::new(requester));
                     let waiter = Waiter::join(&state, requester);
-                    (self.begin(under_way, key, state, start), waiter, Role::Started)
+                    (self.begin(in_flight, key, state, start), waiter, Role::Started)
                 }
             }
         };
@@ -202,14 +202,14 @@ where
         (outcome, role)
     }
 
-    /// Starts the call for `key` on the account of `requester`, or makes the one under way as urgent. It is made though nobody
+    /// Starts the call for `key` on the account of `requester`, or makes the one in flight as urgent. It is made though nobody
     /// waits.
     pub(crate) fn start<F>(&self, key: &K, requester: Requester, start: impl FnOnce(Demand) -> F)
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let under_way = self.under_way.lock();
-        let raised = under_way.get(key).is_some_and(|flight| {
+        let in_flight = self.in_flight.lock();
+        let raised = in_flight.get(key).is_some_and(|flight| {
             flight.demand.send_if_modified(|state| {
                 state.raise(requester);
                 state.is_kept = true;
@@ -218,18 +218,18 @@ where
         });
         if !raised {
             let state = State { is_kept: true, ..State::new(requester) };
-            drop(self.begin(under_way, key, watch::Sender::new(state), start));
+            drop(self.begin(in_flight, key, watch::Sender::new(state), start));
         }
     }
 
     /// Whether a call for `key` is under way.
-    pub(crate) fn is_under_way(&self, key: &K) -> bool {
-        self.under_way.lock().contains_key(key)
+    pub(crate) fn is_in_flight(&self, key: &K) -> bool {
+        self.in_flight.lock().contains_key(key)
     }
 
     fn begin<F>(
         &self,
-        mut under_way: MutexGuard<'_, HashMap<K, Flight<T>>>,
+        mut in_flight: MutexGuard<'_, HashMap<K, Flight<T>>>,
         key: &K,
         demand: watch::Sender<State>,
         start: impl FnOnce(Demand) -> F,
@@ -240,14 +240,14 @@ where
         let call = start(Demand::new(&demand));
         let (done, outcome) = oneshot::channel();
         let outcome = outcome.shared();
-        under_way.insert(key.clone(), Flight { outcome: outcome.clone(), demand });
+        in_flight.insert(key.clone(), Flight { outcome: outcome.clone(), demand });
         // Let go first: a runtime that is about to end drops what is spawned at once, and that takes the lock.
-        drop(under_way);
+        drop(in_flight);
         let ended =
-            Ended { key: key.clone(), outcome: outcome.clone(), under_way: Arc::clone(&self.under_way) };
+            Ended { key: key.clone(), outcome: outcome.clone(), in_flight: Arc::clone(&self.in_flight) };
         self.tasks.spawn(async move {
             let outcome = call.await;
-            // Off the list before the waiters hear of it: whoever asks after that finds the outcome, not the call.
+            // Off the list before the waiters hear of it: later callers find the outcome, not the call.
             drop(ended);
             // Nobody may wait.
             let _ = done.send(outcome);
@@ -260,15 +260,15 @@ where
 struct Ended<K: Hash + Eq, T> {
     key: K,
     outcome: Outcome<T>,
-    under_way: UnderWay<K, T>,
+    in_flight: InFlight<K, T>,
 }
 
 impl<K: Hash + Eq, T> Drop for Ended<K, T> {
     fn drop(&mut self) {
-        let mut under_way = self.under_way.lock();
+        let mut in_flight = self.in_flight.lock();
         // One that was abandoned may have a successor already.
-        if under_way.get(&self.key).is_some_and(|flight| flight.outcome.ptr_eq(&self.outcome)) {
-            under_way.remove(&self.key);
+        if in_flight.get(&self.key).is_some_and(|flight| flight.outcome.ptr_eq(&self.outcome)) {
+            in_flight.remove(&self.key);
         }
     }
 }
@@ -308,7 +308,7 @@ mod tests {
         };
         flight.start(&1, AHEAD, until_raised);
         let outcome = flight.run(&1, URGENT, until_raised).await;
-        assert_eq!((outcome, flight.is_under_way(&1)), ((Ok(URGENT), Role::Joined), false));
+        assert_eq!((outcome, flight.is_in_flight(&1)), ((Ok(URGENT), Role::Joined), false));
     }
 
     #[tokio::test]

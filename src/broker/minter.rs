@@ -62,7 +62,7 @@ impl Minter {
 
     /// Whether a mint for `key` is under way.
     pub(super) fn is_minting(&self, key: &TokenKey) -> bool {
-        self.state.flights.is_under_way(key)
+        self.state.flights.is_in_flight(key)
     }
 
     /// A new token: the one that is under way, else one that is asked for now. `requester` waits for it.

@@ -115,7 +115,7 @@ impl Admission {
         state.dispatch(self.now());
     }
 
-    /// GitHub has just told of the installation of this hash.
+    /// A webhook or a look-up has just shown that the installation of this hash exists.
     pub(crate) fn installation_exists(&self, installation: u128) {
         let mut state = self.state();
         if state.memory.installation_exists(installation) {

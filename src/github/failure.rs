@@ -1,4 +1,4 @@
-//! What went wrong between us and GitHub, told by what a caller can do about it. Pure.
+//! Failed calls to GitHub, classified by what a caller can do about them. Pure.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Staleness policy for cached installation look-ups: fresh, stale-while-revalidate, stale-if-error (RFC 5861). Pure.
 //!
 //! Accounts are rarely renamed; when one is, and its old name taken by another, ten minutes bound the mistake. While
-//! GitHub says nothing, its last word holds: a token in hand must not be out of reach because a name cannot be looked
+//! GitHub says nothing, its last word holds: a cached token must not be out of reach because a name cannot be looked
 //! up.
 
 use std::time::Duration;
@@ -11,49 +11,49 @@ use crate::clock::BootTime;
 /// When GitHub said something, and when it was asked again in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Staleness {
-    /// When it was asked that it said so.
+    /// When the question was sent.
     pub(crate) at: BootTime,
-    /// When it last gave no answer to the same question.
+    /// When it last gave no answer to it.
     pub(crate) failed: Option<BootTime>,
 }
 
-/// What to do with something remembered.
+/// How a cached look-up is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// Go by it.
-    AsItIs,
-    /// Go by it, and ask anew behind the caller's back.
-    AndAskBehind,
-    /// Ask anew, and go by it only if there is no answer.
-    IfNoAnswer,
+pub(crate) enum Lookup {
+    /// It is served.
+    Hit,
+    /// It is served, and revalidated in the background.
+    StaleWhileRevalidate,
+    /// GitHub is asked, and it is served only if there is no answer.
+    StaleIfError,
 }
 
 impl Staleness {
-    /// What was said at `at`.
+    /// Of an answer to what was asked at `at`.
     pub(crate) fn new(at: BootTime) -> Self {
         Self { at, failed: None }
     }
 
-    /// What to do with it at `now`.
-    pub(crate) fn judge(self, now: BootTime) -> Use {
+    /// How it is used at `now`.
+    pub(crate) fn judge(self, now: BootTime) -> Lookup {
         let age = now.since(self.at);
         match self.failed {
-            Some(failed) if now.since(failed) < LEFT_ALONE => Use::AsItIs,
+            Some(failed) if now.since(failed) < RETRY_INTERVAL => Lookup::Hit,
             // Whoever comes now would wait for a GitHub that is known to be silent.
-            Some(failed) if now.since(failed) < KEPT_FOR => Use::AndAskBehind,
-            Some(_) if age >= KEPT_FOR => Use::IfNoAnswer,
-            Some(_) => Use::AndAskBehind,
-            None if age < ASKED_AHEAD => Use::AsItIs,
-            None if age < KEPT_FOR => Use::AndAskBehind,
-            None => Use::IfNoAnswer,
+            Some(failed) if now.since(failed) < TTL => Lookup::StaleWhileRevalidate,
+            Some(_) if age >= TTL => Lookup::StaleIfError,
+            Some(_) => Lookup::StaleWhileRevalidate,
+            None if age < REVALIDATE_AFTER => Lookup::Hit,
+            None if age < TTL => Lookup::StaleWhileRevalidate,
+            None => Lookup::StaleIfError,
         }
     }
 }
 
-const KEPT_FOR: Duration = Duration::from_secs(600);
+const TTL: Duration = Duration::from_secs(600);
 /// Late enough to ask once in ten minutes, early enough that what is in use is asked anew before it is too old.
-const ASKED_AHEAD: Duration = Duration::from_secs(570);
-const LEFT_ALONE: Duration = Duration::from_secs(30);
+const REVALIDATE_AFTER: Duration = Duration::from_secs(570);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -67,12 +67,12 @@ mod tests {
     fn lookup_in_use_is_revalidated_before_it_expires() {
         let said = Staleness::new(at(1000));
         for (age, expected) in [
-            (0, Use::AsItIs),
-            (569, Use::AsItIs),
-            (570, Use::AndAskBehind),
-            (599, Use::AndAskBehind),
-            (600, Use::IfNoAnswer),
-            (100_000, Use::IfNoAnswer),
+            (0, Lookup::Hit),
+            (569, Lookup::Hit),
+            (570, Lookup::StaleWhileRevalidate),
+            (599, Lookup::StaleWhileRevalidate),
+            (600, Lookup::StaleIfError),
+            (100_000, Lookup::StaleIfError),
         ] {
             assert_eq!(said.judge(at(1000 + age)), expected, "{age} s");
         }
@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn silent_github_is_revalidated_every_30_seconds() {
         let said = Staleness { at: at(1000), failed: Some(at(2000)) };
-        for (now, expected) in [(2000, Use::AsItIs), (2029, Use::AsItIs), (2030, Use::AndAskBehind)] {
+        for (now, expected) in
+            [(2000, Lookup::Hit), (2029, Lookup::Hit), (2030, Lookup::StaleWhileRevalidate)]
+        {
             assert_eq!(said.judge(at(now)), expected, "{now}");
         }
     }

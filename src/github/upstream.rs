@@ -83,7 +83,7 @@ impl Github for Upstream {
     }
 
     fn mint<'a>(&'a self, key: &'a TokenKey, demand: Demand) -> Reply<'a, Minted> {
-        // Checked before, by whoever resolved the request; here it keeps a wider token from ever being minted.
+        // The resolver has checked this already; here it ensures that no wider token is ever minted.
         match self.api.check_supported(&Selector::Id(key.installation), &key.scope, key.user) {
             Ok(()) => self.api.mint(key, demand),
             Err(failure) => Box::pin(async { Err(failure) }),

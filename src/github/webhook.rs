@@ -189,8 +189,8 @@ struct Renamed {
 }
 
 impl Payload {
-    /// The installation that an event of an app is about. GitHub signs the body alone: one of another event, which was
-    /// sent on with this one's name, is told by what it is about.
+    /// The installation that an event of an app is about. GitHub signs the body alone: that of another event,
+    /// forwarded under this one's name, is recognised by its content.
     fn installation(&self) -> Result<InstallationId, &'static str> {
         if self.repository.is_some() || self.team.is_some() {
             return Err("the body is that of another event");
@@ -203,7 +203,7 @@ impl Payload {
         self.sender.as_ref().and_then(|sender| UserId::new(sender.id)).ok_or("sender.id is missing")
     }
 
-    /// The repository that is no longer where it was. After a transfer it is the new owner who is told.
+    /// The repository that is no longer where it was. After a transfer the event goes to the new owner.
     fn moved(&self) -> Result<WebhookEvent, &'static str> {
         let repository = self.repository.as_ref().ok_or("repository is missing")?;
         let changes = self.changes.as_ref();

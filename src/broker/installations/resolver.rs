@@ -11,7 +11,7 @@ use crate::broker::error::Error;
 use crate::broker::invalidation::log::{Effect, InvalidationScope};
 use crate::broker::request::TokenRequest;
 use crate::flight::{Demand, Requester, SingleFlight};
-use crate::github::staleness::Use;
+use crate::github::staleness::Lookup;
 use crate::model::{AppName, InstallationId, Login, Priority, RepositoryName, Selector};
 
 /// Turns owners, repositories and enterprises into installations.
@@ -67,11 +67,11 @@ impl InstallationResolver {
         // A look-up that is in use goes before new ones, and counts against the share of the caller who needs it.
         let in_use = Requester { priority: Priority::InUse, ..requester };
         match staleness.judge(self.lookups.clock.boot()) {
-            Use::AsItIs => {}
-            Use::AndAskBehind => {
+            Lookup::Hit => {}
+            Lookup::StaleWhileRevalidate => {
                 self.flights.start(&question, in_use, |demand| self.look_up(&question, demand));
             }
-            Use::IfNoAnswer => match self.ask(&question, in_use).await {
+            Lookup::StaleIfError => match self.ask(&question, in_use).await {
                 Err(error) if error.is_inconclusive() => {}
                 answer => return Ok((answer?, self.provenance_of_answers())),
             },

@@ -54,7 +54,7 @@ pub(crate) enum Funds {
     Enough,
     /// No mint is left: a read may well be.
     NoMint,
-    /// No point is left: whoever comes next has to wait too, or the expensive would starve.
+    /// No point is left: later calls wait too, else expensive ones would starve.
     NoPoint,
 }
 
@@ -68,7 +68,7 @@ impl Budget {
         }
     }
 
-    /// So many reads a minute, whoever asks: for calls that no app of ours authorises.
+    /// A fixed number of reads a minute in all: for calls that no app of ours authorises.
     pub(crate) fn of_reads(per_minute: u32) -> Self {
         Self { points: Bucket::per_minute(per_minute), mints: Bucket::per_minute(0) }
     }

@@ -56,7 +56,7 @@ struct Waiting {
     ticket: Ticket,
     call: Call,
     claim: Claim,
-    /// `None`: nobody is there to be told.
+    /// `None`: nobody waits for the result.
     deadline: Option<BootTime>,
     granted: oneshot::Sender<Result<Attempts, Failure>>,
 }

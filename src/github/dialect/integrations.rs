@@ -41,7 +41,7 @@ impl Integrations {
                 "GitHub lists no such installation for app {app}: check that the app is installed there, with \
                  `ghtokend check`"
             );
-            // The list was read before, for whomever.
+            // The list was read before, perhaps for another caller.
             Failure { origin: Origin::Local, ..Failure::new(Kind::NotFound, message) }
         })
     }

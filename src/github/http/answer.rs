@@ -72,7 +72,7 @@ impl Answer {
         self.retry_after.is_some() || self.remaining.as_deref() == Some("0")
     }
 
-    /// How long GitHub asks to be left alone, if it does: `Retry-After` in seconds or as a date, else until the reset.
+    /// How long GitHub asks clients to wait, if it does: `Retry-After` in seconds or as a date, else until the reset.
     ///
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
     pub(crate) fn named_wait(&self) -> Option<Duration> {
@@ -89,7 +89,7 @@ impl Answer {
             let at = self.reset.as_deref().filter(|_| self.remaining.as_deref() == Some("0"))?;
             until(Timestamp::from_second(at.trim().parse().ok()?).ok()?)
         };
-        // No wait at all is no answer to whom GitHub has just sent away.
+        // A wait of zero after a refusal makes no sense.
         let named = named.or_else(reset).filter(|wait| !wait.is_zero());
         named.map(|wait| wait.min(MAX_WAIT))
     }
@@ -135,7 +135,7 @@ fn plain(text: &str) -> String {
     redact(&text).chars().take(MAX_QUOTE_CHARS).collect()
 }
 
-/// No caller is sent away for longer, whatever GitHub says.
+/// Upper bound of a wait that GitHub names.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 const MAX_QUOTE_CHARS: usize = 300;
 const MAX_REDACTED: usize = 16 * 1024;

@@ -28,7 +28,7 @@ impl Answer {
     /// The body as JSON of the shape `T`.
     pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            // The error's own text may quote the body, and the body may hold a token: only its place is told.
+            // The error's own text may quote the body, and the body may hold a token: only the position is reported.
             let what = match error.classify() {
                 serde_json::error::Category::Data => "the body has an unexpected JSON structure",
                 _ => "the body is not JSON",
@@ -130,12 +130,13 @@ pub(crate) fn from_transport_error(what: &str, error: &reqwest::Error) -> Failur
             true => (Kind::ConnectTimedOut, "github.connect_timeout"),
             false => (Kind::TimedOut, "github.request_timeout"),
         };
-        let message = format!("{what} took longer than {limit}: GitHub or the way to it is slow, try again");
+        let message =
+            format!("GitHub took longer than {limit} when {what}: it or the way to it is slow, try again");
         return Failure::new(kind, message);
     }
     if error.is_connect() && lacks_resources(cause) {
         let message = format!(
-            "{what} found no file descriptor or port left in this process ({message}): raise the limit on open files, or \
+            "no file descriptor or port is left in this process when {what} ({message}): raise the limit on open files, or \
              try again"
         );
         return Failure::new(Kind::NoResources, message);
@@ -152,10 +153,10 @@ pub(crate) fn from_transport_error(what: &str, error: &reqwest::Error) -> Failur
     } else if error.is_connect() {
         ("could not connect to", "check github.api_url, github.proxy and the network, or try again")
     } else {
-        ("was cut off by", "try again")
+        ("lost the connection to", "try again")
     };
     let kind = if error.is_connect() { Kind::Unreachable } else { Kind::Unavailable };
-    Failure::new(kind, format!("{what} {step} {host} ({}): {advice}", redact(&cause)))
+    Failure::new(kind, format!("{step} {host} ({}) when {what}: {advice}", redact(&cause)))
 }
 
 /// Whether a connection failed for what this process or machine lacks, which says nothing of the host.

@@ -113,7 +113,7 @@ impl Client {
         is_changed
     }
 
-    /// What `read` makes of the answer to `request`, sent as the app, and again where that is worth it. `read` is told when
+    /// What `read` makes of the answer to `request`, sent as the app, and again where that is worth it. `read` gets the time at which
     /// the request that was answered set out.
     pub(crate) async fn call<T>(
         &self,
@@ -218,7 +218,7 @@ impl Client {
         answer: &Answer,
     ) -> bool {
         if answer.status == 401 && !signatures.by_right_clock && !signed.is_usable(self.github_clock.now()) {
-            tracing::warn!("local clock is skewed: re-signing the app JWT with GitHub's time");
+            tracing::warn!("local clock is skewed; re-signing the app JWT with GitHub's time");
             signatures.by_right_clock = true;
             return true;
         }
@@ -308,7 +308,7 @@ impl Client {
 /// Takes the items from a page.
 pub(crate) type ReadPage<T> = fn(&Answer) -> Result<Vec<T>, Failure>;
 
-/// Whether the same call may have more success in a moment. Who is told how long to wait does not come at once.
+/// Whether the same call may have more success in a moment. If GitHub names a wait, it does not.
 fn is_transient(answer: &Result<Answer, Failure>) -> bool {
     match answer {
         Ok(answer) => matches!(answer.status, 500 | 502 | 503 | 504) && answer.named_wait().is_none(),

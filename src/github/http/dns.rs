@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::flight::{Requester, SingleFlight};
 use crate::model::Priority;
 
-/// Asks for a name once at a time, whoever wants to know.
+/// Resolves each name once at a time: concurrent look-ups share one.
 pub(super) struct Resolver {
     look_ups: Arc<SingleFlight<String, LookedUp>>,
     patience: Duration,

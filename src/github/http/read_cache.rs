@@ -40,7 +40,7 @@ where
         Self { ttl, weigh, clock, kept, reads: SingleFlight::new(TaskTracker::new()) }
     }
 
-    /// The answer to `key` that is at hand, else the one that `read` brings.
+    /// The cached answer to `key`, else the one that `read` brings.
     pub(crate) async fn get<F>(
         &self,
         key: &K,
@@ -76,7 +76,7 @@ where
             .run(key, Requester::caller(client, Priority::New), keep)
             .await
             .0
-            .unwrap_or_else(|_| Err(crashed()))
+            .unwrap_or_else(|_| Err(read_panicked()))
     }
 
     /// Forgets all: something has changed.
@@ -88,9 +88,9 @@ where
 }
 
 /// A read that panicked.
-pub(crate) fn crashed() -> Failure {
+pub(crate) fn read_panicked() -> Failure {
     let message =
-        "a call to GitHub failed inside ghtokend: the next request tries anew; please report it with the log";
+        "internal error during a call to GitHub: the next request tries again; please report it with the log";
     Failure::new(Kind::BadAnswer, message)
 }
 

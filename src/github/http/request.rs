@@ -31,7 +31,7 @@ impl Request {
     }
 }
 
-/// `link`, a URL that GitHub has told us, if it leads to where `base` is: whatever follows it carries the app JWT.
+/// `link`, a URL from an answer, if it has the origin of `base`: requests to it carry the app JWT.
 pub(crate) fn on_origin_of(base: &Url, link: &str) -> Option<Url> {
     let url = base.join(link).ok()?;
     // A name in it would become a credential beside the app JWT.

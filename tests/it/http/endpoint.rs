@@ -235,11 +235,7 @@ async fn readiness_reason_clears_with_a_mint() {
     until(|| async { !world.get("/readyz").await.text().contains("has not been reached yet") }).await;
     let reply = world.get("/readyz").await;
     assert_eq!(reply.status, 503);
-    assert!(
-        reply.text().starts_with("app default: asking GitHub who the app is could not connect to 127.0.0.1"),
-        "{}",
-        reply.text()
-    );
+    assert!(reply.text().starts_with("app default: could not connect to 127.0.0.1"), "{}", reply.text());
     // Who the app is cannot be asked here, but a mint shows that GitHub accepts it.
     let world = World::start().await;
     world.github.fault(Fault::new(Effect::Stall).on("GET", "/app"));

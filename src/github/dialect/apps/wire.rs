@@ -204,7 +204,7 @@ struct WireAccount {
     slug: Option<String>,
 }
 
-/// Permissions for people to read. What they look like does not matter to whoever the object is passed on to.
+/// Permissions for people to read. The object itself is passed on unchanged.
 fn levels(permissions: &Value) -> BTreeMap<String, String> {
     let pairs = permissions.as_object().into_iter().flatten();
     pairs.filter_map(|(name, level)| Some((name.clone(), level.as_str()?.to_owned()))).collect()

@@ -13,8 +13,8 @@ use super::wire::Listed;
 use crate::clock::{BootTime, Clock};
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::failure::Failure;
-use crate::github::http::read_cache::crashed;
-use crate::github::staleness::{Staleness, Use};
+use crate::github::http::read_cache::read_panicked;
+use crate::github::staleness::{Lookup, Staleness};
 use crate::model::{AppName, Priority};
 
 /// Each app's list: read once, and again when it is old or lacks what is looked for. One read of it at a time.
@@ -45,7 +45,7 @@ impl InstallationListCache {
         Self { clock, lists: Arc::default(), reads: SingleFlight::new(TaskTracker::new()) }
     }
 
-    /// What `pick` takes from the app's list: from the one at hand; if there is none, it is too old, or has nothing for
+    /// What `pick` takes from the app's list: from the cached one; if there is none, it is too old, or has nothing for
     /// `pick` and was not read just now, from one that `read` brings.
     pub(crate) async fn find<T>(
         &self,
@@ -54,23 +54,23 @@ impl InstallationListCache {
         pick: impl Fn(&[Listed]) -> Option<T>,
         read: impl FnOnce(Demand) -> ListRead,
     ) -> Result<Option<T>, Failure> {
-        let in_hand = self.lists.get(app);
-        let useful = in_hand.clone().and_then(|list| Some((pick(&list.installations)?, list)));
+        let cached = self.lists.get(app);
+        let useful = cached.clone().and_then(|list| Some((pick(&list.installations)?, list)));
         let Some((found, list)) = useful else {
             // Whatever names somebody thinks of, the list is not read for each of them.
-            if in_hand.as_ref().is_some_and(|list| list.age(self.clock.boot()) < MISSING_TTL) {
+            if cached.as_ref().is_some_and(|list| list.age(self.clock.boot()) < MISSING_TTL) {
                 return Ok(None);
             }
-            let list = self.read(app, demand, in_hand, read).await?;
+            let list = self.read(app, demand, cached, read).await?;
             return Ok(pick(&list.installations));
         };
         match list.staleness().judge(self.clock.boot()) {
-            Use::AsItIs => {}
-            Use::AndAskBehind => {
+            Lookup::Hit => {}
+            Lookup::StaleWhileRevalidate => {
                 let in_use = Requester { priority: Priority::InUse, ..demand.requester() };
                 self.reads.start(app, in_use, |demand| self.reading(app, Some(list), read(demand)));
             }
-            Use::IfNoAnswer => match self.read(app, demand, Some(list), read).await {
+            Lookup::StaleIfError => match self.read(app, demand, Some(list), read).await {
                 Err(failure) if failure.kind.is_inconclusive() => {}
                 newer => return Ok(pick(&newer?.installations)),
             },
@@ -86,10 +86,10 @@ impl InstallationListCache {
         pick: impl Fn(&[Listed]) -> Option<T>,
         read: impl FnOnce(Demand) -> ListRead,
     ) -> Result<Option<T>, Failure> {
-        let in_hand = self.lists.get(app);
-        match &in_hand {
+        let cached = self.lists.get(app);
+        match &cached {
             Some(list) if list.age(self.clock.boot()) < REFRESHED_TTL => Ok(pick(&list.installations)),
-            _ => Ok(pick(&self.read(app, demand, in_hand, read).await?.installations)),
+            _ => Ok(pick(&self.read(app, demand, cached, read).await?.installations)),
         }
     }
 
@@ -107,24 +107,24 @@ impl InstallationListCache {
         &self,
         app: &AppName,
         demand: &Demand,
-        in_hand: Option<Arc<List>>,
+        cached: Option<Arc<List>>,
         read: impl FnOnce(Demand) -> ListRead,
     ) -> Result<Arc<List>, Failure> {
         let reading =
-            self.reads.run(app, demand.requester(), |demand| self.reading(app, in_hand, read(demand)));
-        reading.await.0.unwrap_or_else(|_| Err(crashed()))
+            self.reads.run(app, demand.requester(), |demand| self.reading(app, cached, read(demand)));
+        reading.await.0.unwrap_or_else(|_| Err(read_panicked()))
     }
 
-    /// Reads the list, unless that has just been done: `in_hand` is what the caller saw.
+    /// Reads the list, unless that has just been done: `cached` is what the caller saw.
     fn reading(
         &self,
         app: &AppName,
-        in_hand: Option<Arc<List>>,
+        cached: Option<Arc<List>>,
         reading: ListRead,
     ) -> impl Future<Output = Result<Arc<List>, Failure>> + Send + 'static {
         let (lists, clock, app) = (Arc::clone(&self.lists), Arc::clone(&self.clock), app.clone());
         async move {
-            let seen = |list: &Arc<List>| in_hand.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, list));
+            let seen = |list: &Arc<List>| cached.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, list));
             if let Some(newer) = lists.get(&app).filter(|list| !seen(list)) {
                 // The read before this one landed between our look at the list and our joining.
                 return Ok(newer);
@@ -140,7 +140,7 @@ impl InstallationListCache {
                     Ok(list)
                 }
                 Err(failure) => {
-                    if let Some(list) = in_hand {
+                    if let Some(list) = cached {
                         list.note_failure(clock.boot());
                     }
                     Err(failure)
