@@ -4,11 +4,14 @@
 //! it, or any other client. It keeps GitHub's clock, checks JWTs as GitHub does, in the same order with the same
 //! messages, and misbehaves on demand. What is not documented is an [`Options`] field. It listens on loopback only.
 //!
-//! It speaks two dialects over one world: today's API and, in `preview`, the "Integrations" preview of 2016.
+//! It speaks two dialects over one world: today's API and, in `api::preview`, the "Integrations" preview of 2016.
 //!
 //! A request goes from `wire::server` to `api::service`, which applies faults and holds, through `api::middleware`,
 //! which checks credentials and limits, to a handler in the table `api::routes`. `control::routes` is the table of the
 //! control endpoint. Both work on `state`.
+//!
+//! Each folder uses only those before it: `wire` (HTTP), `webhooks`, `world` (state and rules), `faults`, `options`,
+//! `state` (all of it, under its locks), `api`, `control`.
 //!
 //! Every change to the world is in `world::changes`; it notifies apps of `world::events`, and `webhooks` sends them.
 //!
