@@ -1,12 +1,12 @@
-//! Coalescing: callers who want the same share one call to GitHub.
+//! Coalescing: callers that want the same share one call to GitHub, in single flight.
 
 use std::hash::Hash;
 
 use super::error::Error;
 use crate::flight::{Demand, Requester, Role, SingleFlight};
 
-/// What the call for `key` brings, the one under way or the one that `start` makes. Made once more if the call under way
-/// was refused because the share of the client that had started it is spent: this one has a share of its own.
+/// The outcome of the call for `key`: the one in flight, else the one that `start` makes. If the call in flight is refused
+/// because its starter has spent its share, it is made once more: this caller has a share of its own.
 pub(super) async fn coalesced<K, T, F>(
     flights: &SingleFlight<K, Result<T, Error>>,
     key: &K,

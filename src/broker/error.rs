@@ -58,7 +58,7 @@ impl Error {
         Self::Github(failure)
     }
 
-    /// The same, naming the app where the app is what is wrong: there may be several.
+    /// The same, naming the app if the app itself is at fault: there may be several.
     pub(super) fn about(self, app: &AppName) -> Self {
         match self {
             Self::Github(failure) if matches!(failure.kind, Kind::AppRejected | Kind::Forbidden) => {
@@ -69,10 +69,10 @@ impl Error {
         }
     }
 
-    /// Whether a look-up that is out of date would explain it.
+    /// Whether an outdated look-up would explain it.
     pub(super) fn may_mean_another_installation(&self, scope: &Scope) -> bool {
         let Self::Github(failure) = self else { return false };
-        // A cached failure was looked into when GitHub answered so.
+        // A cached failure was followed up when GitHub answered so.
         if failure.origin == Origin::Local {
             return false;
         }
@@ -102,7 +102,7 @@ impl Error {
         matches!(self, Self::Github(failure) if matches!(failure.kind, Kind::BudgetSpent | Kind::CallerLimited))
     }
 
-    /// How long to wait at least before the next attempt.
+    /// How long to wait at least before the next attempt, if it says so.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self {
             Self::Github(failure) => failure.retry_after,

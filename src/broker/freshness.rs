@@ -92,16 +92,16 @@ pub struct Windows {
     pub grace: Duration,
 }
 
-/// What a request gets.
+/// How good a token is, by its remaining life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It, at once.
+    /// Handed out.
     Fresh,
-    /// It, at once; a new one should be on its way.
+    /// Handed out, while a new one is minted in the background.
     Renewing,
-    /// A new one, or it if none can be minted.
+    /// Handed out only if no new one can be minted.
     Stale,
-    /// A new one or a failure.
+    /// Never handed out.
     Expired,
 }
 

@@ -1,4 +1,5 @@
-//! Minting: one call to GitHub for each key at a time, in a task of its own, however many callers wait.
+//! Minting: in single flight, one call to GitHub for each key at a time, in a task of its own, however many callers wait.
+//! A caller that goes away does not cancel it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +40,7 @@ pub(super) struct Minter {
     pub(super) state: MintState,
 }
 
-/// What a [`Minter`] knows of its mints.
+/// The mints in flight, and what the last ones brought.
 pub(super) struct MintState {
     flights: SingleFlight<TokenKey, MintResult>,
     /// How long the token lived that GitHub granted last, in nanoseconds: every vend reads it.
@@ -147,8 +148,8 @@ impl Minter {
         }
     }
 
-    /// GitHub has refused a token, or could not be asked. By some of its answers, all tokens of the installation are
-    /// revoked.
+    /// Logs that GitHub has refused a token, or could not be reached, and acts on it: a suspended or removed installation
+    /// revokes all of its tokens.
     fn note_failure(&self, key: &TokenKey, failure: &Failure, urgency: Urgency) {
         let (installation, kind, priority) =
             (key.installation.get(), failure.kind.as_str(), urgency.as_str());
@@ -162,8 +163,8 @@ impl Minter {
         }
     }
 
-    /// Puts a token that has just come, and what had been invalidated when its mint began, into the cache. `None`: a
-    /// webhook has revoked it meanwhile.
+    /// Caches a token that has just come; `began` is the latest invalidation when its mint began. `None`: a webhook has
+    /// revoked it meanwhile.
     fn keep(
         &self,
         key: &TokenKey,

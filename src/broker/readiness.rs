@@ -1,4 +1,4 @@
-//! Readiness: whether GitHub accepts each app.
+//! Readiness: whether GitHub accepts each app. One that it has accepted stays ready through any outage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Readiness {
         apps.iter().for_each(|app| self.probe_after(app, 0));
     }
 
-    /// Why apps cannot be vended for: one that was never accepted, or that is refused now and `has_tokens` no more.
+    /// Apps without tokens, and why: GitHub never accepted them, or rejects them now and they no longer have tokens.
     pub(super) fn missing(&self, has_tokens: impl Fn(&AppName) -> bool) -> Vec<(AppName, String)> {
         let apps = self.apps.lock();
         let missing = apps.iter().filter_map(|(app, health)| {

@@ -1,4 +1,4 @@
-//! What is asked of the broker, and what it answers.
+//! Requests for tokens, and their answers.
 
 use std::fmt;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::model::WebhookEvent;
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventOutcome {
-    /// What it makes stale is no longer handed out.
+    /// The tokens and look-ups that it invalidates are no longer used.
     Applied,
     /// The same delivery has been applied before.
     Duplicate,
@@ -39,8 +39,8 @@ impl EventInvalidator {
         Self { github, tokens, resolver, prefetcher, deliveries: Lru::new(MAX_REMEMBERED_DELIVERIES) }
     }
 
-    /// Applies the `event` of a delivery. One that was applied before changes nothing: a
-    /// replayed delivery must not cause mints.
+    /// Applies the `event` of a delivery. One that was applied before changes nothing: a replayed
+    /// delivery must not cause mints.
     ///
     /// Tokens that GitHub no longer serves are dropped. Those that it still serves, but would grant otherwise, make the
     /// next caller wait for a new one, and go on as stale if none can be minted.
@@ -77,6 +77,7 @@ impl EventInvalidator {
             | WebhookEvent::PermissionsChanged(id)
             | WebhookEvent::RepositoriesAdded(id) => {
                 self.resolver.forget_installation(*id);
+                // What GitHub has refused, and the negative cache holds, it may grant now.
                 self.github.forget_refusals();
             }
             WebhookEvent::AccountRenamed(id) => self.resolver.forget_installation(*id),

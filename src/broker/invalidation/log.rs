@@ -1,8 +1,8 @@
 //! Invalidation log: what GitHub has invalidated, by sequence number instead of by time.
 //!
 //! Every mint and every look-up notes the latest number when it begins; every invalidation takes a later one. What began
-//! before its scope's number is stale or revoked, as the next look at it shows. So nothing that is cached
-//! is walked, and neither a tie of the clock nor an answer on its way gets past an invalidation.
+//! before its scope's number is stale or revoked, as the next look at it shows. So no invalidation walks the cache, and
+//! neither a tie of the clock nor an answer on its way gets past one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

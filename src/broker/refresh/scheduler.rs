@@ -22,7 +22,7 @@ use crate::broker::minter::Minter;
 use crate::model::{AppName, TokenKey};
 use crate::telemetry::metrics::Metrics;
 
-/// Starts mints that no caller waits for.
+/// Starts mints in the background.
 pub(crate) struct RefreshScheduler {
     pub(crate) tokens: Arc<TokenCache>,
     pub(crate) minter: Arc<Minter>,
@@ -81,7 +81,7 @@ impl RefreshScheduler {
         account: Option<&String>,
         at: &AsOf,
     ) {
-        // The schedule has left it alone until now.
+        // The schedule has skipped it, as idle, until now.
         if pair.usage.set_activity(Activity::Active) == Activity::Idle {
             self.tokens.schedule(pair, at.now, Activity::Active);
         }
@@ -141,7 +141,7 @@ impl RefreshScheduler {
     }
 
     /// While a refresh is under way, the key is looked at again when it becomes urgent. The end of the mint schedules it
-    /// again, should it have ended just before, this does.
+    /// again; should the mint have ended just before, this does.
     fn reschedule_when_urgent(&self, pair: &Arc<TokenPair>, at: &AsOf) {
         let urgent_at = pair.in_service(at).life.stale_from(&at.windows);
         let next = if urgent_at > at.now { urgent_at } else { at.now.plus(SLOW_MINT) };

@@ -77,6 +77,13 @@ const RETIRED_WORDS: &[&str] = &[
     "dead_on_arrival",
     "learn_the_time",
     "tell_tale",
+    "SlotId",
+    "Desk",
+    "Invalidations",
+    "DATE_GRAIN",
+    "JUST_BEGUN",
+    "in_need",
+    "note_refusal",
 ];
 
 /// The files that may look at a secret's value, and what for.
