@@ -34,18 +34,19 @@
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|
-//! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `fake_github` |
+//! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `secret_file`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `caller`, `telemetry` |
 //! | [`broker`] | which token, and when to mint one | `github`, `backoff`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
-//! | [`github`] | the way out to GitHub, in either of its two dialects | `backoff`, `flight`, `jitter`, `keyed_hash` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `backoff`, `flight`, `jitter`, `keyed_hash`, `secret_file` |
 //! | `caller` | who calls: a file per proof | – |
 //! | `backoff` | exponential back-off | – |
 //! | `flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | `jitter` | keeps what happened together from happening together again | – |
 //! | `keyed_hash` | stands for long keys | – |
+//! | `secret_file` | reads small files that hold secrets | – |
 //! | [`model`], [`clock`] | the words of the domain, and time | – |
-//! | [`settings`] | file, environment and flags, checked | – |
+//! | [`settings`] | file, environment and flags, checked | `secret_file` |
 //! | [`telemetry`] | log, audit, metrics | – |
 //! | [`client`], [`api`] | our own endpoint, from the caller's side | – |
 //! | [`guide`] | the manual; no code | – |
@@ -89,6 +90,7 @@
 //! | readiness | whether GitHub accepts each app | `broker/readiness.rs` |
 //! | retry budget | bounds the retries of transient failures | `github/admission/retry.rs` |
 //! | secret | a value that cannot print itself, and its redaction | `model/secret.rs` |
+//! | secret file | bounded in size, and a pipe cannot hang it | `secret_file.rs` |
 //! | single flight | one call per key at a time | `flight.rs` |
 //! | stale-while-revalidate | look-ups served while they are asked for anew | `github/staleness.rs` |
 //! | token hash | what a token is known by | `broker/cache/hash.rs` |
@@ -129,6 +131,7 @@ pub mod guide;
 mod jitter;
 mod keyed_hash;
 pub mod model;
+mod secret_file;
 pub mod server;
 pub mod settings;
 pub mod shutdown;

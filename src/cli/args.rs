@@ -1,6 +1,6 @@
 //! Arguments that several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use url::{Url, form_urlencoded};
@@ -9,6 +9,7 @@ use super::failure::Failure;
 use crate::client::{Address, Client};
 use crate::model::token_parameters::Source;
 use crate::model::{AppName, Secret};
+use crate::secret_file::{self, Accept};
 use crate::settings::{Environment, Flag, Settings, Sources};
 
 /// The configuration of a daemon.
@@ -101,7 +102,7 @@ impl Endpoint {
         let environment = Environment::of_process();
         let secret_file =
             self.secret_file.or_else(|| environment.value("GHTOKEND_SECRET_FILE").map(PathBuf::from));
-        let secret = secret_file.map(read_secret).transpose()?;
+        let secret = secret_file.as_deref().map(read_secret).transpose()?;
         let address = match (self.url, self.socket) {
             (Some(url), _) => http_address("--url", &url)?,
             (None, Some(path)) => Address::Unix(path),
@@ -140,9 +141,12 @@ fn http_address(origin: &str, url: &str) -> Result<Address, Failure> {
     Ok(Address::Tcp(format!("{host}:{port}")))
 }
 
-fn read_secret(path: PathBuf) -> Result<Secret, Failure> {
-    let text = std::fs::read_to_string(&path);
-    let text = text.map_err(|error| Failure::configuration(format!("{}: {error}", path.display())))?;
+fn read_secret(path: &Path) -> Result<Secret, Failure> {
+    // `--secret-file <(command)` is a pipe.
+    let contents = secret_file::read(path, Accept::Stream, MAX_SECRET_FILE_BYTES);
+    let contents =
+        contents.map_err(|error| Failure::configuration(format!("{}: {error}", path.display())))?;
+    let text = contents.text().unwrap_or_default();
     // Two lines are two valid secrets, for rotation: either will do.
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -152,3 +156,5 @@ fn read_secret(path: PathBuf) -> Result<Secret, Failure> {
     }
     Ok(Secret::from(first))
 }
+
+const MAX_SECRET_FILE_BYTES: usize = 4096;

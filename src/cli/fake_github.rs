@@ -16,6 +16,7 @@ use super::runtime::runtime;
 use crate::fake_github::{
     AppInfo, FakeGithub, Flavour, Hook, LagResponse, Mode, Options, Preview, Replication, TokenFormat, World,
 };
+use crate::secret_file::{self, Accept};
 use crate::shutdown::Signals;
 
 /// Run the fake GitHub alone. It verifies app JWTs, mints tokens that expire, and fails on request.
@@ -187,8 +188,9 @@ fn read_world(path: &Path) -> Result<World, Failure> {
 
 fn hook(url: &str, file: &Path) -> Result<Hook, Failure> {
     let failed = |error: &dyn Display| bad("--webhook-secret-file", file, error);
-    let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
+    let contents =
+        secret_file::read(file, Accept::Stream, MAX_SECRET_FILE_BYTES).map_err(|error| failed(&error))?;
+    let secret = contents.text().map_err(|_| failed(&"it is not UTF-8 text"))?.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
         return Err(failed(&"it is empty"));
     }
@@ -251,3 +253,5 @@ fn private_directory() -> Result<PathBuf, Failure> {
 fn about(path: &Path) -> String {
     format!("--key-dir: {} cannot be written", path.display())
 }
+
+const MAX_SECRET_FILE_BYTES: usize = 4096;

@@ -4,18 +4,15 @@
 //! <https://docs.github.com/en/webhooks/webhook-events-and-payloads>.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::hmac;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::form_urlencoded;
-use zeroize::Zeroizing;
 
 use crate::model::{InstallationId, Secret, UserId, WebhookEvent};
+use crate::secret_file::{self, Accept, ReadError};
 
 /// The secrets that GitHub may sign with: each is enough.
 #[derive(Debug, Clone)]
@@ -31,8 +28,8 @@ pub struct SecretsError {
 
 #[derive(Debug, thiserror::Error)]
 enum SecretsProblem {
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
+    #[error("{0}")]
+    Unreadable(ReadError),
     #[error("cannot be read: its volume does not answer")]
     Hangs,
     #[error("is not a file of a line or two: put the secret into one that is in the app's webhook settings")]
@@ -45,7 +42,12 @@ impl Secrets {
     /// Those in a file, one on each of at most two lines: while a secret is replaced by another, both are good.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let failed = |problem| SecretsError { path: path.display().to_string(), problem };
-        let text = text_of(path).map_err(failed)?;
+        let contents =
+            secret_file::read(path, Accept::RegularFile, MAX_FILE_BYTES).map_err(|error| match error {
+                ReadError::Unreadable(_) => failed(SecretsProblem::Unreadable(error)),
+                _ => failed(SecretsProblem::NoSecret),
+            })?;
+        let text = contents.text().map_err(|_| failed(SecretsProblem::NoSecret))?;
         let lines = text.trim_start_matches(BYTE_ORDER_MARK).lines().map(str::trim);
         let secrets: Vec<_> =
             lines.filter(|line| !line.is_empty()).map(|line| line.to_owned().into()).collect();
@@ -86,18 +88,6 @@ fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-fn text_of(path: &Path) -> Result<Zeroizing<String>, SecretsProblem> {
-    // Without NONBLOCK, opening a named pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(SecretsProblem::NoSecret);
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES { Err(SecretsProblem::NoSecret) } else { Ok(text) }
 }
 
 /// What a delivery of `event` with this body says of tokens; `None` if nothing. It is an error, which names what is
@@ -227,7 +217,7 @@ const REPOSITORIES: &str = "installation_repositories";
 /// <https://developer.github.com/changes/2017-05-22-github-apps-production-ship/>.
 const INSTALLATION_2016: &str = "integration_installation";
 const REPOSITORIES_2016: &str = "integration_installation_repositories";
-const MAX_FILE_BYTES: u64 = 4096;
+const MAX_FILE_BYTES: usize = 4096;
 const MAX_SECRETS: usize = 2;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 

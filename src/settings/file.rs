@@ -12,6 +12,7 @@ use super::known::{self, ONLY_IN_THE_FILE, section_of};
 use super::layer::Layer;
 use super::sources::Sources;
 use crate::model::AppName;
+use crate::secret_file::{self, Accept, ReadError};
 
 /// The file that the sources name, or nothing if they name none.
 pub(super) fn load(sources: &Sources) -> Result<Layer, Error> {
@@ -23,11 +24,15 @@ pub(super) fn load(sources: &Sources) -> Result<Layer, Error> {
         (None, None) => return Ok(Layer::default()),
     };
     let name = path.display().to_string();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Document { name: Some(&name), text: &text }.parse(),
-        Err(error) if error.kind() == ErrorKind::NotFound && !required => Ok(Layer::default()),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(Error::new(name, "is not UTF-8 text")),
-        Err(error) => Err(Error::new(name, format!("cannot be read: {error}"))),
+    match secret_file::read(&path, Accept::Stream, MAX_FILE_BYTES) {
+        Ok(contents) => {
+            let text = contents.text().map_err(|_| Error::new(name.as_str(), "is not UTF-8 text"))?;
+            Document { name: Some(&name), text }.parse()
+        }
+        Err(ReadError::Unreadable(error)) if error.kind() == ErrorKind::NotFound && !required => {
+            Ok(Layer::default())
+        }
+        Err(error) => Err(Error::new(name, error.to_string())),
     }
 }
 
@@ -174,3 +179,6 @@ impl Document<'_> {
 fn shown(name: &str) -> &str {
     if may_be_secret(name) { "this" } else { name }
 }
+
+/// Thousands of apps.
+const MAX_FILE_BYTES: usize = 4 << 20;

@@ -1,11 +1,8 @@
 //! An app's private keys: read, checked and made ready to sign. No message quotes a byte of a key.
 
-use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
@@ -14,6 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use zeroize::Zeroizing;
+
+use crate::secret_file::{self, Accept, ReadError};
 
 /// An RSA private key, ready to sign. Shows as its fingerprint. Its clones share one copy of it in memory.
 #[derive(Clone)]
@@ -215,6 +214,18 @@ pub enum KeyProblem {
     Damaged,
 }
 
+impl From<ReadError> for KeyProblem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unreadable(error) => Self::Unreadable(error),
+            ReadError::Directory => Self::Directory,
+            ReadError::NotAFile => Self::NotAFile,
+            ReadError::TooLarge(_) => Self::TooLarge,
+            ReadError::Silent => Self::Hangs,
+        }
+    }
+}
+
 /// What an operator should know about a key that works.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
@@ -229,28 +240,12 @@ pub enum Warning {
 }
 
 fn read(path: &Path) -> Result<(Zeroizing<String>, File), KeyProblem> {
-    // Without NONBLOCK, opening a named pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(KeyProblem::Unreadable)?;
-    let metadata = file.metadata().map_err(KeyProblem::Unreadable)?;
-    if metadata.is_dir() {
-        return Err(KeyProblem::Directory);
-    }
-    if !metadata.is_file() {
-        return Err(KeyProblem::NotAFile);
-    }
-    // Room for all at once: a buffer that grows would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(KeyProblem::Unreadable)?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(KeyProblem::TooLarge);
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| KeyProblem::NotText)?;
-    let mode = metadata.permissions().mode() & 0o7777;
+    let contents = secret_file::read(path, Accept::RegularFile, MAX_FILE_BYTES)?;
+    let text = contents.text().map_err(|_| KeyProblem::NotText)?;
+    let mode = contents.mode;
     let warning = (mode & 0o004 != 0).then(|| Warning::WorldReadable { path: path.into(), mode });
     let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+    hash.copy_from_slice(digest(&SHA256, &contents.bytes).as_ref());
     Ok((Zeroizing::new(text.to_owned()), File { path: path.into(), digest: hash, warning }))
 }
 

@@ -409,3 +409,21 @@ async fn fake_github_prints_one_line_that_is_enough_to_use_it() {
     assert_eq!(code, 65);
     assert!(stderr.starts_with("ghtokend: --world /nowhere.json: "), "{stderr}");
 }
+
+#[tokio::test]
+async fn silent_pipe_hangs_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    let pipe = pipe.display().to_string();
+    let client = ["token", "--secret-file", &pipe];
+    let configuration = ["check", "--config", &pipe];
+    let webhook = ["--webhook-url", "http://127.0.0.1:1/", "--webhook-secret-file", &pipe];
+    let emulator = [&["fake-github", "--key-dir", &pipe][..], &webhook].concat();
+    let (client, configuration, emulator) =
+        tokio::join!(run(&client, &[]), run(&configuration, &[]), run(&emulator, &[]));
+    for ((code, stdout, stderr), expected) in [(client, 78), (configuration, 78), (emulator, 65)] {
+        assert_eq!((code, stdout.as_str()), (expected, ""), "{stderr}");
+        assert!(stderr.contains(&format!("{pipe}: cannot be read: it is a pipe or a device")), "{stderr}");
+    }
+}
