@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
-use self::keys::try_out;
+use self::keys::self_test;
 pub use self::keys::{Keys, load_keys};
 use self::reload::{ReloadTargets, Reloader, guard};
 
@@ -35,7 +35,7 @@ pub struct App {
     sweep: Sweep,
 }
 
-/// Who has the broker sweep.
+/// What makes the broker sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sweep {
     EverySecond,
@@ -45,7 +45,7 @@ enum Sweep {
 /// The GitHub of `settings`.
 pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Result<Upstream, Error> {
     let github = &settings.github;
-    let reach = UpstreamConfig {
+    let config = UpstreamConfig {
         api_url: github.api_url.clone(),
         dialect: github.dialect,
         api_version: github.api_version.clone(),
@@ -59,10 +59,10 @@ pub fn upstream(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Resu
     };
     let keys_of = |name: &AppName| keys.get(name).cloned().unwrap_or_default();
     let apps = settings.apps.iter().map(|(name, app)| (name.clone(), (app.id.clone(), keys_of(name))));
-    Ok(Upstream::new(&reach, apps.collect(), clock)?)
+    Ok(Upstream::new(&config, apps.collect(), clock)?)
 }
 
-/// Binds what `settings` name.
+/// Binds the listeners.
 pub async fn bind(settings: &settings::Listen) -> Result<Listeners, BindError> {
     let mut listeners = Listeners::default();
     if let Some(address) = settings.tcp {
@@ -81,7 +81,7 @@ impl App {
     /// A daemon for these settings and keys, on this clock.
     pub fn build(settings: &Settings, keys: &Keys, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         settings.require_apps()?;
-        try_out(keys)?;
+        self_test(keys)?;
         let upstream = Arc::new(upstream(settings, keys, Arc::clone(&clock))?);
         let github_clock = upstream.github_clock().clone();
         let apps =
@@ -89,29 +89,29 @@ impl App {
         let apps = apps.collect();
         let metrics = Arc::new(Metrics::default());
         let github: Arc<dyn Github> = Arc::clone(&upstream) as _;
-        let rules = broker_config(settings);
-        let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), rules);
-        let rules = server_config(settings)?;
-        let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, rules);
+        let config = broker_config(settings);
+        let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), config);
+        let config = server_config(settings)?;
+        let server = Server::new(broker.clone(), Arc::clone(&metrics), github_clock, apps, config);
         let (guard, webhook_secrets) = (server.guard(), server.webhook_secrets());
         let targets = ReloadTargets { upstream, guard, webhook_secrets, metrics, clock };
         let reloader = Reloader::new(targets, settings.clone(), keys.clone());
         Ok(Self { broker, server, reloader, shutdown: settings.shutdown.clone(), sweep: Sweep::EverySecond })
     }
 
-    /// What brings changed keys and settings into this daemon.
+    /// Applies changed keys and settings to this daemon.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }
 
-    /// The same, and its broker, which is not swept but by whoever calls this: for tests, whose clock stands still.
+    /// The same, and its broker, which only the caller sweeps: for tests, whose clock stands still.
     pub fn swept_by_hand(self) -> (Self, Broker) {
         let broker = self.broker.clone();
         (Self { sweep: Sweep::ByHand, ..self }, broker)
     }
 
-    /// Serves until `stop`, then drains: for `shutdown.delay` tokens in hand are still vended on open listeners, then
-    /// the requests in hand may take `shutdown.grace` to end, and the revocation of the tokens as long again.
+    /// Serves until `stop`, then drains: for `shutdown.delay` cached tokens are still vended on open listeners, then
+    /// in-flight requests may take `shutdown.grace` to end, and the revocation of the tokens as long again.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
         let Self { broker, server, reloader, shutdown, sweep } = self;
         broker.probe();
@@ -127,7 +127,7 @@ impl App {
                 broker.sweep().await;
             }
         };
-        // The sweep is no task of its own: its panic shall end the process.
+        // The sweep is no task of its own: its panic must end the process.
         let serving = async {
             tokio::join!(server.serve(listeners, close.clone(), shutdown.grace), draining, sweeping)
         };
@@ -136,9 +136,9 @@ impl App {
             never = reloader.run() => match never {},
         }
         let _ = match shutdown.revoke {
-            // A token that comes after its callers have gone is to die with the others.
+            // A token minted after its callers have gone is revoked with the others.
             true => tokio::time::timeout(shutdown.grace, broker.revoke_all()).await,
-            // Else such a mint is not worth waiting for longer than its callers would be.
+            // Else nobody needs such a mint any more.
             false => tokio::time::timeout(MINT_DRAIN_TIMEOUT, broker.drained()).await,
         };
     }
@@ -156,14 +156,14 @@ fn broker_config(settings: &Settings) -> broker::BrokerConfig {
         },
         settle: cache.settle,
         idle_after: cache.idle_after,
-        prefetch: settings.prefetch.iter().map(wanted_at_start).collect(),
+        prefetch: settings.prefetch.iter().map(prefetch_request).collect(),
         max_entries: cache.max_entries,
         max_bytes: cache.max_bytes.0,
         render: server::render,
     }
 }
 
-fn wanted_at_start(prefetch: &settings::Prefetch) -> broker::TokenRequest {
+fn prefetch_request(prefetch: &settings::Prefetch) -> broker::TokenRequest {
     broker::TokenRequest {
         app: prefetch.app.clone(),
         selector: prefetch.selector.clone(),

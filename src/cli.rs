@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use self::failure::EX_FAILURE;
 use crate::telemetry::log;
 
-/// A sidecar daemon that holds a GitHub App's private key and hands out installation tokens on localhost.
+/// A sidecar daemon that holds a GitHub App's private key and vends installation tokens on localhost.
 #[derive(Debug, Parser)]
 #[command(name = "ghtokend", version, max_term_width = 100)]
 #[command(after_help = "Try it without any credentials: ghtokend demo")]
@@ -49,7 +49,7 @@ enum Command {
     GitCredential(git_credential::Args),
     /// Run a command with a token in its environment
     Exec(exec::Args),
-    /// Show the running daemon's apps, keys and tokens in hand
+    /// Show the running daemon's apps, keys and cached tokens
     Status(status::Args),
     /// Ask the running daemon whether it is alive: for exec probes
     Healthcheck(healthcheck::Args),
@@ -84,7 +84,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            log::last_words(&format!("ghtokend: {}", failure.message));
+            log::exit_message(&format!("ghtokend: {}", failure.message));
             ExitCode::from(failure.code)
         }
     }

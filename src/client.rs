@@ -30,42 +30,42 @@ pub enum Address {
 pub struct Client {
     /// Where it is.
     pub address: Address,
-    /// The app that is meant, where several are configured.
+    /// Which app, where several are configured.
     pub app: Option<AppName>,
-    /// What proves who we are, where callers are configured.
+    /// The caller's secret, where callers are configured.
     pub secret: Option<Secret>,
 }
 
-/// An answer of the daemon.
+/// A response of the daemon.
 #[derive(Clone)]
-pub struct Answer {
+pub struct Response {
     /// Its status.
     pub status: StatusCode,
     /// Its body. May hold a token.
     pub body: Bytes,
 }
 
-/// Why the daemon did not answer.
+/// Why the daemon did not respond.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens there, or not to us.
-    #[error("no ghtokend answers at {address}: {source}; is it running, and is this its address?")]
+    /// The connection failed.
+    #[error("cannot connect to ghtokend at {address}: {source}; is it running, and is this its address?")]
     Connect {
-        /// Where it was sought.
+        /// Where.
         address: Address,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// It broke off, or is another server.
-    #[error("what listens at {address} broke off or is not ghtokend: is this its address?")]
+    /// The connection was closed early, or the server is another one.
+    #[error("the server at {address} closed the connection or is not ghtokend: is this its address?")]
     Broken {
-        /// Where it was sought.
+        /// Where.
         address: Address,
     },
     /// It took too long.
-    #[error("{address} gave no answer within {} s", TIMEOUT.as_secs())]
+    #[error("{address} did not respond within {} s", TIMEOUT.as_secs())]
     TimedOut {
-        /// Where it was sought.
+        /// Where.
         address: Address,
     },
 }
@@ -80,17 +80,17 @@ impl fmt::Display for Address {
 }
 
 impl Client {
-    /// The answer to `GET target`, in JSON or as plain text.
-    pub async fn get(&self, target: &str, accept: &str) -> Result<Answer, Error> {
+    /// The response to `GET target`, in JSON or as plain text.
+    pub async fn get(&self, target: &str, accept: &str) -> Result<Response, Error> {
         self.send(Request::get(target).header(ACCEPT, accept), Bytes::new()).await
     }
 
-    /// The answer to `POST target` with this body.
-    pub async fn post(&self, target: &str, accept: &str, body: Bytes) -> Result<Answer, Error> {
+    /// The response to `POST target` with this body.
+    pub async fn post(&self, target: &str, accept: &str, body: Bytes) -> Result<Response, Error> {
         self.send(Request::post(target).header(ACCEPT, accept), body).await
     }
 
-    async fn send(&self, request: Builder, body: Bytes) -> Result<Answer, Error> {
+    async fn send(&self, request: Builder, body: Bytes) -> Result<Response, Error> {
         let exchange = async {
             let failed = |source| Error::Connect { address: self.address.clone(), source };
             match &self.address {
@@ -108,7 +108,7 @@ impl Client {
         tokio::time::timeout(TIMEOUT, exchange).await.map_err(timed_out)?
     }
 
-    async fn exchange<S>(&self, stream: S, request: Builder, body: Bytes) -> Result<Answer, Error>
+    async fn exchange<S>(&self, stream: S, request: Builder, body: Bytes) -> Result<Response, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -127,21 +127,22 @@ impl Client {
         let request = request.body(Full::new(body)).map_err(|_| broken())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| broken())?;
-        // It ends by itself, once the answer is read or the daemon has gone.
+        // It ends by itself, once the response is read or the daemon has gone.
         tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|_| broken())?;
-        let server = answer.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default();
+        let response = sender.send_request(request).await.map_err(|_| broken())?;
+        let server =
+            response.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default();
         if !server.starts_with("ghtokend/") {
             return Err(broken());
         }
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|_| broken())?.to_bytes();
-        Ok(Answer { status, body })
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|_| broken())?.to_bytes();
+        Ok(Response { status, body })
     }
 }
 
-impl Answer {
-    /// What the daemon says went wrong, as `code: message`. Asked for text, it says so itself.
+impl Response {
+    /// The error as `code: message`; a response in plain text has that form already.
     pub fn error(&self) -> String {
         match serde_json::from_slice::<api::Error>(&self.body) {
             Ok(error) => format!("{}: {}", error.code, error.message),

@@ -61,7 +61,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads and checks what the sources say. That no app is configured is no error: see [`Self::require_apps`].
+    /// Reads and checks the sources. That no app is configured is no error: see [`Self::require_apps`].
     pub fn load(sources: &Sources) -> Result<Self, Error> {
         let values = Values::stack([
             file::defaults()?,

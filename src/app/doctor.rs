@@ -1,4 +1,4 @@
-//! The doctor: asks of each part whether it would hold, and says in plain words what to do where it would not.
+//! The checks of `ghtokend check`: each part of the way to a token, and what to do about what is wrong.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use crate::github::{Demand, Github as _, Kind, Requester, Upstream, webhook};
 use crate::model::{App, AppName, Installation, Priority};
 use crate::settings::{self, Settings};
 
-/// What was found about one thing.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `key`, `clock`, `app`.
+    /// What was checked: `key`, `clock`, `app`.
     pub subject: &'static str,
-    /// How it is.
+    /// How severe it is.
     pub severity: Severity,
-    /// What was seen and, where something is wrong, what to do.
+    /// The result and, where something is wrong, what to do.
     pub text: String,
 }
 
-/// How something is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// Tokens are vended, but something will hurt.
+    /// Tokens are vended, but something should be fixed.
     Warning,
     /// The daemon would not vend.
     Error,
@@ -44,7 +44,7 @@ fn broken(subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { subject, severity: Severity::Error, text: text.into() }
 }
 
-/// Looks at everything from the configuration to the installations. Asks GitHub, but mints nothing.
+/// Checks everything from the configuration to the installations. Calls GitHub, but mints nothing.
 pub async fn examine(settings: &Settings, clock: Arc<dyn Clock>) -> Vec<Finding> {
     if let Err(error) = settings.require_apps() {
         return vec![broken("configuration", error.to_string().trim_start_matches("configuration: "))];

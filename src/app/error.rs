@@ -19,7 +19,7 @@ pub enum Error {
     /// The file of the webhook secret holds none.
     #[error(transparent)]
     Webhook(#[from] webhook::SecretsError),
-    /// Reading them does not come to an end.
+    /// A read hangs.
     #[error("not all of its files could be read within 10 s: a volume does not answer")]
     Hangs,
 }

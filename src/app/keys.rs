@@ -26,7 +26,7 @@ pub(super) fn load_further_keys(settings: &Settings, known: &Keys) -> Result<Key
     settings.apps.iter().map(load).collect()
 }
 
-/// What each source of keys holds, unless its key is among the `known` ones.
+/// The keys of an app; those of files in `known` are not read again.
 pub(super) fn read_keys(app: &settings::App, known: &[Key]) -> Vec<Result<Key, KeyError>> {
     match &app.keys {
         settings::Keys::Files(paths) => {
@@ -37,7 +37,7 @@ pub(super) fn read_keys(app: &settings::App, known: &[Key]) -> Vec<Result<Key, K
     }
 }
 
-/// Lets every key sign once. One whose numbers do not fit together is found here, not by GitHub.
-pub(super) fn try_out(keys: &Keys) -> Result<(), KeyError> {
+/// Lets every key sign once: an inconsistent key is found here, not by GitHub.
+pub(super) fn self_test(keys: &Keys) -> Result<(), KeyError> {
     keys.values().flatten().try_for_each(Key::self_test)
 }

@@ -22,13 +22,13 @@ pub(super) fn connections(wanted: usize, listeners: usize) -> MaxConnections {
             limit,
             max_connections = wanted,
             served = tokens,
-            "the limit on open files (ulimit -n) has no room for listen.max_connections: fewer are served at a time"
+            "open file limit (ulimit -n) is too low for listen.max_connections; serving fewer connections at a time"
         );
     }
     MaxConnections { tokens, ..room }
 }
 
-/// How many calls to GitHub can be under way at a time.
+/// How many calls to GitHub can be in flight at a time.
 pub(super) fn calls() -> usize {
     room_for_calls(raised())
 }

@@ -1,4 +1,4 @@
-//! Reading files beside what else is done: a volume that hangs keeps tokens from nobody, and is waited for once.
+//! Reading files in the background with a timeout: a volume that hangs delays no token and costs one thread.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, spawn_blocking};
 
-/// What is being read, and takes longer than anybody waits.
+/// Reads that have timed out and still run.
 #[derive(Debug, Default)]
 pub(super) struct BoundedFileReads(BTreeMap<String, AbortHandle>);
 
 impl BoundedFileReads {
-    /// What comes of `read`. `None` if it hangs: then nothing is read under its `name` until it has ended, since every
-    /// attempt would keep another thread.
+    /// The result of `read`. `None` if it hangs: then nothing is read under its `name` until it has ended, since every
+    /// attempt would block another thread.
     pub(super) async fn one<T, F>(&mut self, name: &str, read: F) -> Option<T>
     where
         T: Send + 'static,
@@ -21,7 +21,7 @@ impl BoundedFileReads {
         self.all([(name.to_owned(), read)]).await.pop().flatten()
     }
 
-    /// The same for several, side by side.
+    /// The same for several, concurrently.
     pub(super) async fn all<T, F>(&mut self, reads: impl IntoIterator<Item = (String, F)>) -> Vec<Option<T>>
     where
         T: Send + 'static,
@@ -57,7 +57,7 @@ impl BoundedFileReads {
     }
 }
 
-/// Long for a few kilobytes, short for somebody who has sent a SIGHUP.
+/// Long for a few kilobytes, short for an operator who has sent a SIGHUP.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Reload: key rotation, for which the files of private keys are read every 20 seconds, and on SIGHUP the part of the
-//! configuration that needs no restart. Whatever is wrong with either, what works stays in use.
+//! configuration that needs no restart. If either is invalid, the version in use stays.
 //!
 //! Files are read and compared, not watched: Kubernetes changes a Secret by swapping a link two directories up, which a
 //! watch on the file does not see.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
 use super::error::Error;
-use super::keys::{Keys, load_further_keys, try_out};
+use super::keys::{Keys, load_further_keys, self_test};
 use super::reads::BoundedFileReads;
 use crate::clock::{BootTime, Clock};
 use crate::github::key::{Key, KeyError};
@@ -24,13 +24,13 @@ use crate::settings::{Listen, Settings, Sources};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
-/// Brings changed keys and settings into a running daemon. Clones are of the same one.
+/// Applies changed keys and settings to a running daemon. Clones share the state.
 #[derive(Clone)]
 pub struct Reloader(Arc<Inner>);
 
 struct Inner {
     targets: ReloadTargets,
-    in_force: Mutex<Active>,
+    active: Mutex<Active>,
 }
 
 /// The parts of the daemon that a reload targets.
@@ -46,21 +46,21 @@ struct Active {
     settings: Settings,
     /// The last good key of every file.
     keys: Keys,
-    /// When it was last said of a file that it cannot be used, for as long as it cannot.
+    /// When a file was last reported as unusable, for as long as it is.
     last_warned: BTreeMap<String, BootTime>,
     reads: BoundedFileReads,
 }
 
-/// A changed configuration that can be put in force.
+/// A changed configuration that can be applied.
 struct Prepared {
     settings: Settings,
     keys: Keys,
     changed: Vec<String>,
-    /// What has changed too, and takes a restart.
-    left: Vec<String>,
+    /// What has changed too, and requires a restart.
+    needs_restart: Vec<String>,
 }
 
-/// What the files of an app's keys were found to be, in the order of the keys.
+/// Results of reading the files of an app's keys, in the order of the keys.
 type Found = Vec<Result<Option<Key>, KeyError>>;
 
 impl Reloader {
@@ -68,15 +68,15 @@ impl Reloader {
         for app in keys.keys() {
             targets.metrics.invalid_key_files(app, 0);
         }
-        for what in [KEYS, WEBHOOK, CONFIGURATION] {
-            targets.metrics.reload_failed(what, 0);
+        for kind in [KEYS, WEBHOOK, CONFIGURATION] {
+            targets.metrics.reload_failed(kind, 0);
         }
-        let in_force =
+        let active =
             Active { settings, keys, last_warned: BTreeMap::new(), reads: BoundedFileReads::default() };
-        Self(Arc::new(Inner { targets, in_force: Mutex::new(in_force) }))
+        Self(Arc::new(Inner { targets, active: Mutex::new(active) }))
     }
 
-    /// Looks at the key files every now and then.
+    /// Reads the key files at intervals.
     pub(super) async fn run(&self) -> Infallible {
         loop {
             tokio::time::sleep(FILE_POLL_INTERVAL).await;
@@ -84,55 +84,55 @@ impl Reloader {
         }
     }
 
-    /// Looks at all key files, and at that of the webhook secret. What a changed one holds is put in use, and GitHub is
-    /// asked whether it accepts a key. If it holds none, or cannot be read in time, the one that was read before stays in
-    /// use, which is said once a minute.
+    /// Reads all key files and the file of the webhook secret. A changed one is applied, and GitHub is asked whether it
+    /// accepts the key. If one is invalid or cannot be read in time, the version in use stays, which is logged once a
+    /// minute.
     pub async fn tick(&self) {
-        let mut in_force = self.0.in_force.lock().await;
-        self.look(&mut in_force).await;
-        self.look_at_secrets(&mut in_force).await;
+        let mut active = self.0.active.lock().await;
+        self.poll_key_files(&mut active).await;
+        self.poll_webhook_secret(&mut active).await;
     }
 
-    /// Reads the configuration anew and puts its live part in force, all of it or, if anything is wrong, nothing.
+    /// Reads the configuration again and applies its reloadable part as a whole, or nothing if anything in it is invalid.
     pub async fn reload(&self, sources: &Sources) {
-        let mut in_force = self.0.in_force.lock().await;
-        let (sources, settings, keys) = (sources.clone(), in_force.settings.clone(), in_force.keys.clone());
-        let prepared = in_force.reads.one(CONFIGURATION, move || prepare(&sources, &settings, &keys)).await;
+        let mut active = self.0.active.lock().await;
+        let (sources, settings, keys) = (sources.clone(), active.settings.clone(), active.keys.clone());
+        let prepared = active.reads.one(CONFIGURATION, move || prepare(&sources, &settings, &keys)).await;
         match prepared.unwrap_or(Err(Error::Hangs)) {
             Ok(prepared) => {
-                self.put_in_force(&mut in_force, prepared);
-                self.look(&mut in_force).await;
-                self.look_at_secrets(&mut in_force).await;
+                self.apply(&mut active, prepared);
+                self.poll_key_files(&mut active).await;
+                self.poll_webhook_secret(&mut active).await;
             }
             Err(error) => {
                 self.0.targets.metrics.reload_failed(CONFIGURATION, 1);
-                tracing::error!(%error, "the configuration was not reloaded: nothing has changed");
+                tracing::error!(%error, "configuration not reloaded; the running configuration stays active");
             }
         }
     }
 
-    fn put_in_force(&self, in_force: &mut Active, prepared: Prepared) {
-        let Prepared { settings, keys, changed, left } = prepared;
+    fn apply(&self, active: &mut Active, prepared: Prepared) {
+        let Prepared { settings, keys, changed, needs_restart } = prepared;
         log::set_level(settings.log.level);
         self.0.targets.guard.send_replace(guard(&settings.listen));
-        // Whoever reloads has often changed something at GitHub, too.
+        // A reload often follows a change at GitHub.
         self.0.targets.upstream.forget_refusals();
-        let known: Vec<_> = in_force.keys.values().flatten().map(Key::path).collect();
+        let known: Vec<_> = active.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
         let warning_stands = |origin: &String| {
             origin == SECRET_FILE || keys.values().flatten().any(|key| key.origin() == origin)
         };
-        in_force.last_warned.retain(|origin, _| warning_stands(origin));
-        (in_force.settings, in_force.keys) = (settings, keys);
-        tracing::info!(changed = changed.join(", "), "the configuration has been reloaded");
-        if !left.is_empty() {
-            tracing::warn!(keys = left.join(", "), "changed in the configuration, and needs a restart");
+        active.last_warned.retain(|origin, _| warning_stands(origin));
+        (active.settings, active.keys) = (settings, keys);
+        tracing::info!(changed = changed.join(", "), "configuration reloaded");
+        if !needs_restart.is_empty() {
+            tracing::warn!(keys = needs_restart.join(", "), "configuration change requires a restart");
         }
     }
 
-    /// Looks at the file of the webhook secret.
-    async fn look_at_secrets(&self, in_force: &mut Active) {
-        let Active { settings, last_warned, reads, .. } = in_force;
+    /// Reads the file of the webhook secret again.
+    async fn poll_webhook_secret(&self, active: &mut Active) {
+        let Active { settings, last_warned, reads, .. } = active;
         let path = settings.webhook.secret_file.clone();
         let Some((path, in_use)) = path.zip(self.0.targets.webhook_secrets.as_ref()) else { return };
         let hangs = SecretsError::hangs(&path);
@@ -141,52 +141,51 @@ impl Reloader {
                 let is_other = *in_use.borrow() != secrets;
                 in_use.send_replace(secrets);
                 if last_warned.remove(SECRET_FILE).is_some() || is_other {
-                    tracing::info!("the webhook secret has been read anew");
+                    tracing::info!("webhook secret reloaded");
                 }
             }
             Err(error) => {
                 self.0.targets.metrics.reload_failed(WEBHOOK, 1);
                 self.warn_throttled(last_warned, SECRET_FILE, || {
-                    tracing::error!(%error, "the webhook secret cannot be read: the one read before stays");
+                    tracing::error!(%error, "webhook secret cannot be read; the previous one stays in use");
                 });
             }
         }
     }
 
-    async fn look(&self, in_force: &mut Active) {
-        let known = in_force.keys.clone();
+    async fn poll_key_files(&self, active: &mut Active) {
+        let known = active.keys.clone();
         let rereads = known.values().flatten().cloned();
         let rereads = rereads.map(|key| (key.origin().to_owned(), move || key.reread()));
-        let mut found = in_force.reads.all(rereads).await.into_iter();
+        let mut found = active.reads.all(rereads).await.into_iter();
         for (app, known) in &known {
             let found = known.iter().zip(&mut found);
             let found =
                 found.map(|(key, found)| found.unwrap_or_else(|| Err(KeyError::hangs(key)))).collect();
-            self.adopt(in_force, app, found);
-            let keys = in_force.keys.get(app).cloned().unwrap_or_default();
+            self.replace_keys_of(active, app, found);
+            let keys = active.keys.get(app).cloned().unwrap_or_default();
             if self.0.targets.upstream.replace_keys(app, keys) {
-                // Asked now, a key that GitHub does not know is on record before any caller has to wait for it. What
-                // comes of it the client says, and it is tried with every call after this anyway.
+                // A key that GitHub does not know is found now, before a caller waits for it. The client logs the result.
                 let _ = self.0.targets.upstream.authenticated_app(app).await;
             }
         }
     }
 
-    fn adopt(&self, in_force: &mut Active, app: &AppName, found: Found) {
-        let Active { keys, last_warned, .. } = in_force;
+    fn replace_keys_of(&self, active: &mut Active, app: &AppName, found: Found) {
+        let Active { keys, last_warned, .. } = active;
         let mut unusable = 0;
         for (key, found) in keys.get_mut(app).into_iter().flatten().zip(found) {
             match found {
                 Err(error) => {
                     unusable += 1;
-                    let stays = key.fingerprint();
+                    let fingerprint = key.fingerprint();
                     self.warn_throttled(last_warned, key.origin(), || {
-                        tracing::error!(%error, stays, "a private key file cannot be used: the key read before stays");
+                        tracing::error!(%error, fingerprint, "private key file cannot be used; the previous key stays in use");
                     });
                 }
                 Ok(other) => {
                     if last_warned.remove(key.origin()).is_some() {
-                        tracing::info!(origin = key.origin(), "the private key file can be used again");
+                        tracing::info!(origin = key.origin(), "private key file can be used again");
                     }
                     if let Some(other) = other {
                         announce(&other);
@@ -199,13 +198,18 @@ impl Reloader {
         self.0.targets.metrics.reload_failed(KEYS, unusable);
     }
 
-    /// Says what is wrong with `origin`, unless that has been said within the last minute.
-    fn warn_throttled(&self, last_warned: &mut BTreeMap<String, BootTime>, origin: &str, say: impl FnOnce()) {
+    /// Logs by `warn` unless a warning about `origin` was logged within the last minute.
+    fn warn_throttled(
+        &self,
+        last_warned: &mut BTreeMap<String, BootTime>,
+        origin: &str,
+        warn: impl FnOnce(),
+    ) {
         let now = self.0.targets.clock.boot();
-        let said = last_warned.get(origin).is_some_and(|said| now.since(*said) < WARNING_INTERVAL);
-        if !said {
+        let is_recent = last_warned.get(origin).is_some_and(|last| now.since(*last) < WARNING_INTERVAL);
+        if !is_recent {
             last_warned.insert(origin.to_owned(), now);
-            say();
+            warn();
         }
     }
 }
@@ -215,7 +219,7 @@ pub(super) fn guard(listen: &Listen) -> Guard {
     Guard { allowed_hosts: listen.allowed_hosts.clone(), require_client_header: listen.require_client_header }
 }
 
-/// Says which key was read from where, and what its file's mode is worth.
+/// Logs which key was read from where, and a warning about the mode of its file.
 pub fn announce(key: &Key) {
     tracing::info!(fingerprint = key.fingerprint(), origin = key.origin(), "private key loaded");
     if let Some(warning) = key.warning() {
@@ -223,24 +227,29 @@ pub fn announce(key: &Key) {
     }
 }
 
-/// Everything that can go wrong with a new configuration goes wrong here, where nothing is changed yet. A file that was
-/// in use before may be broken at the moment: its key is in hand.
+/// Checks a new configuration before any of it is applied. Key files already in use are not read again: one may be
+/// half-written at this moment.
 fn prepare(sources: &Sources, now: &Settings, keys: &Keys) -> Result<Prepared, Error> {
     let new = Settings::load(sources)?;
     new.require_apps()?;
     let settings = now.with_live_part_of(&new);
     let keys = load_further_keys(&settings, keys)?;
-    try_out(&keys)?;
-    Ok(Prepared { changed: now.differences(&settings), left: settings.differences(&new), settings, keys })
+    self_test(&keys)?;
+    Ok(Prepared {
+        changed: now.differences(&settings),
+        needs_restart: settings.differences(&new),
+        settings,
+        keys,
+    })
 }
 
-/// What could not be taken over, in metrics.
+/// Labels of the metric of failed reloads.
 const KEYS: &str = "keys";
 const WEBHOOK: &str = "webhook";
 const CONFIGURATION: &str = "configuration";
-/// What is complained of if it is the webhook's.
+/// Origin of warnings about the webhook secret.
 const SECRET_FILE: &str = "webhook.secret_file";
-/// Kubernetes takes a minute to bring a changed Secret to a node: less would gain nothing.
+/// Kubernetes takes a minute to update a mounted Secret: a shorter interval would gain nothing.
 const FILE_POLL_INTERVAL: Duration = Duration::from_secs(20);
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -274,10 +283,10 @@ mod tests {
         };
         // Reading a file cannot be made to hang without privileges: another read under the file's name does.
         let (release, released) = std::sync::mpsc::channel::<()>();
-        assert!(reloader.0.in_force.lock().await.reads.one(&path, move || released.recv()).await.is_none());
+        assert!(reloader.0.active.lock().await.reads.one(&path, move || released.recv()).await.is_none());
         reloader.tick().await;
         assert_eq!(unusable(), "1");
-        assert_eq!(reloader.0.in_force.lock().await.keys.values().flatten().count(), 1);
+        assert_eq!(reloader.0.active.lock().await.keys.values().flatten().count(), 1);
 
         release.send(()).unwrap();
         while unusable() != "0" {

@@ -151,7 +151,7 @@ fn read_secret(path: &Path) -> Result<Secret, Failure> {
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message =
-            format!("{}: holds no secret: its first line must be one word of plain ASCII", path.display());
+            format!("{}: contains no secret: its first line must be one word of plain ASCII", path.display());
         return Err(Failure::configuration(message));
     }
     Ok(Secret::from(first))

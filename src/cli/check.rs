@@ -45,11 +45,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
     report.push_str(match broken {
-        true => "\nThe daemon would not vend: mend what says FAIL.\n",
-        false => "\nThe daemon would vend.\n",
+        true => "\nNot ready: fix the checks marked FAIL.\n",
+        false => "\nReady: the daemon would vend tokens.\n",
     });
     match std::io::stdout().write_all(report.as_bytes()) {
-        // Whoever reads only the first lines has seen what it wanted.
+        // A reader such as `head` may close the pipe early.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }

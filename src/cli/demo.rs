@@ -43,7 +43,7 @@ async fn demo() -> Result<(), Failure> {
     let tcp = listeners.tcp.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let address = tcp.map(|address| format!("http://{address}")).unwrap_or_default();
     let mut stdout = std::io::stdout();
-    stdout.write_all(words(&address, &github).as_bytes())?;
+    stdout.write_all(instructions(&address, &github).as_bytes())?;
     stdout.flush()?;
     app.serve(listeners, stop(signals)).await;
     Ok(())
@@ -60,7 +60,7 @@ fn settings(github: &FakeGithub) -> Result<Settings, Failure> {
     Settings::load(&Sources { environment, ..Sources::default() }).map_err(Failure::configuration)
 }
 
-fn words(daemon: &str, github: &FakeGithub) -> String {
+fn instructions(daemon: &str, github: &FakeGithub) -> String {
     let (api, control) = (github.api_url(), github.control_url());
     format!(
         "\
@@ -78,7 +78,7 @@ A token put to use: the repositories that (the fake) GitHub shows it:
 
 curl -fsS -H \"Authorization: Bearer $(curl -fsS -H 'Ghtokend-Client: demo' '{daemon}/token?format=text')\" {api}/installation/repositories
 
-What the daemon has in hand now, and how often it has asked GitHub:
+What the daemon has cached, and how often it has called GitHub:
 
 curl -fsS {daemon}/status
 curl -fsS {control}/counters

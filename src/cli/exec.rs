@@ -37,12 +37,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let (token, web_url) = block_on(async {
         let status = client.get("/status", "application/json").await.map_err(Failure::unreachable)?;
         if !status.status.is_success() {
-            return Err(Failure::answered(&status));
+            return Err(Failure::error_response(&status));
         }
         let status: api::Status = serde_json::from_slice(&status.body)?;
         let token = client.get(&target, "text/plain").await.map_err(Failure::unreachable)?;
         if !token.status.is_success() {
-            return Err(Failure::answered(&token));
+            return Err(Failure::error_response(&token));
         }
         let token = Secret::from(String::from_utf8_lossy(&token.body).trim_end().to_owned());
         Ok((token, status.web_url))

@@ -2,7 +2,7 @@
 
 use crate::client;
 
-/// A command that failed: what to say, and the exit code as in sysexits.h.
+/// A command that failed: the error message, and the exit code as in sysexits.h.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: u8,
@@ -15,14 +15,14 @@ impl Failure {
         Self { code: EX_CONFIG, message: error.to_string() }
     }
 
-    /// No daemon answers.
+    /// No daemon responds.
     pub(super) fn unreachable(error: client::Error) -> Self {
         Self { code: EX_UNAVAILABLE, message: error.to_string() }
     }
 
-    /// The daemon answered, but not with what was asked for.
-    pub(super) fn answered(answer: &client::Answer) -> Self {
-        Self { code: EX_FAILURE, message: answer.error() }
+    /// The daemon responded with an error.
+    pub(super) fn error_response(response: &client::Response) -> Self {
+        Self { code: EX_FAILURE, message: response.error() }
     }
 
     /// The command line itself is wrong.

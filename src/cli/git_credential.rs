@@ -31,11 +31,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     std::io::stdin().take(MAX_LINES).read_to_end(&mut lines)?;
     let target = args.token.target(&format!("/git-credential/{}", args.operation));
     let client = args.endpoint.client()?;
-    let answer = block_on(async { Ok(client.post(&target, "text/plain", lines.into()).await?) })?;
-    if !answer.status.is_success() {
-        return Err(Failure::answered(&answer));
+    let response = block_on(async { Ok(client.post(&target, "text/plain", lines.into()).await?) })?;
+    if !response.status.is_success() {
+        return Err(Failure::error_response(&response));
     }
-    std::io::stdout().write_all(&answer.body)?;
+    std::io::stdout().write_all(&response.body)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,10 +22,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let target = if args.ready { "/readyz" } else { "/healthz" };
     let client = args.endpoint.client()?;
-    let answer = block_on(async { Ok(client.get(target, "text/plain").await?) })?;
-    if answer.status.is_success() {
+    let response = block_on(async { Ok(client.get(target, "text/plain").await?) })?;
+    if response.status.is_success() {
         return Ok(ExitCode::SUCCESS);
     }
-    let reasons = String::from_utf8_lossy(&answer.body).trim_end().replace('\n', "; ");
-    Err(Failure { code: EX_FAILURE, message: format!("{target} answered {}: {reasons}", answer.status) })
+    let reasons = String::from_utf8_lossy(&response.body).trim_end().replace('\n', "; ");
+    Err(Failure { code: EX_FAILURE, message: format!("{target} returned {}: {reasons}", response.status) })
 }

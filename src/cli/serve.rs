@@ -51,7 +51,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let _log = start_log(&settings)?;
     let runtime = runtime(settings.runtime.worker_threads)?;
     let served = runtime.block_on(serve(&settings, &sources));
-    // A name server or a volume that hangs shall not keep the process.
+    // A name server or a volume that hangs must not keep the process alive.
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
 }
@@ -62,12 +62,12 @@ async fn serve(settings: &Settings, sources: &Sources) -> Result<(), Failure> {
     let keys = app::load_keys(settings).map_err(Failure::configuration)?;
     let app = App::build(settings, &keys, Arc::new(SystemClock)).map_err(Failure::configuration)?;
     keys.values().flatten().for_each(announce);
-    // Neither a debugger of the same user nor a core dump shall get at the key.
+    // Keeps the key from debuggers of the same user and from core dumps.
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "core dumps of this process, which holds the key, could not be switched off");
+        tracing::warn!(%error, "core dumps, which would contain the private key, could not be disabled");
     }
     if rustix::process::geteuid().is_root() {
-        tracing::warn!("running as root: nothing here needs it, use a user of its own");
+        tracing::warn!("running as root, which is not needed: use a dedicated user");
     }
     let signals = Signals::listen()?;
     let listeners = app::bind(&settings.listen).await?;
@@ -88,11 +88,11 @@ async fn serve(settings: &Settings, sources: &Sources) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reloads on every SIGHUP, but not more often than somebody could look at what came of it.
+/// Reloads on every SIGHUP, at most once a second.
 async fn reload(reloader: &Reloader, sources: &Sources, mut hangups: Hangups) -> Infallible {
     loop {
         hangups.next().await;
-        tracing::info!("SIGHUP: reloading");
+        tracing::info!("received SIGHUP; reloading");
         reloader.reload(sources).await;
         tokio::time::sleep(RELOAD_INTERVAL).await;
     }
@@ -101,10 +101,10 @@ async fn reload(reloader: &Reloader, sources: &Sources, mut hangups: Hangups) ->
 /// Ends at the first signal. A second one ends the process.
 pub(super) async fn stop(mut signals: Signals) {
     let name = signals.next().await;
-    tracing::info!("{name}: draining; once more to exit now");
+    tracing::info!("received {name}; draining (send again to exit immediately)");
     tokio::spawn(async move {
         let name = signals.next().await;
-        tracing::warn!("{name} again: exiting now");
+        tracing::warn!("received {name} again; exiting immediately");
         log::flush();
         std::process::exit(EX_FAILURE.into());
     });

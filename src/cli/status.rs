@@ -1,4 +1,4 @@
-//! `ghtokend status`: what the running daemon has in hand.
+//! `ghtokend status`: the state of the running daemon.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::runtime::block_on;
 use crate::api::Status;
 
-/// Show the running daemon's apps, keys and tokens in hand: never a token itself.
+/// Show the running daemon's apps, keys and cached tokens: never a token itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -30,17 +30,17 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.endpoint.client()?;
     let target = args.limit.map_or_else(|| "/status".to_owned(), |limit| format!("/status?limit={limit}"));
-    let answer =
+    let response =
         block_on(async { client.get(&target, "application/json").await.map_err(Failure::unreachable) })?;
-    if !answer.status.is_success() {
-        return Err(Failure::answered(&answer));
+    if !response.status.is_success() {
+        return Err(Failure::error_response(&response));
     }
     let shown = match args.json {
-        true => answer.body.to_vec(),
-        false => tables(&serde_json::from_slice(&answer.body)?).into_bytes(),
+        true => response.body.to_vec(),
+        false => tables(&serde_json::from_slice(&response.body)?).into_bytes(),
     };
     match std::io::stdout().write_all(&shown) {
-        // Whoever reads only the first lines has seen what it wanted.
+        // A reader such as `head` may close the pipe early.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -69,7 +69,7 @@ fn tables(status: &Status) -> String {
         }
     }
     if status.tokens.is_empty() {
-        return text + "\nNo token is in hand.\n";
+        return text + "\nNo token is cached.\n";
     }
     let rows = status.tokens.iter().map(|token| {
         [

@@ -38,10 +38,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Json => "application/json",
     };
     let client = args.endpoint.client()?;
-    let answer = block_on(async { client.get(&target, accept).await.map_err(Failure::unreachable) })?;
-    if !answer.status.is_success() {
-        return Err(Failure::answered(&answer));
+    let response = block_on(async { client.get(&target, accept).await.map_err(Failure::unreachable) })?;
+    if !response.status.is_success() {
+        return Err(Failure::error_response(&response));
     }
-    std::io::stdout().write_all(&answer.body)?;
+    std::io::stdout().write_all(&response.body)?;
     Ok(ExitCode::SUCCESS)
 }

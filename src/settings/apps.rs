@@ -95,7 +95,7 @@ impl Apps {
     }
 }
 
-/// What says how to configure an app, for commands that cannot do without.
+/// How to configure an app, for commands that need one.
 pub(super) fn none_configured() -> Error {
     let problem = format!(
         "no app is configured: set GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY_FILE (or GITHUB_APP_PRIVATE_KEY), \
@@ -141,7 +141,7 @@ fn app(section: &Section<'_>, inline: Option<Secret>) -> Result<Option<App>, Err
     }
 }
 
-/// The variable's PEM, with base64 and `\n` undone. What it holds never shows.
+/// The variable's PEM, with base64 and `\n` undone. Its content never shows.
 fn inline_key(environment: &Environment) -> Result<Option<Secret>, Error> {
     let Some(secret) = environment.non_empty(INLINE_KEY) else { return Ok(None) };
     // Files for `docker --env-file` often have quotes, which docker takes literally.

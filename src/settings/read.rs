@@ -52,7 +52,7 @@ pub(super) fn duration(item: Item<'_>) -> Result<Duration, Error> {
 pub(super) fn timeout(item: Item<'_>) -> Result<Duration, Error> {
     let duration = duration(item)?;
     if duration.is_zero() {
-        return Err(item.error("is zero, so nothing could ever be done in time"));
+        return Err(item.error("is zero: nothing would ever finish in time"));
     }
     Ok(duration)
 }
@@ -112,7 +112,7 @@ pub(super) fn address(item: Item<'_>) -> Result<Option<SocketAddr>, Error> {
 pub(super) fn loopback(item: Item<'_>) -> Result<Option<SocketAddr>, Error> {
     match address(item)? {
         Some(address) if !address.ip().is_loopback() => Err(item.error(format!(
-            "{address} is not loopback, and whoever reaches it would get tokens: use 127.0.0.1 or [::1]; to \
+            "{address} is not loopback, and everyone who can connect to it would get tokens: use 127.0.0.1 or [::1]; to \
              share tokens with other containers use listen.unix, to expose health and metrics listen.ops"
         ))),
         address => Ok(address),

@@ -1,4 +1,4 @@
-//! What contradicts each other, and what this version does not have.
+//! Rules about several keys, and options reserved for future versions.
 
 use super::error::Error;
 use super::keys::Listen;
@@ -6,7 +6,7 @@ use super::read;
 use super::values::Values;
 
 /// Refuses keys of features that this version does not have: to start without one would break what the operator relies
-/// on. Whoever builds a feature deletes its refusal here.
+/// on. Delete the refusal when the feature is built.
 pub(super) fn supported(values: &Values) -> Result<(), Error> {
     let callers = values.get("callers");
     if callers.has_items() {
@@ -18,13 +18,13 @@ pub(super) fn supported(values: &Values) -> Result<(), Error> {
     Ok(())
 }
 
-/// A daemon that nobody could ask would be useless.
+/// Callers need a listener.
 pub(super) fn has_listener(listen: &Listen, values: &Values) -> Result<(), Error> {
     if listen.tcp.is_some() || listen.unix.is_some() {
         return Ok(());
     }
     let unix = values.get("listen.unix").origin();
-    let problem = format!("is off, and so is listen.unix ({unix}): nobody could ask for a token; set one");
+    let problem = format!("is off, and so is listen.unix ({unix}): no caller could connect; set one");
     Err(values.get("listen.tcp").error(problem))
 }
 

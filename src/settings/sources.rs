@@ -51,7 +51,7 @@ impl Environment {
         std::env::vars_os().filter_map(text).collect()
     }
 
-    /// The variables that say where the daemon listens: all that its clients need, who may have half of the others.
+    /// The variables that say where the daemon listens: all that a client needs; it may have only some of the others.
     pub fn of_listeners(&self) -> Self {
         let listeners = |name: &String| name.starts_with("GHTOKEND_LISTEN__") || name == "GHTOKEND_CONFIG";
         Self(

@@ -37,7 +37,7 @@ impl Proxy {
         Self(url)
     }
 
-    /// The URL with user and password. Whoever calls this answers for where it goes.
+    /// The URL with user and password. The caller must not log it.
     pub fn expose(&self) -> &Url {
         &self.0
     }

@@ -1,10 +1,10 @@
-//! The stacked layers: what all sources together say, each value with its origin.
+//! The stacked layers: the values of all sources, each with its origin.
 
 use config::{Config, Map, Source, Value, ValueKind};
 
 use super::error::{Error, looks_like_key, quote};
 
-/// What all sources together say.
+/// The values of all sources.
 pub(super) struct Values(Value);
 
 impl Values {
@@ -67,7 +67,7 @@ impl<'a> Item<'a> {
         self.0.origin().unwrap_or("configuration")
     }
 
-    /// That this value is wrong, with its origin.
+    /// An error about this value.
     pub(super) fn error(self, problem: impl Into<String>) -> Error {
         Error::new(self.origin(), problem)
     }

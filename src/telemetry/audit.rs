@@ -1,4 +1,4 @@
-//! The audit trail: one line for every token handed out and every request refused.
+//! The audit trail: one line for every token vended and every request refused.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use crate::model::{Scope, Selector, TokenKey, UserId};
 
-/// The `target` of audit lines, by which the log's configuration tells them from others.
+/// The `target` of audit lines, by which the filter of the log selects them.
 pub const TARGET: &str = "audit";
 
-/// Who asked, as far as is known.
+/// The request, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext<'a> {
     /// The id of the request, as in the answer's `X-Request-Id`.
     pub request_id: &'a str,
-    /// What the caller says of itself in `Ghtokend-Client`.
+    /// The `Ghtokend-Client` header.
     pub client: Option<&'a str>,
     /// The uid of the peer, on the unix socket.
     pub uid: Option<u32>,
 }
 
-/// A token was handed out. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
+/// A token was vended. `hashed_token` is the base64 SHA-256 by which GitHub's own audit log knows it:
 /// <https://docs.github.com/en/enterprise-cloud@latest/organizations/keeping-your-organization-secure/managing-security-settings-for-your-organization/identifying-audit-log-events-performed-by-an-access-token>.
 pub fn vended(
     context: RequestContext<'_>,
@@ -46,26 +46,26 @@ pub fn vended(
         %hashed_token,
         "vended"
     );
-    check(request_id);
+    report_missing_line(request_id);
 }
 
-/// A token was given back: it is dead for all who share it.
+/// A caller revoked a token: it stops working for all callers that share it.
 pub fn revoked(context: RequestContext<'_>, hashed_token: &impl std::fmt::Display) {
     let RequestContext { request_id, client, uid } = context;
     tracing::info!(target: TARGET, request_id, client, uid, %hashed_token, "revoked");
-    check(request_id);
+    report_missing_line(request_id);
 }
 
-/// What a request asked for, as far as it was understood.
+/// The parameters of a request, as far as they could be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requested {
     /// Which installation.
     pub selector: Selector,
-    /// What the token was to be narrowed to; `None`: no token was asked for.
+    /// The requested narrowing; `None` for a request that is not for a token.
     pub scope: Option<Arc<Scope>>,
     /// On whose behalf.
     pub user: Option<UserId>,
-    /// How long it was to live.
+    /// Least remaining life.
     pub min_ttl: Option<Duration>,
 }
 
@@ -85,7 +85,7 @@ pub fn refused(context: RequestContext<'_>, requested: Option<&Requested>, statu
         code,
         "refused"
     );
-    check(request_id);
+    report_missing_line(request_id);
 }
 
 /// The file of the audit trail. A full disk does not stop the vending.
@@ -137,15 +137,14 @@ impl<W: Write> Write for AuditFile<W> {
 }
 
 thread_local! {
-    /// Why the line that this thread had for the file is missing there. While that line is being written, it cannot be
-    /// said.
+    /// Why the last line of this thread is missing in the file. It cannot be logged while that line is being written.
     static FAILURE: Cell<Option<io::Error>> = const { Cell::new(None) };
 }
 
-/// Says so if the line about this request has not got into the file.
-fn check(request_id: &str) {
+/// Logs that the line about this request could not be written.
+fn report_missing_line(request_id: &str) {
     if let Some(error) = FAILURE.take() {
-        tracing::error!(%error, request_id, "a line is missing in audit.file");
+        tracing::error!(%error, request_id, "audit line could not be written to audit.file");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Metrics of the way to GitHub: read from admission at each scrape.
+//! Metrics of the calls to GitHub: read from admission at each scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,37 +50,41 @@ impl Github {
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Calls made to GitHub, by outcome (ok, or the code of the error)";
         registry.register("github_requests", help, self.requests.clone());
-        let help = "Calls not made to GitHub, by what admission refused them for";
+        let help = "Calls refused by admission control, by reason";
         registry.register("admission_refusals", help, self.refusals.clone());
-        let help = "When the app may be asked again that GitHub limits or does not accept; absent if it does neither";
+        let help = "End of the back-off of an app that GitHub limits or rejects; absent without one";
         registry.register("limited_until_timestamp_seconds", help, self.limited_until.clone());
         let help = "Points left in the app's budget for calls to GitHub, in all and for mints (5 each)";
         registry.register("budget_remaining_points", help, self.budget.clone());
-        registry.register("github_calls_in_flight", "Calls to GitHub under way", self.in_flight.clone());
-        registry.register("github_calls_queued", "Calls that wait for their turn", self.queued.clone());
-        let help = "1 unless five connections to GitHub in a row could not be made";
+        registry.register("github_calls_in_flight", "Calls to GitHub in flight", self.in_flight.clone());
+        registry.register(
+            "github_calls_queued",
+            "Calls to GitHub queued by admission control",
+            self.queued.clone(),
+        );
+        let help = "0 after five failed connections to GitHub in a row, else 1";
         registry.register("github_reachable", help, self.reachable.clone());
         registry.register("jwt_signatures", "App JWTs signed", self.signatures.clone());
     }
 
-    /// There is this app: what may not happen to it for long shows as 0 until it does.
+    /// Creates the series of an app at 0, so that an alert on their increase sees the first event.
     pub(super) fn init_app_series(&self, app: &str) {
         REFUSAL_REASONS.into_iter().for_each(|reason| self.refusals(app, reason, 0));
     }
 
-    /// So many calls of this kind ended so.
+    /// Number of calls by operation and outcome.
     pub fn requests(&self, app: &str, operation: &'static str, outcome: &'static str, count: u64) {
         let request = Request { app: app.to_owned(), operation, outcome };
         self.requests.get_or_create(&request).inner().store(count, Ordering::Relaxed);
     }
 
-    /// So many calls were refused for this reason.
+    /// Number of calls refused for this reason.
     pub fn refusals(&self, app: &str, reason: &'static str, count: u64) {
         let refusal = Refusal { app: app.to_owned(), reason };
         self.refusals.get_or_create(&refusal).inner().store(count, Ordering::Relaxed);
     }
 
-    /// The app is not asked until then, in seconds since 1970, for this reason; `None`: it may be asked.
+    /// End of the back-off for this reason, in seconds since 1970; `None` without one.
     pub fn limited_until(&self, app: &str, reason: &'static str, until: Option<f64>) {
         let limit = Limit { app: app.to_owned(), reason };
         match until {
@@ -89,18 +93,18 @@ impl Github {
         }
     }
 
-    /// So many points are left of this kind.
+    /// Points left of this kind.
     pub fn budget(&self, app: &str, kind: &'static str, points: u32) {
         self.budget.get_or_create(&Budget { app: app.to_owned(), kind }).set(points.into());
     }
 
-    /// So many calls are under way, and so many wait.
+    /// Number of calls in flight, and of those queued.
     pub fn calls(&self, in_flight: usize, queued: usize) {
-        self.in_flight.set(super::metrics::gauge(in_flight));
-        self.queued.set(super::metrics::gauge(queued));
+        self.in_flight.set(super::metrics::gauge_value(in_flight));
+        self.queued.set(super::metrics::gauge_value(queued));
     }
 
-    /// Whether connections can be made, as far as is known, and how many JWTs were signed.
+    /// Whether connections succeed, as far as is known, and how many JWTs were signed.
     pub fn host(&self, is_reachable: bool, signatures: u64) {
         self.reachable.set(is_reachable.into());
         self.signatures.inner().store(signatures, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The log: lines on stderr, text on a terminal and JSON elsewhere. Everything written passes the redaction, and then
-//! waits for its reader in a backlog, so that a reader who stops, as a full pipe or Ctrl-S on a terminal, stops nobody.
+//! The log: lines on stderr, text on a terminal and JSON elsewhere. Every line is redacted and then queued for a writer
+//! thread, so that a reader that stops (a full pipe, Ctrl-S on a terminal) blocks no request.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -30,17 +30,17 @@ pub enum Format {
 }
 
 /// Starts the log of this process: at `level` to stderr, the audit trail to `audit_file` if there is one. Dependencies
-/// are heard from `WARN` on only: what they say below that may hold headers.
+/// are logged from `WARN` on only: below that their lines may contain headers.
 pub fn start(format: Format, level: Level, audit_file: Option<audit::AuditFile>) -> io::Result<Started> {
-    // Which hand-outs are on record does not depend on how much else is logged.
+    // The audit trail is complete at any log level.
     let audit_in_log = if audit_file.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let others = Targets::new().with_default(LevelFilter::WARN).with_target(audit::TARGET, audit_in_log);
     let (filter, handle) = reload::Layer::new(others.clone().with_target(OURS, level));
     let stderr = Redacted(|| &WRITER);
     let audit = audit_file.map(|file| {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
-        // Not by way of the backlog: no token is handed out whose line has not reached the system. On a volume that
-        // hangs, that makes requests wait.
+        // Not by way of the backlog: no token is vended before its line is written. On a volume that hangs, requests
+        // wait.
         lines
             .with_writer(Redacted(Mutex::new(file)))
             .with_filter(Targets::new().with_target(audit::TARGET, Level::INFO))
@@ -53,25 +53,28 @@ pub fn start(format: Format, level: Level, audit_file: Option<audit::AuditFile>)
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit);
     // A second start in one process, as in tests, leaves the first in place.
     if subscriber.try_init().is_ok() {
-        thread::Builder::new().name("log".into()).spawn(|| WRITER.write_to(&mut io::stderr(), gap))?;
-        let _ = IN_FORCE.set((handle, others));
-        panic::set_hook(Box::new(tell_of_panic));
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(|| WRITER.write_to(&mut io::stderr(), warn_dropped))?;
+        let _ = FILTER.set((handle, others));
+        panic::set_hook(Box::new(log_panic));
     }
     Ok(Started(()))
 }
 
-/// A panic takes the way of everything else: its message may hold what must not be seen, and its thread must not wait for
-/// a reader who does not read.
-fn tell_of_panic(panic: &PanicHookInfo<'_>) {
-    let at = panic.location().map(display);
+/// Logs a panic by way of the redaction and the backlog: its message may contain a secret, and its thread must not wait
+/// for a reader that does not read.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(display);
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| display(&backtrace));
-    let said = panic.payload_as_str();
-    tracing::error!(at, said, backtrace, "a defect: please report it");
+    let message = panic.payload_as_str();
+    // The event's own text is a field called `message`, which would stand twice in JSON.
+    tracing::error!(location, panic_message = message, backtrace, "panic");
 }
 
-fn gap(lines: u64) {
-    tracing::warn!(lines, "the log has a gap: its reader was too slow for so many lines");
+fn warn_dropped(lines: u64) {
+    tracing::warn!(lines, "log lines dropped: the reader is too slow");
 }
 
 /// The log runs. Dropping this, at the end of the process, [flushes](flush).
@@ -85,41 +88,41 @@ impl Drop for Started {
     }
 }
 
-/// Waits until what was logged is written, but not for a reader who does not read.
+/// Waits until what was logged is written, but not for a reader that does not read.
 pub fn flush() {
     WRITER.flush();
 }
 
-/// Says why the process ends: after all that was logged, if the log runs.
-pub fn last_words(words: &str) {
-    match IN_FORCE.get() {
+/// Writes why the process ends: after all logged lines, if the log runs.
+pub fn exit_message(message: &str) {
+    match FILTER.get() {
         Some(_) => {
-            let _ = (&WRITER).write_all(format!("{}\n", redact(words)).as_bytes());
+            let _ = (&WRITER).write_all(format!("{}\n", redact(message)).as_bytes());
             flush();
         }
-        None => eprintln!("{words}"),
+        None => eprintln!("{message}"),
     }
 }
 
-/// Lines that nobody will read, because the reader was too slow or has gone.
+/// Lines dropped because the reader is too slow or has gone.
 pub fn dropped_lines() -> u64 {
     WRITER.dropped()
 }
 
 /// From now on, writes what is at `level` or more important. Does nothing if the log has not been started.
 pub fn set_level(level: Level) {
-    if let Some((handle, others)) = IN_FORCE.get() {
+    if let Some((handle, others)) = FILTER.get() {
         // Fails only if the log is gone, and then nothing is written at any level.
         let _ = handle.reload(others.clone().with_target(OURS, level));
     }
 }
 
 /// The filter of the log, of which a process has one, and what it lets through that is not ours.
-static IN_FORCE: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
+static FILTER: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
 static WRITER: NonBlockingWriter = NonBlockingWriter::new();
 const OURS: &str = "ghtokend";
 
-/// Hands out writers that redact. The last line of defence: nothing should reach it that needs it.
+/// Makes writers that redact: the last line of defence.
 struct Redacted<M>(M);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Redacted<M> {
@@ -165,14 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_in_a_line_does_not_reach_the_writer() {
+    fn token_in_a_line_is_redacted() {
         let mut writer = RedactingWriter(Vec::new());
         writer.write_all(b"minted ghs_1001_abc.d-e_f0123456789 today\n").unwrap();
         assert_eq!(String::from_utf8(writer.0).unwrap(), "minted [redacted] today\n");
     }
 
     #[test]
-    fn a_line_without_bound_is_cut_before_redaction() {
+    fn oversized_line_is_cut_before_redaction() {
         let mut writer = RedactingWriter(Vec::new());
         let token = "ghs_0123456789abcdef0123456789abcdef0123";
         let line = "x ".repeat(MAX_LINE_BYTES / 2 - 10) + token + &" y".repeat(1 << 20);
@@ -182,22 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_a_redacted_line_of_the_log() {
+    fn panic_is_logged_with_redacted_message() {
         let written = Arc::new(Mutex::new(Vec::new()));
         let writer = Written(Arc::clone(&written));
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
         let subscriber =
             tracing_subscriber::registry().with(lines.with_writer(Redacted(move || writer.clone())));
         let before = panic::take_hook();
-        panic::set_hook(Box::new(tell_of_panic));
+        panic::set_hook(Box::new(log_panic));
         tracing::subscriber::with_default(subscriber, || {
             let _ = panic::catch_unwind(|| panic!("no room for ghs_1001_abc.d-e_f0123456789 here"));
         });
         panic::set_hook(before);
         let line: serde_json::Value = serde_json::from_slice(&written.lock().unwrap()).unwrap();
         assert_eq!(line["level"], "ERROR");
-        assert_eq!(line["said"], "no room for [redacted] here");
-        assert!(line["at"].as_str().unwrap().starts_with("src/telemetry/log.rs:"), "{line}");
+        assert_eq!(line["panic_message"], "no room for [redacted] here");
+        assert!(line["location"].as_str().unwrap().starts_with("src/telemetry/log.rs:"), "{line}");
     }
 
     #[derive(Clone)]

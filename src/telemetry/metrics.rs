@@ -36,9 +36,9 @@ pub struct Metrics {
 /// Whether a caller waits for a mint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// One does.
+    /// A caller waits.
     Foreground,
-    /// None does.
+    /// No caller waits.
     Background,
 }
 
@@ -57,9 +57,9 @@ impl Urgency {
 pub struct Connections(Gauge);
 
 impl Connections {
-    /// There are so many now.
+    /// Sets the number.
     pub fn set(&self, open: usize) {
-        self.0.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.0.set(gauge_value(open));
     }
 }
 
@@ -144,12 +144,12 @@ impl Default for Metrics {
             "Token requests by outcome: cached, minted, or the code of the error",
             metrics.vends.clone(),
         );
-        let help = "Tokens asked of GitHub, by outcome (ok, or the code of the error) and priority";
+        let help = "Mints at GitHub, by outcome (ok, or the code of the error) and priority";
         registry.register("mints", help, metrics.mints.clone());
         let help = "Refreshes and prefetches that are due and wait to be started";
         registry.register("refresh_queue_length", help, metrics.refresh_queue_length.clone());
         metrics.github.register(&mut registry);
-        let help = "Time from asking GitHub for a token to its answer";
+        let help = "Duration of successful mints at GitHub";
         registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
         registry.register(
             "http_requests",
@@ -160,22 +160,21 @@ impl Default for Metrics {
         registry.register("connections", help, metrics.connections.clone());
         let help = "Private keys by status: active (signs), standby, or rejected by GitHub";
         registry.register("keys", help, metrics.keys.clone());
-        let help =
-            "Key files that hold no usable key at the moment; what was read from them before stays in use";
+        let help = "Key files without a usable key; the key read before stays in use";
         registry.register("key_files_invalid", help, metrics.invalid_key_files.clone());
-        let help = "Attempts to take over changed key files, a webhook secret or a configuration that failed";
+        let help = "Failed reloads of key files, the webhook secret or the configuration";
         registry.register("reload_errors", help, metrics.reload_errors.clone());
-        let help = "Lines of the log that nobody got to read, because its reader was too slow or has gone";
+        let help = "Log lines dropped because the reader is too slow or has gone";
         registry.register("log_lines_dropped", help, metrics.dropped_log_lines.clone());
-        registry.register("cached_tokens", "Tokens in hand", metrics.cached_tokens.clone());
-        let help = "How far GitHub's clock is ahead of this machine's; 0 until GitHub has answered";
+        registry.register("cached_tokens", "Tokens currently cached", metrics.cached_tokens.clone());
+        let help = "How far GitHub's clock is ahead of the local clock; 0 until GitHub has responded";
         registry.register("github_clock_offset_seconds", help, metrics.clock_offset.clone());
         Self { registry, ..metrics }
     }
 }
 
 impl Metrics {
-    /// There is this app: what may not happen to it for long shows as 0 until it does.
+    /// Creates the series of an app at 0, so that an alert on their increase sees the first event.
     pub fn init_app_series(&self, app: &AppName) {
         for urgency in [Urgency::Foreground, Urgency::Background] {
             let priority = urgency.as_str();
@@ -185,39 +184,39 @@ impl Metrics {
         self.github.init_app_series(app.as_str());
     }
 
-    /// What is known of the way to GitHub.
+    /// Metrics of the calls to GitHub.
     pub fn github(&self) -> &Github {
         &self.github
     }
 
-    /// A request for a token ended so. `app` is `None` if it named none that is configured.
+    /// A token request ended with this outcome. `app` is `None` if it named none that is configured.
     pub fn vend(&self, app: Option<&AppName>, outcome: &'static str) {
         let app = app.map_or_else(String::new, AppName::to_string);
         self.vends.get_or_create(&Outcome { app, outcome }).inc();
     }
 
-    /// GitHub was asked for a token, and it ended so.
+    /// A mint ended with this outcome.
     pub fn mint(&self, app: &AppName, outcome: &'static str, urgency: Urgency) {
         let priority = urgency.as_str();
         self.mints.get_or_create(&Mint { app: app.to_string(), outcome, priority }).inc();
     }
 
-    /// A mint that succeeded took so long.
+    /// Duration of a successful mint.
     pub fn mint_took(&self, app: &AppName, took: Duration) {
         self.mint_duration.get_or_create(&App { app: app.to_string() }).observe(took.as_secs_f64());
     }
 
-    /// So many refreshes and prefetches are due, and wait to be started.
+    /// Number of refreshes and prefetches that are due and wait to be started.
     pub fn refresh_queue_length(&self, app: &AppName, count: usize) {
-        self.refresh_queue_length.get_or_create(&App { app: app.to_string() }).set(gauge(count));
+        self.refresh_queue_length.get_or_create(&App { app: app.to_string() }).set(gauge_value(count));
     }
 
-    /// The local endpoint answered so.
+    /// The local endpoint sent a response.
     pub fn response(&self, endpoint: &'static str, status: u16) {
         self.requests.get_or_create(&Response { endpoint, status }).inc();
     }
 
-    /// Where the number of open connections to `listener` is kept.
+    /// The gauge of open connections to `listener`.
     pub fn connections(&self, listener: &'static str) -> Connections {
         Connections(self.connections.get_or_create(&Listener { listener }).clone())
     }
@@ -227,19 +226,19 @@ impl Metrics {
         for status in KeyStatus::ALL {
             let count = keys.iter().filter(|key| key.status == status).count();
             let gauge = Key { app: app.to_string(), status: status.as_str() };
-            self.keys.get_or_create(&gauge).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.keys.get_or_create(&gauge).set(gauge_value(count));
         }
     }
 
-    /// So many key files of `app` hold no usable key.
+    /// Number of key files of `app` without a usable key.
     pub fn invalid_key_files(&self, app: &AppName, count: usize) {
         let gauge = self.invalid_key_files.get_or_create(&App { app: app.to_string() });
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        gauge.set(gauge_value(count));
     }
 
-    /// `keys` or the `configuration` could not be taken over as they are now, so many times.
-    pub fn reload_failed(&self, what: &'static str, times: usize) {
-        self.reload_errors.get_or_create(&Reload { kind: what }).inc_by(times as u64);
+    /// A reload of this kind failed, so many times.
+    pub fn reload_failed(&self, kind: &'static str, times: usize) {
+        self.reload_errors.get_or_create(&Reload { kind }).inc_by(times as u64);
     }
 
     /// The text of a scrape.
@@ -257,7 +256,7 @@ impl Metrics {
     }
 }
 
-pub(super) fn gauge(count: usize) -> i64 {
+pub(super) fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -290,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_format_names_counters_with_their_suffix() {
+    fn prometheus_text_names_counters_with_total_suffix() {
         let metrics = Metrics::default();
         metrics.vend(Some(&AppName::default()), "cached");
         let text = metrics.scrape(3, Some(SignedDuration::from_secs(-2)), Format::Prometheus);

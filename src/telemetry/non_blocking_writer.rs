@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Lines that are not written yet. What finds no room is dropped, and counted.
+/// Queue of lines that are not written yet. A line that exceeds its capacity is dropped and counted.
 ///
 /// In place of a crate such as tracing-appender, because it is bounded in bytes, and because nothing here ever waits
 /// for the streams of this process, not even at its end.
@@ -31,21 +31,21 @@ impl NonBlockingWriter {
         Self { waiting: Mutex::new(waiting), changed: Condvar::new(), dropped: AtomicU64::new(0) }
     }
 
-    /// Lines that nobody will read: for want of room, or because they could not be written.
+    /// Lines dropped: the queue was full, or they could not be written.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, but not for a reader who does not read.
+    /// Waits until everything is written, but not for a reader that does not read.
     pub(super) fn flush(&self) {
         let is_waiting = |waiting: &mut Waiting| waiting.bytes > 0;
         self.changed.wait_while_for(&mut self.waiting.lock(), is_waiting, FLUSH_TIMEOUT);
     }
 
-    /// Writes line after line to `output`, for ever. `caught_up` hears how many were dropped, once there is somebody who
-    /// can be told.
-    pub(super) fn write_to(&self, output: &mut impl Write, caught_up: impl Fn(u64)) -> ! {
-        let mut told = self.dropped();
+    /// Writes line after line to `output`, for ever. Once it has caught up after a gap, calls `on_catch_up` with the
+    /// number of lines dropped.
+    pub(super) fn write_to(&self, output: &mut impl Write, on_catch_up: impl Fn(u64)) -> ! {
+        let mut reported = self.dropped();
         loop {
             let line = self.next();
             let written = output.write_all(&line);
@@ -53,9 +53,9 @@ impl NonBlockingWriter {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
             let dropped = self.dropped();
-            if self.done(&line) && written.is_ok() && dropped > told {
-                caught_up(dropped - told);
-                told = dropped;
+            if self.done(&line) && written.is_ok() && dropped > reported {
+                on_catch_up(dropped - reported);
+                reported = dropped;
             }
         }
     }

@@ -234,7 +234,7 @@ async fn missing_daemon_exits_69_with_its_address() {
     let url = format!("http://{nobody}");
     let (code, stdout, stderr) = run(&["token", "--url", &url], &[]).await;
     assert_eq!((code, stdout.as_str()), (69, ""));
-    assert!(stderr.starts_with(&format!("ghtokend: no ghtokend answers at {url}: ")), "{stderr}");
+    assert!(stderr.starts_with(&format!("ghtokend: cannot connect to ghtokend at {url}: ")), "{stderr}");
     let (code, _, stderr) = run(&["token"], &[("GHTOKEND_URL", &url), ("GHTOKEND_SOCKET", "/x")]).await;
     assert_eq!(
         (code, stderr.as_str()),
@@ -256,7 +256,7 @@ async fn status_lists_cached_tokens_without_secrets() {
         assert_eq!((code, said.as_str()), (0, ""));
         shown
     };
-    assert!(show(&[]).await.ends_with("\nNo token is in hand.\n"));
+    assert!(show(&[]).await.ends_with("\nNo token is cached.\n"));
     let (_, token, _) = run(&["token", "--owner", "acme", "--url", &daemon.url], &[]).await;
     let shown = show(&[]).await;
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -288,7 +288,7 @@ async fn healthcheck_tells_alive_from_ready() {
     let (code, _, stderr) = run(&["healthcheck", "--ready", "--url", &alone.url], &[]).await;
     assert_eq!(code, 1);
     assert!(
-        stderr.starts_with("ghtokend: /readyz answered 503 Service Unavailable: app default: "),
+        stderr.starts_with("ghtokend: /readyz returned 503 Service Unavailable: app default: "),
         "{stderr}"
     );
 }
@@ -307,7 +307,7 @@ async fn check_walks_from_the_key_to_the_last_of_250_installations() {
         "app default has 250",
         "250 on org-0250: contents:write metadata:read",
         "this machine's clock agrees with GitHub's",
-        "The daemon would vend.",
+        "Ready: the daemon would vend tokens.",
     ] {
         assert!(report.contains(says), "{says} is not in\n{report}");
     }
@@ -340,7 +340,7 @@ async fn check_exits_1_with_the_fault() {
         let (code, report, _) = run(&["check"], &borrowed(&variables)).await;
         assert_eq!(code, 1, "{report}");
         assert!(
-            report.contains(says) && report.contains("The daemon would not vend"),
+            report.contains(says) && report.contains("Not ready: fix the checks marked FAIL."),
             "{says} is not in\n{report}"
         );
     }

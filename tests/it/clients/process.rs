@@ -99,7 +99,7 @@ async fn resumed_log_reader_learns_the_dropped_line_count() {
     let mut daemon = Daemon::serve(&[], &borrowed(&variables_for(&github))).await;
     fill_the_log(daemon.address()).await;
     let dropped = metric(daemon.address(), DROPPED).await;
-    let (numbers, gap) = numbers_until(&mut daemon, says("the log has a gap")).await;
+    let (numbers, gap) = numbers_until(&mut daemon, says("log lines dropped")).await;
     assert_eq!(gap["lines"], dropped);
     assert!(numbers.is_sorted() && numbers.len() as u64 == 250 - dropped, "{numbers:?}");
     // From here on, nothing is missing.
@@ -178,7 +178,7 @@ async fn full_disk_under_the_audit_file_is_logged() {
         assert_eq!(send(daemon.address(), TOKEN).await.unwrap().status, 200);
     }
     for _ in 0..1000 {
-        let line = daemon.says("a line is missing in audit.file").await;
+        let line = daemon.says("audit line could not be written to audit.file").await;
         assert!(
             line.contains("ERROR") && line.contains("request_id") && line.contains("os error 28"),
             "{line}"
@@ -229,7 +229,7 @@ async fn low_open_file_limit_lowers_max_connections() {
     let github = github().await;
     let variables = variables_for(&github);
     let daemon = Daemon::start(limited("ulimit -n 64", &borrowed(&variables))).await;
-    let warning = daemon.said.lines().find(|line| line.contains("the limit on open files")).unwrap();
+    let warning = daemon.said.lines().find(|line| line.contains("open file limit")).unwrap();
     let warning: Value = serde_json::from_str(warning).unwrap();
     let numbers = ["limit", "max_connections", "served"].map(|name| warning[name].as_u64().unwrap());
     assert_eq!((&warning["level"], numbers), (&"WARN".into(), [64, 1024, 40]));

@@ -78,8 +78,8 @@ fn filled(configuration: &str, dir: &Path) -> String {
     configuration.replace("DIR", &dir.display().to_string())
 }
 
-const RELOADED: &str = "the configuration has been reloaded";
-const NOT_RELOADED: &str = "the configuration was not reloaded";
+const RELOADED: &str = "configuration reloaded";
+const NOT_RELOADED: &str = "configuration not reloaded";
 const BASE: &str = "[app]\nid = 1001\nprivate_key_file = \"DIR/app.pem\"\n";
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn sighup_applies_reloadable_keys_only() {
         "{BASE}[listen]\nallowed_hosts = [\"tokens.internal\"]\nmax_connections = 7\n\
          [cache]\ngrace = \"1m\"\n[log]\nlevel = \"debug\"\n"
     );
-    let line = configured.reload(&changed, "needs a restart").await;
+    let line = configured.reload(&changed, "requires a restart").await;
     assert_eq!(
         (&line["level"], &line["keys"]),
         (&json!("WARN"), &json!("cache.grace, listen.max_connections"))
@@ -99,7 +99,7 @@ async fn sighup_applies_reloadable_keys_only() {
     configured.says_at_once("GitHub answered").await;
 
     // What needs a restart has not changed by being read, and is said again.
-    configured.reload(&changed, "needs a restart").await;
+    configured.reload(&changed, "requires a restart").await;
     let line = configured.reload(BASE, RELOADED).await;
     assert_eq!(line["changed"], "listen.allowed_hosts, log.level");
     assert_eq!(configured.as_host("tokens.internal").await, 403);
@@ -107,7 +107,7 @@ async fn sighup_applies_reloadable_keys_only() {
     configured.daemon.signal(Signal::TERM);
     let (code, log) = configured.daemon.ended().await;
     assert_eq!(code, 0, "{log}");
-    for not_any_more in ["needs a restart", "GitHub answered"] {
+    for not_any_more in ["requires a restart", "GitHub answered"] {
         assert!(!log.contains(not_any_more), "all is as at the start: {log}");
     }
 }
@@ -198,7 +198,7 @@ async fn an_app_that_becomes_another_one_needs_a_restart_with_its_key() {
     let before = configured.fingerprints().await;
     fs::write(configured.dir.path().join("other.pem"), RSA).unwrap();
     let changed = "[apps.demo]\nid = 1002\nprivate_key_file = \"DIR/other.pem\"\n";
-    let line = configured.reload(changed, "needs a restart").await;
+    let line = configured.reload(changed, "requires a restart").await;
     assert_eq!(line["keys"], "apps.demo.id, apps.demo.private_key_file");
     assert_eq!(configured.fingerprints().await, before);
 }
@@ -219,7 +219,7 @@ async fn sighup_storm_reloads_once_a_second() {
     assert_eq!(code, 0, "{log}");
     // One more is under way when the last signal comes, the first was heard above.
     let most = SystemClock.boot().since(began).as_secs() + 1;
-    assert!(log.matches("SIGHUP: reloading").count() as u64 <= most, "{log}");
+    assert!(log.matches("received SIGHUP; reloading").count() as u64 <= most, "{log}");
 }
 
 #[tokio::test]

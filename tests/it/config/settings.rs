@@ -61,7 +61,7 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("a duration without a unit in a variable", "", &[("GHTOKEND_CACHE__GRACE", "30")], "GHTOKEND_CACHE__GRACE: \"30\" is not a duration such as \"500ms\", \"30s\" or \"1h30m\", at most 24h"),
     ("a negative duration", "[shutdown]\ndelay = '-1s'\n", &[], "g.toml:2:9: shutdown.delay: \"-1s\" is not a duration such as \"500ms\", \"30s\" or \"1h30m\", at most 24h"),
     ("a duration beyond a day", "[cache]\nidle_after = '25h'\n", &[], "g.toml:2:14: cache.idle_after: \"25h\" is not a duration such as \"500ms\", \"30s\" or \"1h30m\", at most 24h"),
-    ("no time at all", "[github]\nrequest_timeout = '0s'\n", &[], "g.toml:2:19: github.request_timeout: is zero, so nothing could ever be done in time"),
+    ("no time at all", "[github]\nrequest_timeout = '0s'\n", &[], "g.toml:2:19: github.request_timeout: is zero: nothing would ever finish in time"),
     ("no size", "[cache]\nmax_bytes = '64 megs'\n", &[], "g.toml:2:13: cache.max_bytes: \"64 megs\" is not a size such as \"512KiB\", \"64MiB\" or \"1GiB\""),
     ("a size too small", "[cache]\nmax_bytes = '63KiB'\n", &[], "g.toml:2:13: cache.max_bytes: \"63KiB\" is less than 64KiB"),
     ("a date", "[log]\nlevel = 2026-11-22\n", &[], "g.toml:2:9: log.level: is a date, and no key takes one"),
@@ -72,10 +72,10 @@ const MISTAKES: &[(&str, &str, Variables<'_>, &str)] = &[
     ("a URL as a host", "[listen]\nallowed_hosts = ['http://a']\n", &[], "g.toml:2:18: listen.allowed_hosts: \"http://a\" is not a host such as \"ghtokend.local\""),
     // Listeners.
     ("no address", "[listen]\ntcp = 'localhost:7171'\n", &[], "g.toml:2:7: listen.tcp: \"localhost:7171\" is not an address with a port such as \"127.0.0.1:7171\""),
-    ("every address", "[listen]\ntcp = '0.0.0.0:7171'\n", &[], "g.toml:2:7: listen.tcp: 0.0.0.0:7171 is not loopback, and whoever reaches it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
-    ("every address of IPv6", "", &[("GHTOKEND_LISTEN__TCP", "[::]:7171")], "GHTOKEND_LISTEN__TCP: [::]:7171 is not loopback, and whoever reaches it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
-    ("loopback in disguise", "", &[("GHTOKEND_LISTEN__TCP", "[::ffff:127.0.0.1]:7171")], "GHTOKEND_LISTEN__TCP: [::ffff:127.0.0.1]:7171 is not loopback, and whoever reaches it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
-    ("no listener", "[listen]\ntcp = ''\n", &[("GHTOKEND_LISTEN__UNIX", "")], "g.toml:2:7: listen.tcp: is off, and so is listen.unix (GHTOKEND_LISTEN__UNIX): nobody could ask for a token; set one"),
+    ("every address", "[listen]\ntcp = '0.0.0.0:7171'\n", &[], "g.toml:2:7: listen.tcp: 0.0.0.0:7171 is not loopback, and everyone who can connect to it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
+    ("every address of IPv6", "", &[("GHTOKEND_LISTEN__TCP", "[::]:7171")], "GHTOKEND_LISTEN__TCP: [::]:7171 is not loopback, and everyone who can connect to it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
+    ("loopback in disguise", "", &[("GHTOKEND_LISTEN__TCP", "[::ffff:127.0.0.1]:7171")], "GHTOKEND_LISTEN__TCP: [::ffff:127.0.0.1]:7171 is not loopback, and everyone who can connect to it would get tokens: use 127.0.0.1 or [::1]; to share tokens with other containers use listen.unix, to expose health and metrics listen.ops"),
+    ("no listener", "[listen]\ntcp = ''\n", &[("GHTOKEND_LISTEN__UNIX", "")], "g.toml:2:7: listen.tcp: is off, and so is listen.unix (GHTOKEND_LISTEN__UNIX): no caller could connect; set one"),
     ("a long socket path", "[listen]\nunix = '/run/a-path-that-is-longer-than-a-socket-may-have/a-path-that-is-longer-than-a-socket-may-have/ghtokend.sock'\n", &[], "g.toml:2:8: listen.unix: has 108 bytes: a socket's path has at most 107"),
     ("a port for ops", "[listen]\nops = '9171'\n", &[], "g.toml:2:7: listen.ops: \"9171\" is not an address with a port such as \"127.0.0.1:7171\""),
     // GitHub.
@@ -176,9 +176,9 @@ fn prefetch_entries_use_query_parameter_names() {
         [
             "owner=acme repositories=a,b repository_ids=3,7 permissions=contents:read,issues:write Some(\"default\")",
             "repo=acme/widgets repositories=widgets None",
-            "installation=5 * None",
-            "enterprise=x * None",
-            "default * None",
+            "installation=5 full None",
+            "enterprise=x full None",
+            "default full None",
         ]
     );
     let effective = settings.effective();

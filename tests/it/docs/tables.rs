@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use ghtokend::client::{Address, Answer, Client};
+use ghtokend::client::{Address, Client, Response};
 use ghtokend::fake_github::{Effect, Fault};
 use ghtokend::model::ErrorCode;
 
@@ -112,7 +112,7 @@ fn metrics_in(scrape: &str) -> BTreeSet<String> {
 async fn documented_parameters_and_metrics_match() {
     let (_demo, _, address) = demo();
     let client = Client { address: Address::Tcp(address), app: None, secret: None };
-    let get = async |target| -> Answer { client.get(target, "application/json").await.unwrap() };
+    let get = async |target| -> Response { client.get(target, "application/json").await.unwrap() };
 
     assert_eq!(get("/token").await.status, 200);
     let scrape = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap() + &limited().await;

@@ -713,13 +713,13 @@ async fn a_broken_secret_file_is_said_once_a_minute() {
         world.reloader.tick().await;
         // A reload of the configuration does not start it anew.
         world.reload().await;
-        said.push(log.lines("the webhook secret cannot be read").len());
+        said.push(log.lines("webhook secret cannot be read").len());
         world.advance(Duration::from_secs(20));
     }
     assert_eq!(said, [1, 1, 1, 2]);
     std::fs::write(file.path(), SECRET).unwrap();
     world.reloader.tick().await;
-    assert_eq!(log.lines("has been read anew").len(), 1);
+    assert_eq!(log.lines("webhook secret reloaded").len(), 1);
     assert_eq!(log.lines(SECRET), [""; 0]);
 }
 

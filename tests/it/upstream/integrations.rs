@@ -516,7 +516,7 @@ async fn check_works_with_the_preview() {
         "app default has 250",
         "app default: 250 on org-0250\n",
         "requests that name no installation get 250",
-        "The daemon would vend.",
+        "Ready: the daemon would vend tokens.",
     ] {
         assert!(report.contains(says), "{says:?} is not in\n{report}");
     }
