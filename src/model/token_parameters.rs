@@ -60,76 +60,54 @@ type Read = fn(&mut TokenParameters, &str) -> Result<(), String>;
 
 /// All of them, in the order in which they are listed to people.
 pub static PARAMETERS: [Parameter; 10] = [
-    Parameter {
-        name: "installation",
-        flag: "installation",
-        member: None,
-        placeholder: "ID",
-        help: "By the installation's id",
-        kind: Kind::Selector(|id| Ok(Selector::Id(parse(id)?))),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "owner",
-        flag: "owner",
-        member: None,
-        placeholder: "LOGIN",
-        help: "By the user or organisation that it is on",
-        kind: Kind::Selector(|login| Ok(Selector::Owner(parse(login)?))),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: REPO,
-        flag: REPO,
-        member: None,
-        placeholder: "OWNER/NAME",
-        help: "By a repository, to which the token is narrowed",
-        kind: Kind::Selector(|text| {
+    row("installation", "ID", "By the installation's id", Kind::Selector(|id| Ok(Selector::Id(parse(id)?)))),
+    row(
+        "owner",
+        "LOGIN",
+        "By the user or organisation that it is on",
+        Kind::Selector(|login| Ok(Selector::Owner(parse(login)?))),
+    ),
+    row(
+        REPO,
+        "OWNER/NAME",
+        "By a repository, to which the token is narrowed",
+        Kind::Selector(|text| {
             let (owner, name) = halves(text, '/', "a repository", "OWNER/NAME, as acme/widgets, is")?;
             Ok(Selector::Repository(parse(owner)?, parse(name)?))
         }),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "enterprise",
-        flag: "enterprise",
-        member: None,
-        placeholder: "SLUG",
-        help: "By the enterprise that it is on",
-        kind: Kind::Selector(|slug| Ok(Selector::Enterprise(parse(slug)?))),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "repositories",
-        flag: "repositories",
-        member: Some("repositories"),
-        placeholder: "A,B",
-        help: "Only these repositories, by name",
-        kind: Kind::Names(|token, name| {
+    ),
+    row(
+        "enterprise",
+        "SLUG",
+        "By the enterprise that it is on",
+        Kind::Selector(|slug| Ok(Selector::Enterprise(parse(slug)?))),
+    ),
+    row(
+        "repositories",
+        "A,B",
+        "Only these repositories, by name",
+        Kind::Names(|token, name| {
             token.scope.repositories.get_or_insert_default().insert(parse(name)?);
             Ok(())
         }),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "repository_ids",
-        flag: "repository-ids",
-        member: Some("repository_ids"),
-        placeholder: "1,2",
-        help: "Only these repositories, by id",
-        kind: Kind::Numbers(|token, id| {
+    )
+    .in_body("repositories"),
+    row(
+        "repository_ids",
+        "1,2",
+        "Only these repositories, by id",
+        Kind::Numbers(|token, id| {
             token.scope.repository_ids.get_or_insert_default().insert(parse(id)?);
             Ok(())
         }),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "permissions",
-        flag: "permissions",
-        member: Some("permissions"),
-        placeholder: "NAME:LEVEL,…",
-        help: "Only these permissions, such as contents:read,issues:write",
-        kind: Kind::Pairs(|token, pair| {
+    )
+    .in_body("repository_ids")
+    .with_flag("repository-ids"),
+    row(
+        "permissions",
+        "NAME:LEVEL,…",
+        "Only these permissions, such as contents:read,issues:write",
+        Kind::Pairs(|token, pair| {
             let form = "NAME:LEVEL, as contents:read, is";
             let (name, level) = halves(pair, ':', "a permission with its level", form)?;
             let (name, level): (Permission, Level) = (parse(name)?, parse(level)?);
@@ -138,49 +116,40 @@ pub static PARAMETERS: [Parameter; 10] = [
                 Some(_) => Err(format!("{name} is named twice: name it once")),
             }
         }),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "user",
-        flag: "user",
-        member: Some("user_id"),
-        placeholder: "ID",
-        help: "On behalf of the user with this id",
-        kind: Kind::Single(|token, id| {
-            token.user = Some(parse(id)?);
-            Ok(())
-        }),
-        sources: EVERYWHERE,
-    },
-    Parameter {
-        name: "min_ttl",
-        flag: "min-ttl",
-        member: None,
-        placeholder: "DURATION",
-        help: "It must live at least this long: seconds, or a duration such as 30m",
-        kind: Kind::Single(|token, text| {
-            token.min_ttl = Some(duration(text)?);
-            Ok(())
-        }),
-        sources: &[Source::Query, Source::CommandLine],
-    },
-    Parameter {
-        name: "app",
-        flag: "app",
-        member: None,
-        placeholder: "NAME",
-        help: "Which app, if several are configured",
-        kind: Kind::Single(|token, name| {
-            token.app = Some(parse(name)?);
-            Ok(())
-        }),
-        // The command line has it among the options that say which daemon: it goes into a header.
-        sources: &[Source::Query, Source::Prefetch],
-    },
+    )
+    .in_body("permissions"),
+    row(
+        "user",
+        "ID",
+        "On behalf of the user with this id",
+        Kind::Single(|token, id| parse(id).map(|id| token.user = Some(id))),
+    )
+    .in_body("user_id"),
+    row(
+        "min_ttl",
+        "DURATION",
+        "It must live at least this long: seconds, or a duration such as 30m",
+        Kind::Single(|token, text| duration(text).map(|life| token.min_ttl = Some(life))),
+    )
+    .with_flag("min-ttl")
+    .only_in(&[Source::Query, Source::CommandLine]),
+    // The command line has it among the options that say which daemon: it goes into a header.
+    row(
+        "app",
+        "NAME",
+        "Which app, if several are configured",
+        Kind::Single(|token, name| parse(name).map(|name| token.app = Some(name))),
+    )
+    .only_in(&[Source::Query, Source::Prefetch]),
 ];
 
 const REPO: &str = "repo";
-const EVERYWHERE: &[Source] = &[Source::Query, Source::Prefetch, Source::CommandLine];
+
+/// A parameter that every source takes.
+const fn row(name: &'static str, placeholder: &'static str, help: &'static str, kind: Kind) -> Parameter {
+    let sources = &[Source::Query, Source::Prefetch, Source::CommandLine];
+    Parameter { name, flag: name, member: None, placeholder, help, kind, sources }
+}
 
 impl Source {
     /// The parameters that it takes.
@@ -198,6 +167,18 @@ impl Parameter {
     /// Whether it names the installation.
     pub fn is_selector(&self) -> bool {
         matches!(self.kind, Kind::Selector(_))
+    }
+
+    const fn in_body(self, member: &'static str) -> Self {
+        Self { member: Some(member), ..self }
+    }
+
+    const fn with_flag(self, flag: &'static str) -> Self {
+        Self { flag, ..self }
+    }
+
+    const fn only_in(self, sources: &'static [Source]) -> Self {
+        Self { sources, ..self }
     }
 }
 

@@ -58,33 +58,21 @@ impl GithubApi {
         context: Context<'_>,
     ) -> Result<Reply, ApiError> {
         let app = app_selection::app(&head.headers, &self.apps)?;
+        let (broker, app, client) = (&self.tokens.broker, app.as_ref(), context.client());
         let base = BaseUrl::of(head);
         match call {
             Call::App => {
-                let described = self
-                    .tokens
-                    .within_deadline(self.tokens.broker.describe_app(app.as_ref(), context.client()))
-                    .await?;
+                let described = self.tokens.within_deadline(broker.describe_app(app, client)).await?;
                 Ok(json(StatusCode::OK, described.json))
             }
             Call::Installations(style) => {
                 let page = installations::page(head.uri.query().unwrap_or_default());
-                let found = self
-                    .tokens
-                    .within_deadline(self.tokens.broker.installation_page(
-                        app.as_ref(),
-                        page,
-                        context.client(),
-                    ))
-                    .await?;
-                installations::list(&base, &head.uri, &found, style)
+                let found = broker.installation_page(app, page, client);
+                installations::list(&base, &head.uri, &self.tokens.within_deadline(found).await?, style)
             }
             Call::Installation(path) => {
                 let selector = selector(path)?;
-                let found = self
-                    .tokens
-                    .within_deadline(self.tokens.broker.describe(app.as_ref(), &selector, context.client()))
-                    .await;
+                let found = self.tokens.within_deadline(broker.describe(app, &selector, client)).await;
                 let found = found.map_err(|error| {
                     let requested = Requested { selector, scope: None, user: None, min_ttl: None };
                     ApiError { requested: Some(Box::new(requested)), ..error }
@@ -92,14 +80,14 @@ impl GithubApi {
                 installations::one(&base, &found)
             }
             Call::Mint(style, id) => {
-                let request = tokens::read(app, selector(InstallationPath::Id(id))?, &body)?;
+                let request = tokens::read(app.cloned(), selector(InstallationPath::Id(id))?, &body)?;
                 // Many callers may wait for a mint, each with a large body.
                 drop(body);
                 tokens::reply(&self.tokens.vend(request, context).await?, style)
             }
             Call::Identity => {
                 let nonce = identity::read_nonce(&body)?;
-                let identity = self.tokens.broker.identify(app.as_ref(), &nonce, context.client()).await;
+                let identity = broker.identify(app, &nonce, client).await;
                 identity::reply(&identity.map_err(identity::identity_error)?)
             }
         }

@@ -16,9 +16,9 @@ use crate::broker::{self, Requirement, TokenRequest, Vended};
 use crate::model::token_parameters::{Kind, PARAMETERS, Parameter};
 use crate::model::{AppName, ErrorCode, Secret, Selector, TokenParameters};
 
-/// The token that a body asks for. The members of both styles are understood in either: what the upstream does not support, it
-/// refuses. No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is refused.
-/// Members that are not known are ignored, as GitHub does.
+/// The token that a body asks for. The members of both styles are understood in either: what the upstream does not
+/// support, it refuses. No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is
+/// refused. Members that are not known are ignored, as GitHub does.
 ///
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
 pub(super) fn read(app: Option<AppName>, selector: Selector, body: &[u8]) -> Result<TokenRequest, ApiError> {
