@@ -11,7 +11,6 @@
 //!   `cache::schedule`), nor does an invalidation ([`invalidation`]).
 
 mod apps;
-mod as_of;
 mod cache;
 mod coalesce;
 mod decision;
@@ -19,10 +18,12 @@ mod error;
 pub mod freshness;
 mod installations;
 mod invalidation;
+mod invalidation_log;
 mod minter;
 mod readiness;
 mod refresh;
 mod request;
+mod requirement;
 mod status;
 mod vending;
 
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use apps::Apps;
-use as_of::FreshnessClock;
+use cache::as_of::FreshnessClock;
 pub use cache::entry::{Bodies, Entry};
 pub use cache::hash::TokenHash;
 use cache::token_cache::TokenCache;
@@ -55,7 +56,8 @@ use readiness::Readiness;
 use refresh::prefetch::{Prefetch, Prefetcher};
 use refresh::scheduler::RefreshScheduler;
 use refresh::workers::Workers;
-pub use request::{Origin, Requirement, TokenRequest, Vended};
+pub use request::{Origin, TokenRequest, Vended};
+pub use requirement::Requirement;
 pub use status::{CachedTokenInfo, Settling};
 use vending::Vending;
 

@@ -30,7 +30,7 @@
 //! What happens without a request is one sweep a second, `broker::refresh`: it refreshes what is in use before it expires
 //! and mints what is listed for the start. It looks only at what `broker::cache::schedule` says is due; how fast GitHub is
 //! asked, admission decides. What is not found by its key (a hash, an installation, what expires next)
-//! `broker::cache::index` finds; what GitHub has taken back, `broker::invalidation` knows by number.
+//! `broker::cache::index` finds; what GitHub has taken back, `broker::invalidation_log` knows by number.
 //!
 //! | module | what it is | may use, beside `model` and `clock` |
 //! |---|---|---|
@@ -81,7 +81,7 @@
 //! | freshness | fresh, renewing, stale or expired | `broker/freshness.rs` |
 //! | graceful shutdown | drain first, then end | `shutdown.rs` |
 //! | installation look-up | from a selector to an installation | `broker/installations/resolver.rs` |
-//! | invalidation log | what GitHub has taken back | `broker/invalidation/log.rs` |
+//! | invalidation log | what GitHub has taken back | `broker/invalidation_log.rs` |
 //! | jitter | spreads renewals and retries | `jitter.rs` |
 //! | key ring | the private keys of an app, and their rotation | `github/auth/key_ring.rs` |
 //! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |

@@ -1,5 +1,6 @@
 //! The token cache: the tokens of each key, indexes to find them by, and when each is looked at next.
 
+pub(super) mod as_of;
 pub(super) mod entry;
 pub(super) mod hash;
 mod index;

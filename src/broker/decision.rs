@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::as_of::AsOf;
+use super::cache::as_of::AsOf;
 use super::cache::entry::Entry;
 use super::cache::token_pair::TokenPair;
 use super::error::Error;
 use super::freshness::State;
-use super::request::{Origin, Requirement};
+use super::request::Origin;
+use super::requirement::Requirement;
 
 /// What a mint brings: a token that is cached now, or why there is none.
 pub(super) type MintResult = Result<Arc<Entry>, Error>;

@@ -18,7 +18,7 @@ use super::coalesce::coalesced;
 use super::decision::{MintResult, just_minted};
 use super::error::Error;
 use super::freshness::{Life, longest_min_ttl};
-use super::invalidation::log::{InvalidationScope, Sequence};
+use super::invalidation_log::{InvalidationScope, Sequence};
 use super::readiness::Readiness;
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::{Failure, Github, Kind, Origin};

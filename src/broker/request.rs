@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::cache::entry::Entry;
 use super::error::format_duration;
 use super::freshness::State;
+use super::requirement::Requirement;
 use crate::model::{AppName, InstallationId, Scope, Selector, TokenKey, UserId};
 
 /// A caller's request.
@@ -22,18 +22,6 @@ pub struct TokenRequest {
     pub user: Option<UserId>,
     /// How old it may be, or how long it has to live.
     pub requirement: Requirement,
-}
-
-/// What a caller requires of a token, beyond that it has to be good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requirement {
-    /// As old as may be: its caller asks again for every use.
-    Any,
-    /// Minted within the last minute, or a sixtieth of a shorter life: its caller keeps it without a look at its
-    /// expiry, as Octokit does for 59 minutes.
-    RecentlyMinted,
-    /// Young enough to live at least this long: its caller has a long job to do with it.
-    MinTtl(Duration),
 }
 
 /// A token for a caller.

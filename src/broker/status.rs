@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::as_of::AsOf;
+use super::cache::as_of::AsOf;
 use super::cache::entry::Entry;
 use super::cache::token_cache::TokenCache;
 use super::freshness::State;

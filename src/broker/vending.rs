@@ -9,7 +9,8 @@ use super::installations::lookup::Found;
 use super::installations::resolver::{InstallationResolver, Provenance};
 use super::minter::Minter;
 use super::refresh::scheduler::RefreshScheduler;
-use super::request::{Requirement, TokenRequest, Vended};
+use super::request::{TokenRequest, Vended};
+use super::requirement::Requirement;
 use crate::flight::Requester;
 use crate::model::{AppName, ClientId, Priority, TokenKey};
 

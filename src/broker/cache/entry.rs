@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::hash::TokenHash;
 use crate::broker::freshness::Life;
-use crate::broker::invalidation::log::Sequence;
+use crate::broker::invalidation_log::Sequence;
 use crate::clock::BootTime;
 use crate::model::InstallationToken;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::hash::TokenHash;
 use super::schedule::{Lane, PairId, Schedule};
 use super::token_pair::TokenPair;
-use crate::broker::invalidation::log::InvalidationScope;
+use crate::broker::invalidation_log::InvalidationScope;
 use crate::clock::BootTime;
 use crate::model::{AppName, InstallationId, TokenKey, UserId};
 

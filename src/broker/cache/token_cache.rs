@@ -8,6 +8,7 @@ use moka::ops::compute::Op;
 use moka::sync;
 use parking_lot::Mutex;
 
+use super::as_of::{AsOf, FreshnessClock};
 use super::entry::Entry;
 use super::hash::TokenHash;
 use super::index::{Hit, Index};
@@ -16,8 +17,7 @@ use super::memory::weight;
 use super::schedule::Lane;
 use super::token_pair::{TokenPair, Validated};
 use super::usage::Activity;
-use crate::broker::as_of::{AsOf, FreshnessClock};
-use crate::broker::invalidation::log::{Effect, InvalidationLog, InvalidationScope, Sequence, Validity};
+use crate::broker::invalidation_log::{Effect, InvalidationLog, InvalidationScope, Sequence, Validity};
 use crate::clock::BootTime;
 use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, TokenKey};
@@ -353,7 +353,7 @@ mod tests {
 
     use super::*;
     use crate::broker::cache::token_pair::tests::{as_of, entry};
-    use crate::broker::request::Requirement;
+    use crate::broker::requirement::Requirement;
     use crate::clock::{Clock, ManualClock};
     use crate::model::{InstallationId, Scope, UserId};
 

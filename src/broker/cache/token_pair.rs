@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::as_of::AsOf;
 use super::entry::Entry;
 use super::hash::TokenHash;
 use super::schedule::PairId;
 use super::usage::Usage;
-use crate::broker::as_of::AsOf;
 use crate::broker::freshness::Windows;
-use crate::broker::invalidation::log::{Sequence, Validity};
-use crate::broker::request::Requirement;
+use crate::broker::invalidation_log::{Sequence, Validity};
+use crate::broker::requirement::Requirement;
 use crate::clock::BootTime;
 
 /// A key's tokens. Replaced as a whole when one of them is; only their usage changes in place.

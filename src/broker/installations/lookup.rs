@@ -6,7 +6,7 @@ use super::explain::{explain, only_one};
 use crate::broker::cache::lru::Lru;
 use crate::broker::cache::memory::allocated;
 use crate::broker::error::Error;
-use crate::broker::invalidation::log::{InvalidationLog, Sequence};
+use crate::broker::invalidation_log::{InvalidationLog, Sequence};
 use crate::clock::{BootTime, Clock};
 use crate::flight::Demand;
 use crate::github::Github;

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::lookup::{CachedAnswer, Found, LookupCache, Question};
 use crate::broker::coalesce::coalesced;
 use crate::broker::error::Error;
-use crate::broker::invalidation::log::{Effect, InvalidationScope};
+use crate::broker::invalidation_log::{Effect, InvalidationScope};
 use crate::broker::request::TokenRequest;
 use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::staleness::Lookup;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::log::InvalidationScope;
 use crate::broker::cache::lru::Lru;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::installations::resolver::InstallationResolver;
+use crate::broker::invalidation_log::InvalidationScope;
 use crate::broker::refresh::prefetch::Prefetcher;
 use crate::github::Github;
 use crate::model::WebhookEvent;

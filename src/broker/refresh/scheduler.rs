@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::prefetch::Prefetcher;
 use super::step::{Step, next_step};
 use super::workers::Workers;
-use crate::broker::as_of::AsOf;
+use crate::broker::cache::as_of::AsOf;
 use crate::broker::cache::schedule::Lane;
 use crate::broker::cache::token_cache::TokenCache;
 use crate::broker::cache::token_pair::TokenPair;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::as_of::AsOf;
+use crate::broker::cache::as_of::AsOf;
 use crate::broker::cache::token_pair::TokenPair;
 use crate::clock::BootTime;
 

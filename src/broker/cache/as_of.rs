@@ -3,39 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::entry::Entry;
-use super::freshness::{State, Windows, assess};
-use super::request::Requirement;
+use super::entry::Entry;
+use crate::broker::freshness::{State, Windows, assess};
+use crate::broker::requirement::Requirement;
 use crate::clock::{BootTime, Clock};
 use crate::flight::Requester;
 use crate::model::Priority;
 
 /// The clock, and the configured windows.
-pub(super) struct FreshnessClock {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) windows: Windows,
-    pub(super) settle: Duration,
+pub(crate) struct FreshnessClock {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) windows: Windows,
+    pub(crate) settle: Duration,
 }
 
 /// A time, and the windows that tokens are judged by then.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AsOf {
-    pub(super) now: BootTime,
-    pub(super) windows: Windows,
+pub(crate) struct AsOf {
+    pub(crate) now: BootTime,
+    pub(crate) windows: Windows,
     /// Age at which GitHub's replicas can be taken to know a token.
-    pub(super) settle: Duration,
+    pub(crate) settle: Duration,
 }
 
 impl FreshnessClock {
     /// Now, with the windows.
-    pub(super) fn as_of(&self) -> AsOf {
+    pub(crate) fn as_of(&self) -> AsOf {
         AsOf { now: self.clock.boot(), windows: self.windows, settle: self.settle }
     }
 }
 
 impl AsOf {
     /// How good a token is. One that was rejected is handed out only if no other can be minted.
-    pub(super) fn state(&self, entry: &Entry) -> State {
+    pub(crate) fn state(&self, entry: &Entry) -> State {
         match assess(&entry.life, self.now, &self.windows) {
             State::Fresh | State::Renewing if entry.rejected => State::Stale,
             state => state,
@@ -43,17 +43,17 @@ impl AsOf {
     }
 
     /// Whether a token is handed out without asking GitHub.
-    pub(super) fn is_servable(&self, entry: &Entry) -> bool {
+    pub(crate) fn is_servable(&self, entry: &Entry) -> bool {
         matches!(self.state(entry), State::Fresh | State::Renewing)
     }
 
     /// Whether a token is never handed out again.
-    pub(super) fn is_expired(&self, entry: &Entry) -> bool {
+    pub(crate) fn is_expired(&self, entry: &Entry) -> bool {
         self.state(entry) == State::Expired
     }
 
     /// Whether a token meets a caller's requirement.
-    pub(super) fn satisfies(&self, entry: &Entry, requirement: Requirement) -> bool {
+    pub(crate) fn satisfies(&self, entry: &Entry, requirement: Requirement) -> bool {
         match requirement {
             Requirement::Any => true,
             // No caller may keep for an hour what GitHub has rejected for another.
@@ -63,12 +63,12 @@ impl AsOf {
     }
 
     /// How long until GitHub's replicas can be taken to know `entry`.
-    pub(super) fn settles_in(&self, entry: &Entry) -> Duration {
+    pub(crate) fn settles_in(&self, entry: &Entry) -> Duration {
         entry.life.settle_time(self.settle).saturating_sub(entry.life.age_since_received(self.now))
     }
 
     /// On what account `entry` is refreshed: one that is stale is urgent.
-    pub(super) fn refresh_requester(&self, entry: &Entry) -> Requester {
+    pub(crate) fn refresh_requester(&self, entry: &Entry) -> Requester {
         let priority = if self.is_servable(entry) { Priority::Ahead } else { Priority::InUse };
         Requester::background(priority, Some(self.now.plus(entry.life.remaining(self.now))))
     }
