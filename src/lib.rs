@@ -58,7 +58,7 @@
 //! What GitHub tells by webhook takes the way of a request too: `server::webhook`, `github::webhook` (is it GitHub, and
 //! what does it say), `broker::invalidation` (what it invalidates).
 //!
-//! `tests/it/architecture/tidy.rs` holds this table; `tests/it/support/world.rs` starts all of it against the fake GitHub.
+//! `tests/it/architecture/tidy.rs` holds this table; `tests/support/world.rs` starts all of it against the fake GitHub.
 //!
 //! # Glossary
 //!

@@ -4,3 +4,4 @@ mod imports;
 mod leak;
 mod test_names;
 mod tidy;
+mod tools;

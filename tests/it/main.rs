@@ -12,8 +12,8 @@ mod clients;
 mod config;
 mod docs;
 mod emulator;
-mod fleet;
 mod http;
+#[path = "../support/mod.rs"]
 mod support;
 mod tokens;
 mod upstream;

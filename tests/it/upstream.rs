@@ -1,7 +1,6 @@
 //! GitHub and the way there: its dialects, keys, limits and faults.
 
 pub mod admission;
-mod dns;
 mod failure;
 pub mod faults;
 pub mod identity;
@@ -9,4 +8,3 @@ mod integrations;
 mod keys;
 mod outage;
 pub mod rotation;
-pub mod tls;

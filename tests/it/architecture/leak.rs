@@ -118,58 +118,62 @@ async fn no_secret_is_in_log_errors_metrics_or_status() {
     seen.check("eyJhbGciOiJSUzI1NiJ9");
 }
 
+/// What GitHub answers that quotes what was sent; 0: it answers well.
+const ANSWERS: [u16; 6] = [0, 400, 404, 422, 500, 401];
+
 #[tokio::test]
 async fn no_secret_in_a_body_or_a_credential_comes_out_again() {
     for dialect in ["apps", "integrations"] {
-        let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
-        let mut variables = variables_for(&github);
-        variables.push(("GHTOKEND_GITHUB__DIALECT", dialect.to_owned()));
-        variables.push(("GHTOKEND_GITHUB__WEB_URL", "https://git.example".to_owned()));
-        let daemon = Daemon::serve(&["--log-level", "trace"], &borrowed(&variables)).await;
-        let mut seen = Seen::default();
-        let nonce = format!("{{\"nonce\":\"{UNSHAPED}\"}}");
-        let rejected = format!("{{\"token\":\"{UNSHAPED}\"}}");
-        let git = format!("protocol=https\nhost=git.example\nusername=x\npassword={UNSHAPED}\n");
-        // GitHub's answers quote what was sent, or there are none.
-        let echo = format!("{{\"message\":\"what is {UNSHAPED}?\"}}");
-        // After a 401 the app is not asked with for a while.
-        for status in [0, 400, 404, 422, 500, 401] {
-            let effect = Effect::Status { status, body: echo.clone(), headers: [].into() };
-            github.clear_faults();
-            if status > 0 {
-                github.fault(Fault::new(effect.clone()).on("POST", "/integration/identity/user"));
-                github.fault(Fault::new(effect).on("DELETE", "/installation/token"));
-            }
-            for (request, body) in [
-                ("POST /integration/identity/user", nonce.as_str()),
-                ("POST /integration/identity/user", &nonce[..nonce.len() - 1]),
-                ("POST /token/reject", &rejected),
-                ("POST /token/reject", &rejected[..rejected.len() - 1]),
-                ("POST /git-credential/erase", &git),
-                ("POST /git-credential/get", &git),
-                ("POST /git-credential/get", &format!("{git}{UNSHAPED}\n")),
-                ("DELETE /installation/token", ""),
-            ] {
-                let length = body.len();
-                let address = daemon.url.trim_start_matches("http://").parse().unwrap();
-                let request = format!(
-                    "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\
-                     Authorization: Bearer {UNSHAPED}\r\n\r\n{body}"
-                );
-                let reply = send(address, &request).await.unwrap();
-                seen.add(&request, format!("{:?} {}", reply.headers, reply.text()));
-            }
+        // A daemon for each: foreign tokens are revoked slowly.
+        for status in ANSWERS {
+            send_secrets(dialect, status).await;
         }
-        assert_eq!(github.count("POST", "/integration/identity/user"), if dialect == "apps" { 0 } else { 6 });
-        for path in ["/status", "/metrics"] {
-            seen.add(path, ask(&daemon, &format!("GET {path} HTTP/1.1")).await.text());
-        }
-        daemon.signal(Signal::TERM);
-        let (code, log) = daemon.ended().await;
-        assert!(code == 0 && log.contains("GitHub answered"), "{log}");
-        seen.add("the log", log);
-        seen.check(UNSHAPED);
     }
+}
+
+async fn send_secrets(dialect: &str, status: u16) {
+    let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
+    let mut variables = variables_for(&github);
+    variables.push(("GHTOKEND_GITHUB__DIALECT", dialect.to_owned()));
+    variables.push(("GHTOKEND_GITHUB__WEB_URL", "https://git.example".to_owned()));
+    let daemon = Daemon::serve(&["--log-level", "trace"], &borrowed(&variables)).await;
+    let mut seen = Seen::default();
+    if status > 0 {
+        let body = format!("{{\"message\":\"what is {UNSHAPED}?\"}}");
+        let effect = Effect::Status { status, body, headers: [].into() };
+        github.fault(Fault::new(effect.clone()).on("POST", "/integration/identity/user"));
+        github.fault(Fault::new(effect).on("DELETE", "/installation/token"));
+    }
+    let nonce = format!("{{\"nonce\":\"{UNSHAPED}\"}}");
+    let rejected = format!("{{\"token\":\"{UNSHAPED}\"}}");
+    let git = format!("protocol=https\nhost=git.example\nusername=x\npassword={UNSHAPED}\n");
+    for (request, body) in [
+        ("POST /integration/identity/user", nonce.as_str()),
+        ("POST /integration/identity/user", &nonce[..nonce.len() - 1]),
+        ("POST /token/reject", &rejected),
+        ("POST /token/reject", &rejected[..rejected.len() - 1]),
+        ("POST /git-credential/erase", &git),
+        ("POST /git-credential/get", &git),
+        ("POST /git-credential/get", &format!("{git}{UNSHAPED}\n")),
+        ("DELETE /installation/token", ""),
+    ] {
+        let length = body.len();
+        let credential = format!("Content-Length: {length}\r\nAuthorization: Bearer {UNSHAPED}");
+        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{credential}");
+        let address = daemon.url.trim_start_matches("http://").parse().unwrap();
+        let reply = send(address, &format!("{request}\r\n\r\n{body}")).await.unwrap();
+        seen.add(&request, format!("{:?} {}", reply.headers, reply.text()));
+    }
+    let asked = if dialect == "apps" { 0 } else { 1 };
+    assert_eq!(github.count("POST", "/integration/identity/user"), asked, "{status}");
+    for path in ["/status", "/metrics"] {
+        seen.add(path, ask(&daemon, &format!("GET {path} HTTP/1.1")).await.text());
+    }
+    daemon.signal(Signal::TERM);
+    let (code, log) = daemon.ended().await;
+    assert!(code == 0 && log.contains("GitHub answered"), "{log}");
+    seen.add("the log", log);
+    seen.check(UNSHAPED);
 }
 
 #[tokio::test]

@@ -1,86 +1,17 @@
 //! The configuration, read again while the daemon runs.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use ghtokend::clock::{Clock, SystemClock};
-use ghtokend::fake_github::{FakeGithub, Options};
 use ghtokend::settings::{Settings, Sources};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::program::Daemon;
-use crate::support::world::{Reply, World, get, send};
+use crate::support::configured::{BASE, Configured, NOT_RELOADED, RELOADED, filled};
+use crate::support::world::{World, send};
 
 const RSA: &str = include_str!("../keys/rsa.pem");
-
-/// A daemon in a process of its own, with a configuration file.
-struct Configured {
-    github: FakeGithub,
-    daemon: Daemon,
-    dir: tempfile::TempDir,
-}
-
-impl Configured {
-    /// In `configuration`, `DIR` is a directory that has the key of GitHub's app `demo` in `app.pem`.
-    async fn with(configuration: &str) -> Self {
-        let github = FakeGithub::start(Options { seed: Some(1), ..Options::default() }).await.unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let app = github.app("demo").unwrap();
-        fs::write(dir.path().join("app.pem"), &app.private_key_pem).unwrap();
-        let file = dir.path().join("ghtokend.toml");
-        fs::write(&file, filled(configuration, dir.path())).unwrap();
-        let api_url = github.api_url();
-        let daemon =
-            Daemon::serve(&["--config", file.to_str().unwrap()], &[("GITHUB_API_URL", &api_url)]).await;
-        Self { github, daemon, dir }
-    }
-
-    /// Changes the file and has it read. The line of the log that `says`.
-    async fn reload(&mut self, configuration: &str, says: &str) -> Value {
-        fs::write(self.dir.path().join("ghtokend.toml"), filled(configuration, self.dir.path())).unwrap();
-        self.daemon.signal(Signal::HUP);
-        serde_json::from_str(&self.says_at_once(says).await).unwrap()
-    }
-
-    /// The next line of the log that holds `text`, which does not wait for the next look at the key files.
-    async fn says_at_once(&mut self, text: &str) -> String {
-        let line = tokio::time::timeout(Duration::from_secs(15), self.daemon.says(text));
-        line.await.unwrap_or_else(|_| panic!("{text:?} is not said at once"))
-    }
-
-    async fn get(&self, target: &str) -> Reply {
-        get(self.address(), target).await
-    }
-
-    fn address(&self) -> std::net::SocketAddr {
-        self.daemon.address()
-    }
-
-    /// The status of a request under the name `host`.
-    async fn as_host(&self, host: &str) -> u16 {
-        let head = format!(
-            "GET /token?owner=acme HTTP/1.1\r\nHost: {host}\r\nGhtokend-Client: t\r\nConnection: close\r\n\r\n"
-        );
-        send(self.address(), &head).await.unwrap().status
-    }
-
-    async fn fingerprints(&self) -> Vec<String> {
-        let status = self.get("/status").await.json();
-        let keys = status["apps"][0]["keys"].as_array().unwrap().clone();
-        keys.iter().map(|key| key["fingerprint"].as_str().unwrap().to_owned()).collect()
-    }
-}
-
-fn filled(configuration: &str, dir: &Path) -> String {
-    configuration.replace("DIR", &dir.display().to_string())
-}
-
-const RELOADED: &str = "configuration reloaded";
-const NOT_RELOADED: &str = "configuration not reloaded";
-const BASE: &str = "[app]\nid = 1001\nprivate_key_file = \"DIR/app.pem\"\n";
 
 #[tokio::test]
 async fn sighup_applies_reloadable_keys_only() {
@@ -180,18 +111,6 @@ async fn sighup_brings_keys_at_once_from_files_that_are_named_anew() {
     assert_eq!(configured.fingerprints().await, [old]);
 }
 
-/// The one test that waits as long as the daemon does: what `tick` does is tested without a wait.
-#[tokio::test]
-async fn key_files_are_looked_at_unasked() {
-    let mut configured = Configured::with(BASE).await;
-    configured.daemon.says("GitHub accepts this private key").await;
-    let added = configured.github.add_key("demo").unwrap();
-    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
-    let line = configured.daemon.says("GitHub accepts this private key");
-    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
-    assert!(line.contains(&added.fingerprint), "{line}");
-}
-
 #[tokio::test]
 async fn an_app_that_becomes_another_one_needs_a_restart_with_its_key() {
     let mut configured = Configured::with(&BASE.replace("[app]", "[apps.demo]")).await;
@@ -220,34 +139,6 @@ async fn sighup_storm_reloads_once_a_second() {
     // One more is under way when the last signal comes, the first was heard above.
     let most = SystemClock.boot().since(began).as_secs() + 1;
     assert!(log.matches("received SIGHUP; reloading").count() as u64 <= most, "{log}");
-}
-
-#[tokio::test]
-async fn hung_configuration_read_times_out_without_blocking() {
-    let mut configured = Configured::with(BASE).await;
-    configured.daemon.says("GitHub accepts this private key").await;
-    let file = configured.dir.path().join("ghtokend.toml");
-    fs::remove_file(&file).unwrap();
-    // Whoever opens a pipe waits for its other end, as for a server that is gone.
-    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    for _ in 0..2 {
-        configured.daemon.signal(Signal::HUP);
-        assert_eq!(configured.get("/token?owner=acme").await.status, 200);
-        let line = configured.says_at_once(NOT_RELOADED).await;
-        assert!(line.contains("a volume does not answer"), "{line}");
-    }
-    // Key files are looked at all the same.
-    let added = configured.github.add_key("demo").unwrap();
-    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
-    let line = configured.daemon.says("GitHub accepts this private key");
-    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
-    assert!(line.contains(&added.fingerprint), "{line}");
-
-    // What the volume says at last is no longer listened to; the next SIGHUP is.
-    fs::OpenOptions::new().write(true).open(&file).unwrap();
-    fs::remove_file(&file).unwrap();
-    let reloaded = async { while configured.reload(BASE, "reloaded").await["message"] != RELOADED {} };
-    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("it waits for ever");
 }
 
 #[tokio::test]

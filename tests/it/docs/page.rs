@@ -14,7 +14,6 @@ use ghtokend::model::{AppName, ClientId, Priority, Secret, TokenKey, UserId};
 use ghtokend::settings::{Environment, Settings, Sources};
 use serde_json::{Value, json};
 
-use crate::docs::commands::has_curl;
 use crate::emulator::client::{Reply, bearer, claims, key, signed, start};
 use crate::emulator::preview::{ACCEPT, IDENTITY, LIST, MEDIA_TYPE, MINT, as_integration, call};
 use crate::support::program::variables_for;
@@ -252,11 +251,9 @@ fn from_the_daemon(world: &world::World, text: &str) -> String {
     on_the_page(&world.github, text).replace(&format!("{}/installations", world.github.api_url()), &here)
 }
 
+#[cfg_attr(not(has_curl), ignore = "curl is not installed")]
 #[tokio::test]
 async fn curl_lists_installations_as_on_the_page() {
-    if !has_curl() {
-        return;
-    }
     let world = daemon(world_of_the_page()).await;
     let (status, link, body) = curl(&world, &[], LIST).await;
     assert_eq!((status.as_str(), link), ("HTTP/1.1 200 OK", None));
@@ -269,22 +266,18 @@ async fn curl_lists_installations_as_on_the_page() {
     );
 }
 
+#[cfg_attr(not(has_curl), ignore = "curl is not installed")]
 #[tokio::test]
 async fn curl_pagination_follows_the_preview_page() {
-    if !has_curl() {
-        return;
-    }
     let world = daemon(World::with_installations(150)).await;
     let (_, link, _) = curl(&world, &[], LIST).await;
     let resource = format!("http://{}{LIST}", world.address);
     assert_eq!(link.unwrap(), PAGE_LINK.replace("https://api.github.com/resource", &resource));
 }
 
+#[cfg_attr(not(has_curl), ignore = "curl is not installed")]
 #[tokio::test]
 async fn curl_gets_tokens_as_on_the_page() {
-    if !has_curl() {
-        return;
-    }
     let mut github = world_of_the_page();
     github.accounts.push(Account::User { login: "hubot".into(), id: 42 });
     github.members.push(Member::new("github", "hubot"));
@@ -309,11 +302,9 @@ async fn curl_gets_tokens_as_on_the_page() {
     assert_eq!(world.mints(), 3);
 }
 
+#[cfg_attr(not(has_curl), ignore = "curl is not installed")]
 #[tokio::test]
 async fn curl_identity_follows_the_preview_page() {
-    if !has_curl() {
-        return;
-    }
     let world = daemon(world_of_the_page()).await;
     let nonce = world.github.create_nonce(1, "octocat").unwrap();
     let (status, _, body) = curl(&world, &["-d", &PAGE_NONCE.replace("abc123", &nonce)], IDENTITY).await;

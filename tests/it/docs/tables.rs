@@ -165,8 +165,8 @@ fn promises_have_their_tests() {
 
 /// The file of a module, in whichever room it is.
 fn source_of(module: &str) -> String {
-    let rooms = std::fs::read_dir(root().join("tests/it")).unwrap();
-    let mut files = rooms.map(|room| room.unwrap().path().join(format!("{module}.rs")));
+    let rooms = std::fs::read_dir(root().join("tests/it")).unwrap().map(|room| room.unwrap().path());
+    let mut files = rooms.chain([root().join("tests/system")]).map(|room| room.join(format!("{module}.rs")));
     let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no room has {module}.rs"));
     std::fs::read_to_string(file).unwrap()
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use ghtokend::fake_github::{Effect, Fault, Options, World as GithubWorld};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::world::{Reply, Setup, World, send, until};
-use crate::upstream::faults::{seconds, wait};
+use crate::support::world::{Reply, Setup, World, seconds, send, until, wait};
 
 const MINTS: (&str, &str) = ("GHTOKEND_GITHUB__MINTS_PER_MINUTE", "3");
 /// In which a budget of 3 mints a minute pays for another one, after the first.

@@ -12,19 +12,10 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::door::{Door, Instead, Then, behind_a_door};
 use crate::support::program::{program, run};
-use crate::support::world::{Reply, Setup, World, get, send, until};
+use crate::support::world::{Setup, World, get, seconds, send, until, wait};
 
 const MINT_1: &str = "/app/installations/1/access_tokens";
 const TO_MINT_1: &str = "POST /app/installations/1/";
-
-pub const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// The seconds that a refusal asks to be waited.
-pub fn wait(reply: &Reply) -> u64 {
-    reply.header("retry-after").unwrap_or_else(|| panic!("no wait: {}", reply.text())).parse().unwrap()
-}
 
 /// A daemon with a door before its GitHub.
 async fn world(environment: Vec<(&'static str, String)>) -> (World, Door) {

@@ -219,8 +219,15 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
             let kind = classify(answer).kind;
             Err(Failure::new(kind, format!("GitHub returned {} when {}: {what}", answer.status, answer.what)))
         }
-        _ => Err(classify(answer)),
+        _ => Err(classify_unquoted(answer)),
     }
+}
+
+/// The failure of an answer that may quote the nonce. One that speaks for the app is remembered, and heard by others.
+fn classify_unquoted(answer: &Answer) -> Failure {
+    let failure = classify(answer);
+    let silent = Answer { body: [].as_slice().into(), ..answer.clone() };
+    Failure { message: failure_of_kind(failure.kind, &silent).message, ..failure }
 }
 
 /// The failure of an identity call: whatever else may be done about it, the same call cannot be made again.

@@ -294,7 +294,7 @@ async fn peak_under_load(tokens: u64, places: usize, more: &[(&'static str, &str
 #[tokio::test]
 async fn the_defaults_fit_into_the_memory_that_the_manifest_gives() {
     assert!(
-        include_str!("../../../src/guide/kubernetes.md")
+        include_str!("../../src/guide/kubernetes.md")
             .contains("limits: { memory: 128Mi } # above cache.max_bytes")
     );
     let Some(peak) = peak_under_load(10_000, PLACES, &[]).await else { return };

@@ -326,3 +326,12 @@ fn unchunk(mut chunked: &[u8]) -> Vec<u8> {
 pub const MINT_INTERVAL: Duration = Duration::from_millis(600);
 /// For an answer on loopback; reached only by a defect.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The seconds that a refusal asks to be waited.
+pub fn wait(reply: &Reply) -> u64 {
+    reply.header("retry-after").unwrap_or_else(|| panic!("no wait: {}", reply.text())).parse().unwrap()
+}

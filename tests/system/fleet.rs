@@ -1,7 +1,7 @@
 //! The fleet in the mix: hours of virtual time in which random parts of GitHub break, while forty clients of all kinds
 //! ask for tokens. What runs is what ships, broker, cache, refresh and admission; only clock and transport are replaced.
 //!
-//! [`observer`] and [`traffic`] see everything and know what is promised. `FLEET_SEED=123 cargo test --test it --
+//! [`observer`] and [`traffic`] see everything and know what is promised. `FLEET_SEED=123 cargo test --test system --
 //! fleet::` runs one seed again, `FLEET_SEEDS=200` so many of them, and `FLEET_TRACE=10023` prints all that happens to
 //! installation 10023, or whatever else is said in events. A seed is the same run each time: jitter is drawn from the clock,
 //! and who waits for one call is served in the order in which they came.
@@ -49,7 +49,7 @@ async fn run(seed: u64) -> Result<(), String> {
     steady.abort_all();
     sleep(REST).await;
     world.check_rest();
-    world.observer.outcome(&format!("FLEET_SEED={seed} cargo test --test it -- fleet::"))
+    world.observer.outcome(&format!("FLEET_SEED={seed} cargo test --test system -- fleet::"))
 }
 
 /// All is well again: every key in use is fresh within the time that its app's budget takes.

@@ -263,7 +263,7 @@ fn broker(transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Broker {
         mints_per_minute: MINTS_PER_MINUTE,
         remembered_bytes: REMEMBERED_BYTES,
     };
-    let key = Key::parse(include_str!("../keys/rsa.pem"), "a test").unwrap();
+    let key = Key::parse(include_str!("../../it/keys/rsa.pem"), "a test").unwrap();
     let keys = (0..INSTALLATIONS.len())
         .map(|app| (app_name(app), ((app + 1).to_string(), vec![key.clone()])))
         .collect::<BTreeMap<_, _>>();

@@ -1,0 +1,49 @@
+//! Files of keys and configuration, where a test takes as long as the daemon waits.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+
+use crate::support::configured::{BASE, Configured, NOT_RELOADED, RELOADED};
+
+/// The one test that waits as long as the daemon does: what `tick` does is tested without a wait.
+#[tokio::test]
+async fn key_files_are_looked_at_unasked() {
+    let mut configured = Configured::with(BASE).await;
+    configured.daemon.says("GitHub accepts this private key").await;
+    let added = configured.github.add_key("demo").unwrap();
+    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
+    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
+    assert!(line.contains(&added.fingerprint), "{line}");
+}
+
+#[tokio::test]
+async fn hung_configuration_read_times_out_without_blocking() {
+    let mut configured = Configured::with(BASE).await;
+    configured.daemon.says("GitHub accepts this private key").await;
+    let file = configured.dir.path().join("ghtokend.toml");
+    fs::remove_file(&file).unwrap();
+    // Whoever opens a pipe waits for its other end, as for a server that is gone.
+    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for _ in 0..2 {
+        configured.daemon.signal(Signal::HUP);
+        assert_eq!(configured.get("/token?owner=acme").await.status, 200);
+        let line = configured.says_at_once(NOT_RELOADED).await;
+        assert!(line.contains("a volume does not answer"), "{line}");
+    }
+    // Key files are looked at all the same.
+    let added = configured.github.add_key("demo").unwrap();
+    fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
+    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
+    assert!(line.contains(&added.fingerprint), "{line}");
+
+    // What the volume says at last is no longer listened to; the next SIGHUP is.
+    fs::OpenOptions::new().write(true).open(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let reloaded = async { while configured.reload(BASE, "reloaded").await["message"] != RELOADED {} };
+    tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("it waits for ever");
+}
