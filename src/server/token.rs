@@ -92,10 +92,10 @@ fn parameters(query: &str) -> Result<TokenParameters, ApiError> {
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match Source::Query.parameter(&name) {
             Some(parameter) => parameters.set(parameter, &value).map_err(in_query)?,
-            None if name == FORMAT => match format.replace(value) {
-                Some(_) => return Err(ApiError::invalid("parameter format is there twice: send it once")),
-                None => {}
-            },
+            None if name == FORMAT && format.is_none() => format = Some(value),
+            None if name == FORMAT => {
+                return Err(ApiError::invalid("parameter format is there twice: send it once"));
+            }
             None => return Err(unknown(&name)),
         }
     }

@@ -85,7 +85,7 @@ fn error_table_lists_the_codes() {
     let told: BTreeSet<_> =
         table.iter().map(|row| (row[0].clone(), row[1].trim_matches('`').to_owned())).collect();
     let pairs =
-        ErrorCode::ALL.into_iter().flat_map(|code| code.statuses().iter().map(move |status| (status, code)));
+        ErrorCode::ALL.iter().flat_map(|code| code.statuses().iter().map(move |status| (status, code)));
     let there = pairs.map(|(status, code)| (status.to_string(), code.as_str().to_owned()));
     assert_eq!(told, there.collect());
 }
