@@ -8,7 +8,7 @@
 //! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's
 //!   replicas can be taken to know it (`cache::token_pair`);
 //! - nothing that a caller can trigger, and no sweep, takes time in proportion to what is cached (`cache::index`,
-//!   `cache::schedule`), nor does an invalidation ([`invalidation`]).
+//!   `cache::schedule`), nor does an invalidation ([`invalidation_log`]).
 
 mod apps;
 mod cache;
