@@ -15,6 +15,7 @@ mod healthcheck;
 mod runtime;
 mod serve;
 mod status;
+mod stdout;
 mod token;
 
 use std::ffi::OsString;

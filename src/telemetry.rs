@@ -5,3 +5,4 @@ mod github_metrics;
 pub mod log;
 pub mod metrics;
 mod non_blocking_writer;
+mod registry;

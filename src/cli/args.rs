@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use url::{Url, form_urlencoded};
 
 use super::failure::Failure;
+use super::runtime::block_on;
 use crate::client::{Address, Client};
 use crate::model::token_parameters::Source;
 use crate::model::{AppName, Secret};
@@ -98,6 +100,12 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
+    /// The body of the response to `GET target`, if it is a success.
+    pub(super) fn get(self, target: &str, accept: &str) -> Result<Bytes, Failure> {
+        let client = self.client()?;
+        block_on(get(&client, target, accept))
+    }
+
     pub(super) fn client(self) -> Result<Client, Failure> {
         let environment = Environment::of_process();
         let secret_file =
@@ -110,6 +118,12 @@ impl Endpoint {
         };
         Ok(Client { address, app: self.app, secret })
     }
+}
+
+/// The body of the response to `GET target`, if it is a success.
+pub(super) async fn get(client: &Client, target: &str, accept: &str) -> Result<Bytes, Failure> {
+    let response = client.get(target, accept).await.map_err(Failure::unreachable)?;
+    if response.status.is_success() { Ok(response.body) } else { Err(Failure::error_response(&response)) }
 }
 
 fn default_address(environment: &Environment) -> Result<Address, Failure> {

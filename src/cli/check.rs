@@ -1,12 +1,12 @@
 //! `ghtokend check`: prints what the doctor found.
 
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::Configuration;
 use super::failure::{EX_FAILURE, Failure};
 use super::runtime::block_on;
+use super::stdout::print;
 use crate::app::doctor::{Severity, examine};
 use crate::clock::SystemClock;
 
@@ -48,10 +48,6 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         true => "\nNot ready: fix the checks marked FAIL.\n",
         false => "\nReady: the daemon would vend tokens.\n",
     });
-    match std::io::stdout().write_all(report.as_bytes()) {
-        // A reader such as `head` may close the pipe early.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    print(report.as_bytes())?;
     Ok(if broken { ExitCode::from(EX_FAILURE) } else { ExitCode::SUCCESS })
 }

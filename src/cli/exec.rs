@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use url::Url;
 
-use super::args::{Endpoint, TokenArgs};
+use super::args::{Endpoint, TokenArgs, get};
 use super::failure::Failure;
 use super::runtime::block_on;
 use crate::api;
@@ -35,16 +35,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.endpoint.client()?;
     let target = args.token.target("/token");
     let (token, web_url) = block_on(async {
-        let status = client.get("/status", "application/json").await.map_err(Failure::unreachable)?;
-        if !status.status.is_success() {
-            return Err(Failure::error_response(&status));
-        }
-        let status: api::Status = serde_json::from_slice(&status.body)?;
-        let token = client.get(&target, "text/plain").await.map_err(Failure::unreachable)?;
-        if !token.status.is_success() {
-            return Err(Failure::error_response(&token));
-        }
-        let token = Secret::from(String::from_utf8_lossy(&token.body).trim_end().to_owned());
+        let status = get(&client, "/status", "application/json").await?;
+        let status: api::Status = serde_json::from_slice(&status)?;
+        let token = get(&client, &target, "text/plain").await?;
+        let token = Secret::from(String::from_utf8_lossy(&token).trim_end().to_owned());
         Ok((token, status.web_url))
     })?;
     let (program, arguments) =

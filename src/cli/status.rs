@@ -1,14 +1,13 @@
 //! `ghtokend status`: the state of the running daemon.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use jiff::SignedDuration;
 
 use super::args::Endpoint;
 use super::failure::Failure;
-use super::runtime::block_on;
+use super::stdout::print;
 use crate::api::Status;
 
 /// Show the running daemon's apps, keys and cached tokens: never a token itself.
@@ -28,22 +27,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let client = args.endpoint.client()?;
     let target = args.limit.map_or_else(|| "/status".to_owned(), |limit| format!("/status?limit={limit}"));
-    let response =
-        block_on(async { client.get(&target, "application/json").await.map_err(Failure::unreachable) })?;
-    if !response.status.is_success() {
-        return Err(Failure::error_response(&response));
-    }
+    let body = args.endpoint.get(&target, "application/json")?;
     let shown = match args.json {
-        true => response.body.to_vec(),
-        false => tables(&serde_json::from_slice(&response.body)?).into_bytes(),
+        true => body.to_vec(),
+        false => tables(&serde_json::from_slice(&body)?).into_bytes(),
     };
-    match std::io::stdout().write_all(&shown) {
-        // A reader such as `head` may close the pipe early.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print(&shown)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tables(status: &Status) -> String {

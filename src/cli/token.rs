@@ -7,7 +7,6 @@ use clap::ValueEnum;
 
 use super::args::{Endpoint, TokenArgs};
 use super::failure::Failure;
-use super::runtime::block_on;
 
 /// Print a token, and nothing else.
 #[derive(Debug, clap::Args)]
@@ -37,11 +36,6 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Text => "text/plain",
         Format::Json => "application/json",
     };
-    let client = args.endpoint.client()?;
-    let response = block_on(async { client.get(&target, accept).await.map_err(Failure::unreachable) })?;
-    if !response.status.is_success() {
-        return Err(Failure::error_response(&response));
-    }
-    std::io::stdout().write_all(&response.body)?;
+    std::io::stdout().write_all(&args.endpoint.get(&target, accept)?)?;
     Ok(ExitCode::SUCCESS)
 }

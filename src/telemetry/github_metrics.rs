@@ -8,8 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::registry::{add, gauge_value};
+
 /// What admission counts and limits.
-#[derive(Default)]
 pub struct Github {
     requests: Family<Request, Counter>,
     refusals: Family<Refusal, Counter>,
@@ -47,24 +48,33 @@ struct Budget {
 }
 
 impl Github {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Calls made to GitHub, by outcome (ok, or the code of the error)";
-        registry.register("github_requests", help, self.requests.clone());
-        let help = "Calls refused by admission control, by reason";
-        registry.register("admission_refusals", help, self.refusals.clone());
-        let help = "End of the back-off of an app that GitHub limits or rejects; absent without one";
-        registry.register("limited_until_timestamp_seconds", help, self.limited_until.clone());
-        let help = "Points left in the app's budget for calls to GitHub, in all and for mints (5 each)";
-        registry.register("budget_remaining_points", help, self.budget.clone());
-        registry.register("github_calls_in_flight", "Calls to GitHub in flight", self.in_flight.clone());
-        registry.register(
-            "github_calls_queued",
-            "Calls to GitHub queued by admission control",
-            self.queued.clone(),
-        );
-        let help = "0 after five failed connections to GitHub in a row, else 1";
-        registry.register("github_reachable", help, self.reachable.clone());
-        registry.register("jwt_signatures", "App JWTs signed", self.signatures.clone());
+    pub(super) fn new(all: &mut Registry) -> Self {
+        Self {
+            requests: add(
+                all,
+                "github_requests",
+                "Calls made to GitHub, by outcome (ok, or the code of the error)",
+            ),
+            refusals: add(all, "admission_refusals", "Calls refused by admission control, by reason"),
+            limited_until: add(
+                all,
+                "limited_until_timestamp_seconds",
+                "End of the back-off of an app that GitHub limits or rejects; absent without one",
+            ),
+            budget: add(
+                all,
+                "budget_remaining_points",
+                "Points left in the app's budget for calls to GitHub, in all and for mints (5 each)",
+            ),
+            in_flight: add(all, "github_calls_in_flight", "Calls to GitHub in flight"),
+            queued: add(all, "github_calls_queued", "Calls to GitHub queued by admission control"),
+            reachable: add(
+                all,
+                "github_reachable",
+                "0 after five failed connections to GitHub in a row, else 1",
+            ),
+            signatures: add(all, "jwt_signatures", "App JWTs signed"),
+        }
     }
 
     /// Creates the series of an app at 0, so that an alert on their increase sees the first event.
@@ -100,8 +110,8 @@ impl Github {
 
     /// Number of calls in flight, and of those queued.
     pub fn calls(&self, in_flight: usize, queued: usize) {
-        self.in_flight.set(super::metrics::gauge_value(in_flight));
-        self.queued.set(super::metrics::gauge_value(queued));
+        self.in_flight.set(gauge_value(in_flight));
+        self.queued.set(gauge_value(queued));
     }
 
     /// Whether connections succeed, as far as is known, and how many JWTs were signed.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 pub use super::github_metrics::Github;
 use super::log;
+use super::registry::{add, added, gauge_value};
 use crate::model::{AppName, KeyInUse, KeyStatus};
 
 /// All metrics of the daemon.
@@ -119,57 +120,62 @@ struct Build {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("ghtokend");
-        let metrics = Self {
-            vends: Family::default(),
-            mints: Family::default(),
-            refresh_queue_length: Family::default(),
-            github: Github::default(),
-            mint_duration: Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
-            requests: Family::default(),
-            connections: Family::default(),
-            keys: Family::default(),
-            invalid_key_files: Family::default(),
-            reload_errors: Family::default(),
-            dropped_log_lines: Counter::default(),
-            cached_tokens: Gauge::default(),
-            clock_offset: Gauge::default(),
-            registry: Registry::default(),
-        };
-        let build = Family::<Build, Gauge>::default();
+        let mut all = Registry::with_prefix("ghtokend");
+        let build: Family<Build, Gauge> = add(&mut all, "build_info", "Version of the running daemon");
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build_info", "Version of the running daemon", build);
-        registry.register(
-            "vends",
-            "Token requests by outcome: cached, minted, or the code of the error",
-            metrics.vends.clone(),
-        );
-        let help = "Mints at GitHub, by outcome (ok, or the code of the error) and priority";
-        registry.register("mints", help, metrics.mints.clone());
-        let help = "Refreshes and prefetches that are due and wait to be started";
-        registry.register("refresh_queue_length", help, metrics.refresh_queue_length.clone());
-        metrics.github.register(&mut registry);
-        let help = "Duration of successful mints at GitHub";
-        registry.register("mint_duration_seconds", help, metrics.mint_duration.clone());
-        registry.register(
-            "http_requests",
-            "Requests to the local endpoint, by status",
-            metrics.requests.clone(),
-        );
-        let help = "Open connections to each listener";
-        registry.register("connections", help, metrics.connections.clone());
-        let help = "Private keys by status: active (signs), standby, or rejected by GitHub";
-        registry.register("keys", help, metrics.keys.clone());
-        let help = "Key files without a usable key; the key read before stays in use";
-        registry.register("key_files_invalid", help, metrics.invalid_key_files.clone());
-        let help = "Failed reloads of key files, the webhook secret or the configuration";
-        registry.register("reload_errors", help, metrics.reload_errors.clone());
-        let help = "Log lines dropped because the reader is too slow or has gone";
-        registry.register("log_lines_dropped", help, metrics.dropped_log_lines.clone());
-        registry.register("cached_tokens", "Tokens currently cached", metrics.cached_tokens.clone());
-        let help = "How far GitHub's clock is ahead of the local clock; 0 until GitHub has responded";
-        registry.register("github_clock_offset_seconds", help, metrics.clock_offset.clone());
-        Self { registry, ..metrics }
+        Self {
+            vends: add(
+                &mut all,
+                "vends",
+                "Token requests by outcome: cached, minted, or the code of the error",
+            ),
+            mints: add(
+                &mut all,
+                "mints",
+                "Mints at GitHub, by outcome (ok, or the code of the error) and priority",
+            ),
+            refresh_queue_length: add(
+                &mut all,
+                "refresh_queue_length",
+                "Refreshes and prefetches that are due and wait to be started",
+            ),
+            github: Github::new(&mut all),
+            mint_duration: added(
+                &mut all,
+                "mint_duration_seconds",
+                "Duration of successful mints at GitHub",
+                Family::new_with_constructor(|| Histogram::new(MINT_SECONDS)),
+            ),
+            requests: add(&mut all, "http_requests", "Requests to the local endpoint, by status"),
+            connections: add(&mut all, "connections", "Open connections to each listener"),
+            keys: add(
+                &mut all,
+                "keys",
+                "Private keys by status: active (signs), standby, or rejected by GitHub",
+            ),
+            invalid_key_files: add(
+                &mut all,
+                "key_files_invalid",
+                "Key files without a usable key; the key read before stays in use",
+            ),
+            reload_errors: add(
+                &mut all,
+                "reload_errors",
+                "Failed reloads of key files, the webhook secret or the configuration",
+            ),
+            dropped_log_lines: add(
+                &mut all,
+                "log_lines_dropped",
+                "Log lines dropped because the reader is too slow or has gone",
+            ),
+            cached_tokens: add(&mut all, "cached_tokens", "Tokens currently cached"),
+            clock_offset: add(
+                &mut all,
+                "github_clock_offset_seconds",
+                "How far GitHub's clock is ahead of the local clock; 0 until GitHub has responded",
+            ),
+            registry: all,
+        }
     }
 }
 
@@ -254,10 +260,6 @@ impl Metrics {
             Format::Prometheus => prometheus_text(&open_metrics),
         }
     }
-}
-
-pub(super) fn gauge_value(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// OpenMetrics names a counter's family without `_total`; the older format has it in the family's name, and knows
