@@ -1,6 +1,7 @@
 //! Files of keys and configuration, where a test takes as long as the daemon waits.
 
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -26,8 +27,15 @@ async fn hung_configuration_read_times_out_without_blocking() {
     configured.daemon.says("GitHub accepts this private key").await;
     let file = configured.dir.path().join("ghtokend.toml");
     fs::remove_file(&file).unwrap();
-    // Whoever opens a pipe waits for its other end, as for a server that is gone.
+    // A pipe whose writer never falls silent and never ends keeps its reader waiting, as a server that is gone does.
     mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut pipe = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+    let writer = tokio::spawn(async move {
+        loop {
+            pipe.write_all(b"\n").unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
     for _ in 0..2 {
         configured.daemon.signal(Signal::HUP);
         assert_eq!(configured.get("/token?owner=acme").await.status, 200);
@@ -41,8 +49,9 @@ async fn hung_configuration_read_times_out_without_blocking() {
     let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
     assert!(line.contains(&added.fingerprint), "{line}");
 
-    // What the volume says at last is no longer listened to; the next SIGHUP is.
-    fs::OpenOptions::new().write(true).open(&file).unwrap();
+    // The late result of the hung read is ignored; the next SIGHUP is not.
+    writer.abort();
+    let _ = writer.await;
     fs::remove_file(&file).unwrap();
     let reloaded = async { while configured.reload(BASE, "reloaded").await["message"] != RELOADED {} };
     tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("it waits for ever");
