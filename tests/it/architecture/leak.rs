@@ -85,21 +85,7 @@ async fn no_secret_is_in_log_errors_metrics_or_status() {
         seen.add("an error's body", reply.text());
         github.clear_faults();
     }
-    // A caller that puts its secrets everywhere.
-    for request in [
-        format!(
-            "GET /token?owner=acme HTTP/1.1\r\nGhtokend-Secret: {UNSHAPED}\r\nAuthorization: Bearer {UNSHAPED}\r\nOrigin: x"
-        ),
-        format!("GET /token?owner={MARKER} HTTP/1.1\r\nGhtokend-Client: t"),
-        format!("GET /token?{MARKER}=x HTTP/1.1\r\nGhtokend-Client: t"),
-        format!("GET /{MARKER} HTTP/1.1\r\nAuthorization: Bearer {MARKER}"),
-        format!("POST /token HTTP/1.1\r\nCookie: {UNSHAPED}"),
-        format!("GET /token?owner=nobody HTTP/1.1\r\nGhtokend-Secret: {UNSHAPED}"),
-    ] {
-        let reply = ask(&daemon, &request).await;
-        assert_ne!(reply.status, 200);
-        seen.add("an error's body", reply.text());
-    }
+    send_secrets_everywhere(&daemon, &mut seen).await;
     for path in ["/status", "/metrics", "/readyz", "/healthz"] {
         let reply = ask(&daemon, &format!("GET {path} HTTP/1.1")).await;
         assert_eq!(reply.status, 200, "{path}");
@@ -116,6 +102,24 @@ async fn no_secret_is_in_log_errors_metrics_or_status() {
         seen.check(line);
     }
     seen.check("eyJhbGciOiJSUzI1NiJ9");
+}
+
+/// A caller that puts its secrets everywhere.
+async fn send_secrets_everywhere(daemon: &Daemon, seen: &mut Seen) {
+    for request in [
+        format!(
+            "GET /token?owner=acme HTTP/1.1\r\nGhtokend-Secret: {UNSHAPED}\r\nAuthorization: Bearer {UNSHAPED}\r\nOrigin: x"
+        ),
+        format!("GET /token?owner={MARKER} HTTP/1.1\r\nGhtokend-Client: t"),
+        format!("GET /token?{MARKER}=x HTTP/1.1\r\nGhtokend-Client: t"),
+        format!("GET /{MARKER} HTTP/1.1\r\nAuthorization: Bearer {MARKER}"),
+        format!("POST /token HTTP/1.1\r\nCookie: {UNSHAPED}"),
+        format!("GET /token?owner=nobody HTTP/1.1\r\nGhtokend-Secret: {UNSHAPED}"),
+    ] {
+        let reply = ask(daemon, &request).await;
+        assert_ne!(reply.status, 200);
+        seen.add("an error's body", reply.text());
+    }
 }
 
 /// What GitHub answers that quotes what was sent; 0: it answers well.
