@@ -1,7 +1,6 @@
 //! Admission control: the only way to GitHub, for every kind of call.
 //!
-//! A call passes three steps, and whoever is turned away on the way has cost nothing and hears the true reason with the
-//! true wait:
+//! A call passes three steps. One that is refused has cost nothing; its caller gets the true reason and the true wait:
 //!
 //! 1. [`memory`]: is it known that GitHub would not do it now?
 //! 2. The queue of its app ([`fair_queue`]): there it waits for its turn, for a place ([`places`]) and for points

@@ -39,7 +39,7 @@ impl Staleness {
         let age = now.since(self.at);
         match self.failed {
             Some(failed) if now.since(failed) < RETRY_INTERVAL => Lookup::Hit,
-            // Whoever comes now would wait for a GitHub that is known to be silent.
+            // GitHub is known to be silent: nobody waits for it.
             Some(failed) if now.since(failed) < TTL => Lookup::StaleWhileRevalidate,
             Some(_) if age >= TTL => Lookup::StaleIfError,
             Some(_) => Lookup::StaleWhileRevalidate,

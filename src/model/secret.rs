@@ -87,8 +87,8 @@ fn ends_token(c: char) -> bool {
     !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// `text` without the private keys in it. Only the key goes, and not the line that it stands in: else whoever puts the
-/// words into a header could take a line off the record.
+/// `text` without the private keys in it. Only the key goes, not its whole line: else a caller could
+/// erase a log line by putting the words into a header.
 fn without_keys(text: &str) -> Cow<'_, str> {
     let mut marks = KeyMarks::of(text);
     let (mut kept, mut rest) = (String::new(), 0);

@@ -97,7 +97,7 @@ impl Memory {
     }
 
     /// What is remembered that concerns `topic`, for a call that is these `attempts` itself. Of several reasons not to make
-    /// it, the one that lasts longest: whoever waits for as long does not hear the next.
+    /// it, the one that lasts longest: after that wait no other reason is left.
     pub(crate) fn verdict(&self, topic: &Topic, attempts: &Attempts, now: BootTime) -> Verdict<'_> {
         let mut verdict = Verdict::Clear;
         for key in topic.keys() {
@@ -131,7 +131,7 @@ impl Memory {
         Attempts { keys, began: now, forgotten: self.forgotten }
     }
 
-    /// A call has ended, whatever came of it: whoever waits may find out next.
+    /// A call has ended, with whatever outcome: the next one may make the attempt.
     pub(crate) fn end(&mut self, attempts: &Attempts) {
         for key in &attempts.keys {
             if let Some(backoff) = self.known.get_mut(key)
@@ -174,7 +174,7 @@ impl Memory {
         match (failure.kind.scope(), topic.installation, topic.question) {
             // It is no longer the question that failed.
             (Scope::Installation, _, Some(question)) => drop(self.forget(&Key::Question(question))),
-            // One that is suspended or gone would not have been told what is wrong with the question.
+            // GitHub judges a question of a live installation only: it is neither suspended nor gone.
             (Scope::Question, Some(installation), _) if is_refusal => {
                 drop(self.forget(&Key::Installation(installation)))
             }
@@ -371,7 +371,7 @@ impl Backoff {
         self.attempted.is_some_and(|began| now.since(began) < MAX_ATTEMPT)
     }
 
-    /// How it failed, for whoever is not let through at `now`.
+    /// The failure for a call that is refused at `now`.
     pub(crate) fn failure(&self, now: BootTime) -> Failure {
         let left = self.until.since(now);
         let wait = if left.is_zero() { MIN_WAIT } else { left };

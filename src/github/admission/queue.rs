@@ -170,7 +170,7 @@ impl State {
         }
         places.take(&waiting.claim);
         let attempts = memory.begin(&waiting.call.topic, now);
-        // Whoever is gone by now gives it back.
+        // A caller that is gone returns its place as it drops its receipt.
         let _ = waiting.granted.send(Ok(attempts));
         self.last.clone_from(of);
         true

@@ -141,7 +141,7 @@ impl Api for Integrations {
             let cut = |list: &[Listed]| Some(wire::page(list, page));
             let demand = Demand::of(Requester::caller(client, Priority::New));
             let found = match page.number {
-                // Whoever begins to read wants what is so now; the other pages are of the same list.
+                // The first page is read afresh; the other pages are cut from the same list.
                 1 => self.lists.find_refreshed(app, &demand, cut, self.read_list(app)).await?,
                 _ => self.lists.find(app, &demand, cut, self.read_list(app)).await?,
             };

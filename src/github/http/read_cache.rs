@@ -36,7 +36,7 @@ where
 {
     pub(crate) fn new(ttl: Duration, weigh: fn(&V) -> usize, clock: Arc<dyn Clock>) -> Self {
         let kept = Arc::new(Mutex::new(Kept { answers: HashMap::new(), forgotten: 0 }));
-        // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
+        // Shutdown waits for the requests that wait for a read, so this tracker is not needed.
         Self { ttl, weigh, clock, kept, reads: SingleFlight::new(TaskTracker::new()) }
     }
 

@@ -41,7 +41,7 @@ struct List {
 
 impl InstallationListCache {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        // Whoever waits for a read is waited for itself when the daemon stops: this tracker is not looked at.
+        // Shutdown waits for the mints and requests that wait for a read, so this tracker is not needed.
         Self { clock, lists: Arc::default(), reads: SingleFlight::new(TaskTracker::new()) }
     }
 

@@ -223,7 +223,7 @@ pub(crate) fn read_identity(answer: &Answer) -> Result<Identity, Failure> {
     }
 }
 
-/// The failure of an answer that may quote the nonce. One that speaks for the app is remembered, and heard by others.
+/// The failure of an answer that may quote the nonce. One that speaks for the app is remembered, and returned to other callers.
 fn classify_unquoted(answer: &Answer) -> Failure {
     let failure = classify(answer);
     let silent = Answer { body: [].as_slice().into(), ..answer.clone() };
