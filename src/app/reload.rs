@@ -160,8 +160,9 @@ impl Reloader {
         let mut found = active.reads.all(rereads).await.into_iter();
         for (app, known) in &known {
             let found = known.iter().zip(&mut found);
-            let found =
-                found.map(|(key, found)| found.unwrap_or_else(|| Err(KeyError::hangs(key)))).collect();
+            let found = found
+                .map(|(key, found)| found.unwrap_or_else(|| Err(KeyError::hangs(key.origin()))))
+                .collect();
             self.replace_keys_of(active, app, found);
             let keys = active.keys.get(app).cloned().unwrap_or_default();
             if self.0.targets.upstream.replace_keys(app, keys) {

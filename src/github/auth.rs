@@ -2,4 +2,7 @@
 
 pub(super) mod jwt;
 pub mod key;
+mod key_error;
 pub(super) mod key_ring;
+mod pem_signer;
+mod signer;

@@ -13,10 +13,10 @@ use crate::support::configured::{BASE, Configured, NOT_RELOADED, RELOADED};
 #[tokio::test]
 async fn key_files_are_looked_at_unasked() {
     let mut configured = Configured::with(BASE).await;
-    configured.daemon.says("GitHub accepts this private key").await;
+    configured.daemon.says("GitHub accepted this private key").await;
     let added = configured.github.add_key("demo").unwrap();
     fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
-    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = configured.daemon.says("GitHub accepted this private key");
     let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
     assert!(line.contains(&added.fingerprint), "{line}");
 }
@@ -24,7 +24,7 @@ async fn key_files_are_looked_at_unasked() {
 #[tokio::test]
 async fn hung_configuration_read_times_out_without_blocking() {
     let mut configured = Configured::with(BASE).await;
-    configured.daemon.says("GitHub accepts this private key").await;
+    configured.daemon.says("GitHub accepted this private key").await;
     let file = configured.dir.path().join("ghtokend.toml");
     fs::remove_file(&file).unwrap();
     // A pipe whose writer never falls silent and never ends keeps its reader waiting, as a server that is gone does.
@@ -45,7 +45,7 @@ async fn hung_configuration_read_times_out_without_blocking() {
     // Key files are looked at all the same.
     let added = configured.github.add_key("demo").unwrap();
     fs::write(configured.dir.path().join("app.pem"), &added.private_key_pem).unwrap();
-    let line = configured.daemon.says("GitHub accepts this private key");
+    let line = configured.daemon.says("GitHub accepted this private key");
     let line = tokio::time::timeout(Duration::from_secs(30), line).await.expect("nobody has looked");
     assert!(line.contains(&added.fingerprint), "{line}");
 

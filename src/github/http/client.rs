@@ -16,8 +16,8 @@ use super::transport::Transport;
 use crate::clock::{BootTime, Clock, GithubClock};
 use crate::flight::Demand;
 use crate::github::admission::{self, Admission, AdmissionStatus, Call, Calls, Limits, Permit};
-use crate::github::auth::jwt::Signed;
-use crate::github::auth::key::Key;
+use crate::github::auth::jwt::AppJwt;
+use crate::github::auth::key::{Key, SignError};
 use crate::github::auth::key_ring::KeyRing;
 use crate::github::failure::{Failure, Kind};
 use crate::model::{AppName, KeyInUse, Secret};
@@ -50,7 +50,9 @@ impl Client {
         apps: BTreeMap<AppName, (String, Vec<Key>)>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let ring = |(name, (id, keys)): (AppName, (String, _))| (name.clone(), KeyRing::new(name, &id, keys));
+        let ring = |(name, (id, keys)): (AppName, (String, Vec<Key>))| {
+            (name.clone(), KeyRing::new(name, &id, keys.iter().map(Key::signer).collect()))
+        };
         let apps = apps.into_iter().map(ring).collect();
         let limits = Limits {
             places: config.calls_at_once,
@@ -106,7 +108,8 @@ impl Client {
 
     /// Puts `keys`, newest first, in the place of those that `app` has. Whether that changes anything.
     pub(crate) fn replace_keys(&self, app: &AppName, keys: Vec<Key>) -> bool {
-        let is_changed = self.apps.get(app).is_some_and(|ring| ring.replace(keys, &self.github_clock));
+        let signers = keys.iter().map(Key::signer).collect();
+        let is_changed = self.apps.get(app).is_some_and(|ring| ring.replace(signers, &self.github_clock));
         if is_changed {
             self.admission.retry_app(app);
         }
@@ -145,9 +148,9 @@ impl Client {
         let mut permit = self.admission.enter(call, demand).await?;
         let sending = async {
             permit.confirm()?;
-            let signed = ring.sign_with_last_accepted(&self.github_clock).ok_or_else(no_key)?;
-            let answer = self.send(request, &signed.jwt).await?;
-            self.record_key_result(ring, &signed, &answer);
+            let jwt = ring.sign_with_last_accepted(&self.github_clock).await.map_err(not_signed)?;
+            let answer = self.send(request, &jwt.secret).await?;
+            self.record_key_result(ring, &jwt, &answer);
             read(&answer)
         };
         let outcome = sending.await;
@@ -187,10 +190,10 @@ impl Client {
             // Should something have been learnt since the last attempt, that attempt is what came of the call.
             permit.confirm().map_err(|refused| last.take().unwrap_or(refused))?;
             let sent = self.github_clock.boot();
-            let signed = ring.sign(&self.github_clock).ok_or_else(no_key)?;
-            let answer = self.send(request, &signed.jwt).await;
+            let jwt = ring.sign(&self.github_clock).await.map_err(not_signed)?;
+            let answer = self.send(request, &jwt.secret).await;
             let is_signed_anew =
-                answer.as_ref().is_ok_and(|answer| self.signs_anew(&mut signatures, ring, &signed, answer));
+                answer.as_ref().is_ok_and(|answer| self.signs_anew(&mut signatures, ring, &jwt, answer));
             let is_transient =
                 is_transient(&answer) && self.github_clock.boot().since(began) < self.retry_window;
             let failure = match answer.and_then(|answer| read(&answer, sent)) {
@@ -210,31 +213,25 @@ impl Client {
     }
 
     /// Whether an answer is worth another signature: by the right clock, or by another key.
-    fn signs_anew(
-        &self,
-        signatures: &mut Signatures,
-        ring: &KeyRing,
-        signed: &Signed,
-        answer: &Answer,
-    ) -> bool {
-        if answer.status == 401 && !signatures.by_right_clock && !signed.is_usable(self.github_clock.now()) {
+    fn signs_anew(&self, signatures: &mut Signatures, ring: &KeyRing, jwt: &AppJwt, answer: &Answer) -> bool {
+        if answer.status == 401 && !signatures.by_right_clock && !jwt.is_usable(self.github_clock.now()) {
             tracing::warn!("local clock is skewed; re-signing the app JWT with GitHub's time");
             signatures.by_right_clock = true;
             return true;
         }
         signatures.keys += 1;
-        self.record_key_result(ring, signed, answer) && signatures.keys < MAX_KEYS
+        self.record_key_result(ring, jwt, answer) && signatures.keys < MAX_KEYS
     }
 
     fn ring(&self, app: Option<&AppName>) -> Result<&KeyRing, Failure> {
         app.and_then(|app| self.apps.get(app)).ok_or_else(no_key)
     }
 
-    /// Learns from `answer` what GitHub thinks of the key of `signed`. Whether another key may have more success.
-    fn record_key_result(&self, ring: &KeyRing, signed: &Signed, answer: &Answer) -> bool {
+    /// Learns from `answer` what GitHub thinks of the key of `jwt`. Whether another key may have more success.
+    fn record_key_result(&self, ring: &KeyRing, jwt: &AppJwt, answer: &Answer) -> bool {
         match answer.status {
-            401 if refuses_key(answer) => return ring.refused(signed, &self.github_clock),
-            200..=299 => ring.accepted(signed),
+            401 if refuses_key(answer) => return ring.note_rejected(jwt, &self.github_clock),
+            200..=299 => ring.note_accepted(jwt),
             // A limit, a defect or a wrong app id says nothing of the key.
             _ => {}
         }
@@ -315,6 +312,10 @@ fn is_transient(answer: &Result<Answer, Failure>) -> bool {
         // What has timed out has used up its caller's time.
         Err(failure) => matches!(failure.kind, Kind::Unavailable | Kind::Unreachable),
     }
+}
+
+fn not_signed(error: SignError) -> Failure {
+    Failure::new(Kind::AppRejected, format!("no private key of the app can sign: {error}"))
 }
 
 fn no_key() -> Failure {

@@ -93,7 +93,7 @@ async fn sighup_brings_keys_at_once_from_files_that_are_named_anew() {
     let both = "[app]\nid = 1001\nprivate_key_file = [\"DIR/new.pem\", \"DIR/app.pem\"]\n";
     let line = configured.reload(both, RELOADED).await;
     assert_eq!(line["changed"], "app.private_key_file");
-    configured.says_at_once("GitHub accepts this private key").await;
+    configured.says_at_once("GitHub accepted this private key").await;
     assert_eq!(configured.fingerprints().await, [new.clone(), old.clone()]);
 
     // The newest file is gone: its key stays, and the rest of the configuration is taken over all the same.
@@ -107,7 +107,7 @@ async fn sighup_brings_keys_at_once_from_files_that_are_named_anew() {
     );
 
     // Dropped from the list, it is dropped, once GitHub has accepted what is left.
-    configured.reload(BASE, "GitHub accepts this private key").await;
+    configured.reload(BASE, "GitHub accepted this private key").await;
     assert_eq!(configured.fingerprints().await, [old]);
 }
 

@@ -310,7 +310,7 @@ async fn rejected_key_falls_back_then_is_retried() {
     rotation.stand(&[(&fingerprint(FOREIGN), "rejected"), (&fingerprint(RSA), "active")]).await;
     assert_eq!(rotation.metric("ghtokend_keys{app=\"default\",status=\"rejected\"}").await, "1");
     let (refused, works) =
-        (log.lines("GitHub refuses a private key"), log.lines("GitHub accepts this private key"));
+        (log.lines("GitHub rejected a private key"), log.lines("GitHub accepted this private key"));
     assert!(refused.len() == 1 && refused[0].contains(&fingerprint(FOREIGN)), "{refused:?}");
     assert!(works.len() == 1 && works[0].contains(&fingerprint(RSA)), "{works:?}");
 
