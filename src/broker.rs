@@ -2,7 +2,7 @@
 //!
 //! Invariants, whatever the callers and GitHub do:
 //! - an expired token is never handed out ([`freshness::assess`]);
-//! - for one key there is never more than one mint under way ([`crate::flight`]), and no caller can cancel it;
+//! - for one key there is never more than one mint under way ([`crate::single_flight`]), and no caller can cancel it;
 //! - a failed renewal never removes a token that is good: only GitHub's answer that the installation is suspended or
 //!   gone does;
 //! - tokens are refreshed in the background before they expire ([`refresh`]), and a new one waits until GitHub's
@@ -62,7 +62,6 @@ pub use status::{CachedTokenInfo, Settling};
 use vending::Vending;
 
 use crate::clock::Clock;
-use crate::flight::{Demand, Requester};
 use crate::github::Github;
 pub use crate::github::{
     AdmissionStatus, AppAdmission, Failure, InstallationPage, Kind, Origin as FailureOrigin, Page, webhook,
@@ -71,6 +70,7 @@ use crate::model::{
     App, AppName, Capabilities, ClientId, Identity, Installation, InstallationId, KeyInUse, Priority, Secret,
     Selector, WebhookEvent,
 };
+use crate::single_flight::{Demand, Requester};
 use crate::telemetry::metrics::Metrics;
 
 /// Vends tokens. One for the whole daemon. It wires its parts, each of which owns its state, and

@@ -20,11 +20,11 @@ pub use http::request::Request;
 pub use http::transport::{HttpTransport, Transport};
 pub use upstream::Upstream;
 
-pub use crate::flight::{Demand, Requester};
 use crate::model::{
     App, AppName, Capabilities, ClientId, Identity, Installation, InstallationId, KeyInUse, Minted, Scope,
     Secret, Selector, TokenKey, UserId,
 };
+pub use crate::single_flight::{Demand, Requester};
 
 /// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
 pub trait Github: Send + Sync + 'static {

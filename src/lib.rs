@@ -37,11 +37,11 @@
 //! | [`cli`] | the commands, a file each | `app`, `client`, `api`, `settings`, `telemetry`, `shutdown`, `secret_file`, `fake_github` |
 //! | [`app`], [`shutdown`] | build all of it, run it, stop it | everything below |
 //! | [`server`] | the local HTTP endpoint | `api`, `broker`, `caller`, `telemetry` |
-//! | [`broker`] | which token, and when to mint one | `github`, `backoff`, `flight`, `jitter`, `keyed_hash`, `telemetry` |
-//! | [`github`] | the way out to GitHub, in either of its two dialects | `backoff`, `flight`, `jitter`, `keyed_hash`, `secret_file` |
+//! | [`broker`] | which token, and when to mint one | `github`, `backoff`, `single_flight`, `jitter`, `keyed_hash`, `telemetry` |
+//! | [`github`] | the way out to GitHub, in either of its two dialects | `backoff`, `single_flight`, `jitter`, `keyed_hash`, `secret_file` |
 //! | `caller` | who calls: a file per proof | – |
 //! | `backoff` | exponential back-off | – |
-//! | `flight` | single flight: one call per key at a time, and who waits for it | – |
+//! | `single_flight` | single flight: one call per key at a time, and who waits for it | – |
 //! | `jitter` | keeps what happened together from happening together again | – |
 //! | `keyed_hash` | stands for long keys | – |
 //! | `secret_file` | reads small files that hold secrets | – |
@@ -72,9 +72,12 @@
 //! | back-off | pauses that double with each failure in a row | `backoff.rs` |
 //! | background refresh | renewal before a token expires | `broker/refresh/scheduler.rs` |
 //! | caller proof | who calls: the client header, the peer's uid | `caller/callers.rs` |
+//! | capabilities | what a dialect can do, for those who do not speak it | `model/dialect.rs` |
 //! | clock | time as an argument; GitHub's as an offset | `clock.rs` |
 //! | concurrency limit | calls to GitHub in flight | `github/admission/places.rs` |
 //! | CSRF, SSRF | what the guards keep out | `server/guard.rs` |
+//! | decision | which token a caller gets: from the cache, from a mint, or none | `broker/decision.rs` |
+//! | dialect | one of GitHub's APIs, and how it is spoken | `github/dialect.rs` |
 //! | DNS resolver | host names to addresses | `github/http/dns.rs` |
 //! | error code | what programs read of an error | `model/error_code.rs` |
 //! | fair queue | whose call goes next | `github/admission/fair_queue.rs` |
@@ -91,9 +94,11 @@
 //! | retry budget | bounds the retries of transient failures | `github/admission/retry.rs` |
 //! | secret | a value that cannot print itself, and its redaction | `model/secret.rs` |
 //! | secret file | bounded in size, and a pipe cannot hang it | `secret_file.rs` |
-//! | single flight | one call per key at a time | `flight.rs` |
+//! | signer | signs app JWTs, wherever the key is | `github/auth/signer.rs` |
+//! | single flight | one call per key at a time | `single_flight.rs` |
 //! | stale-while-revalidate | look-ups served while they are asked for anew | `github/staleness.rs` |
 //! | token hash | what a token is known by | `broker/cache/hash.rs` |
+//! | token parameters | how a caller says which token: query, TOML, JSON, command line | `model/token_parameters.rs` |
 //! | webhook event | what GitHub says of installations and tokens | `model/webhook_event.rs` |
 //!
 //! # Invariants
@@ -125,7 +130,6 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "fake-github")]
 pub mod fake_github;
-mod flight;
 pub mod github;
 pub mod guide;
 mod jitter;
@@ -135,4 +139,5 @@ mod secret_file;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+mod single_flight;
 pub mod telemetry;

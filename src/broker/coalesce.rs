@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use super::error::Error;
-use crate::flight::{Demand, Requester, Role, SingleFlight};
+use crate::single_flight::{Demand, Requester, Role, SingleFlight};
 
 /// The outcome of the call for `key`: the one in flight, else the one that `start` makes. If the call in flight is refused
 /// because its starter has spent its share, it is made once more: this caller has a share of its own.

@@ -20,9 +20,9 @@ use super::error::Error;
 use super::freshness::{Life, longest_min_ttl};
 use super::invalidation_log::{InvalidationScope, Sequence};
 use super::readiness::Readiness;
-use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::{Failure, Github, Kind, Origin};
 use crate::model::{ClientId, InstallationId, InstallationToken, Minted, TokenKey};
+use crate::single_flight::{Demand, Requester, SingleFlight};
 use crate::telemetry::metrics::{Metrics, Urgency};
 
 /// How a token looks on the wire. The broker keeps what this makes, and does not look into it.

@@ -11,8 +11,8 @@ use super::minter::Minter;
 use super::refresh::scheduler::RefreshScheduler;
 use super::request::{TokenRequest, Vended};
 use super::requirement::Requirement;
-use crate::flight::Requester;
 use crate::model::{AppName, ClientId, Priority, TokenKey};
+use crate::single_flight::Requester;
 
 /// Vends tokens.
 pub(super) struct Vending {

@@ -49,8 +49,8 @@ pub use stats::{AdmissionStatus, AppAdmission};
 
 use super::failure::{Failure, Kind, Scope};
 use crate::clock::{BootTime, Clock};
-use crate::flight::Demand;
 use crate::model::AppName;
+use crate::single_flight::Demand;
 
 /// Lets calls to GitHub through.
 #[derive(Clone)]

@@ -12,11 +12,11 @@ use super::http::config::{BuildError, UpstreamConfig};
 use super::http::transport::{HttpTransport, Transport};
 use super::{Github, InstallationPage, Page, Reply};
 use crate::clock::{Clock, GithubClock};
-use crate::flight::Demand;
 use crate::model::{
     App, AppName, Capabilities, ClientId, Identity, Installation, InstallationId, KeyInUse, Minted, Scope,
     Secret, Selector, TokenKey, UserId,
 };
+use crate::single_flight::Demand;
 
 /// One GitHub, for all configured apps.
 pub struct Upstream {

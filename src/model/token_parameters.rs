@@ -1,4 +1,4 @@
-//! Which token: each parameter once, with its name, its help and how its value is read.
+//! Token parameters: which token a caller asks for. Each once, with its name, its help and how its value is read.
 //!
 //! The query of `GET /token`, `[[prefetch]]`, the bodies of GitHub's mint endpoints and the command line are all read by
 //! this list. A new parameter is a row of [`PARAMETERS`].

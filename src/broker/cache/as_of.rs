@@ -7,8 +7,8 @@ use super::entry::Entry;
 use crate::broker::freshness::{State, Windows, assess};
 use crate::broker::requirement::Requirement;
 use crate::clock::{BootTime, Clock};
-use crate::flight::Requester;
 use crate::model::Priority;
+use crate::single_flight::Requester;
 
 /// The clock, and the configured windows.
 pub(crate) struct FreshnessClock {

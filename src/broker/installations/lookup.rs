@@ -8,10 +8,10 @@ use crate::broker::cache::memory::allocated;
 use crate::broker::error::Error;
 use crate::broker::invalidation_log::{InvalidationLog, Sequence};
 use crate::clock::{BootTime, Clock};
-use crate::flight::Demand;
 use crate::github::Github;
 use crate::github::staleness::Staleness;
 use crate::model::{AppName, InstallationId, Selector};
+use crate::single_flight::Demand;
 
 /// Which installation is asked for.
 pub(super) type Question = (AppName, Selector);

@@ -10,9 +10,9 @@ use crate::broker::coalesce::coalesced;
 use crate::broker::error::Error;
 use crate::broker::invalidation_log::{Effect, InvalidationScope};
 use crate::broker::request::TokenRequest;
-use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::staleness::Lookup;
 use crate::model::{AppName, InstallationId, Login, Priority, RepositoryName, Selector};
+use crate::single_flight::{Demand, Requester, SingleFlight};
 
 /// Turns owners, repositories and enterprises into installations.
 pub(crate) struct InstallationResolver {

@@ -17,8 +17,8 @@ use crate::broker::minter::Minter;
 use crate::broker::request::TokenRequest;
 use crate::broker::requirement::Requirement;
 use crate::clock::BootTime;
-use crate::flight::Requester;
 use crate::model::{AppName, Priority};
+use crate::single_flight::Requester;
 
 /// Mints what `[[prefetch]]` lists, and tries again until each is there.
 pub(crate) struct Prefetcher {

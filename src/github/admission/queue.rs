@@ -12,9 +12,9 @@ use super::memory::{Attempts, Memory, Verdict};
 use super::places::{Claim, Places};
 use super::stats::Stats;
 use crate::clock::BootTime;
-use crate::flight::Requester;
 use crate::github::failure::{Failure, Kind};
 use crate::model::{AppName, ClientId, Priority};
+use crate::single_flight::Requester;
 
 /// What is limited, and how far.
 #[derive(Debug, Clone, Copy)]

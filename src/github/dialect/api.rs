@@ -1,12 +1,12 @@
 //! What a dialect answers for.
 
-use crate::flight::Demand;
 use crate::github::failure::Failure;
 use crate::github::{InstallationPage, Page, Reply};
 use crate::model::{
     App, AppName, ClientId, Identity, Installation, InstallationId, Minted, Scope, Secret, Selector,
     TokenKey, UserId,
 };
+use crate::single_flight::Demand;
 
 /// One dialect, spoken to one GitHub. The methods are those of [`crate::github::Github`].
 pub(in crate::github) trait Api: Send + Sync {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::api::Api;
 use super::mint;
 use crate::clock::Clock;
-use crate::flight::{Demand, Requester};
 use crate::github::failure::{Failure, Kind};
 use crate::github::http::answer::Answer;
 use crate::github::http::client::Client;
@@ -18,6 +17,7 @@ use crate::model::{
     App, AppName, ClientId, Identity, Installation, InstallationId, Minted, Priority, Scope, Secret,
     Selector, TokenKey, UserId,
 };
+use crate::single_flight::{Demand, Requester};
 pub(super) use wire::ACCEPT;
 
 /// Speaks it. What changes seldom is kept for a moment.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::api::Api;
 use super::mint;
 use crate::clock::Clock;
-use crate::flight::{Demand, Requester};
 use crate::github::failure::{Failure, Kind, Origin};
 use crate::github::http::answer::Answer;
 use crate::github::http::client::{Client, ReadPage};
@@ -17,6 +16,7 @@ use crate::model::{
     App, AppName, ClientId, Identity, Installation, InstallationId, Minted, Priority, Scope, Secret,
     Selector, TokenKey, UserId,
 };
+use crate::single_flight::{Demand, Requester};
 use installation_list::{InstallationListCache, ListRead};
 pub(super) use wire::ACCEPT;
 use wire::Listed;

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 use super::token_response;
-use crate::flight::{Demand, Requester};
 use crate::github::failure::{Failure, Kind, Origin};
 use crate::github::http::answer::Answer;
 use crate::github::http::client::Client;
 use crate::github::http::request::Request;
 use crate::model::{Installation, InstallationToken, Minted, Priority, TokenKey};
+use crate::single_flight::{Demand, Requester};
 
 /// The token that `request` brings, by `read`, and how long it lives.
 pub(super) async fn mint(

@@ -14,13 +14,13 @@ use super::config::UpstreamConfig;
 use super::request::Request;
 use super::transport::Transport;
 use crate::clock::{BootTime, Clock, GithubClock};
-use crate::flight::Demand;
 use crate::github::admission::{self, Admission, AdmissionStatus, Call, Calls, Limits, Permit};
 use crate::github::auth::jwt::AppJwt;
 use crate::github::auth::key::{Key, SignError};
 use crate::github::auth::key_ring::KeyRing;
 use crate::github::failure::{Failure, Kind};
 use crate::model::{AppName, KeyInUse, Secret};
+use crate::single_flight::Demand;
 
 /// Sends requests to one GitHub with an app's JWT, and brings answers. What is in them is the dialects' matter.
 pub(crate) struct Client {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio_util::task::TaskTracker;
 
-use crate::flight::{Requester, SingleFlight};
 use crate::model::Priority;
+use crate::single_flight::{Requester, SingleFlight};
 
 /// Resolves each name once at a time: concurrent look-ups share one.
 pub(super) struct Resolver {

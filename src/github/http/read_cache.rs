@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{BootTime, Clock};
-use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::failure::{Failure, Kind};
 use crate::model::{ClientId, Priority};
+use crate::single_flight::{Demand, Requester, SingleFlight};
 
 /// Answers by what was asked, each for as long as it may be handed out again.
 pub(crate) struct ReadCache<K, V> {

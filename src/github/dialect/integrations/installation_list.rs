@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::wire::Listed;
 use crate::clock::{BootTime, Clock};
-use crate::flight::{Demand, Requester, SingleFlight};
 use crate::github::failure::Failure;
 use crate::github::http::read_cache::read_panicked;
 use crate::github::staleness::{Lookup, Staleness};
 use crate::model::{AppName, Priority};
+use crate::single_flight::{Demand, Requester, SingleFlight};
 
 /// Each app's list: read once, and again when it is old or lacks what is looked for. One read of it at a time.
 pub(crate) struct InstallationListCache {
