@@ -90,6 +90,9 @@ fn ends_token(c: char) -> bool {
 /// `text` without the private keys in it. Only the key goes, not its whole line: else a caller could
 /// erase a log line by putting the words into a header.
 fn without_keys(text: &str) -> Cow<'_, str> {
+    if !text.contains(KEY_BEGIN) {
+        return Cow::Borrowed(text);
+    }
     let mut marks = KeyMarks::of(text);
     let (mut kept, mut rest) = (String::new(), 0);
     while let Some(begin) = text[rest..].find(KEY_BEGIN).map(|at| rest + at) {
@@ -161,13 +164,17 @@ impl<'t> NextMatch<'t> {
     }
 }
 
-/// Whether a word holds a prefix that only GitHub's tokens and JWTs have, wherever an escape may have put it. Tokens contain dots and dashes since 2026, so
-/// no pattern on their tail would be right:
+/// Whether a word holds a prefix that only GitHub's tokens and JWTs have, wherever an escape may have put it. Tokens
+/// contain dots and dashes since 2026, so no pattern on their tail would be right:
 /// <https://github.blog/changelog/2026-05-15-github-app-installation-tokens-per-request-override-header/>.
 fn looks_secret(word: &str) -> bool {
-    let holds = |prefix: &str| word.find(prefix).filter(|at| word.len() - at >= SHORTEST);
+    // Most words of a log line end here, before any search is set up.
+    if word.len() < MIN_SECRET_LENGTH {
+        return false;
+    }
+    let holds = |prefix: &str| word.find(prefix).filter(|at| word.len() - at >= MIN_SECRET_LENGTH);
     let token = GITHUB_PREFIXES.iter().any(|prefix| holds(prefix).is_some());
-    let v1 = word.starts_with("v1.") && word.len() >= SHORTEST;
+    let v1 = word.starts_with("v1.");
     let jwt = holds("eyJ").is_some_and(|at| word[at..].contains('.'));
     token || v1 || jwt
 }
@@ -175,7 +182,7 @@ fn looks_secret(word: &str) -> bool {
 /// <https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github>
 const GITHUB_PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
 /// Shorter than any token, and longer than most names that begin like one.
-const SHORTEST: usize = 20;
+const MIN_SECRET_LENGTH: usize = 20;
 const REDACTED: &str = "[redacted]";
 const KEY_BEGIN: &str = "-----BEGIN ";
 const KEY_LABEL: &str = "PRIVATE KEY-----";
