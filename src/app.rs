@@ -20,7 +20,7 @@ use self::reload::{ReloadTargets, Reloader, guard};
 use crate::broker::freshness::Windows;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::github::{Github, Upstream, UpstreamConfig, webhook};
+use crate::github::{Upstream, UpstreamConfig, webhook};
 use crate::model::AppName;
 use crate::server::{self, BindError, Listeners, ServedApp, Server, UnixSocket, bind_tcp};
 use crate::settings::{self, Settings};
@@ -88,7 +88,7 @@ impl App {
             settings.apps.iter().map(|(name, app)| ServedApp { name: name.to_string(), id: app.id.clone() });
         let apps = apps.collect();
         let metrics = Arc::new(Metrics::default());
-        let github: Arc<dyn Github> = Arc::clone(&upstream) as _;
+        let github = Arc::clone(upstream.github());
         let config = broker_config(settings);
         let broker = Broker::new(github, Arc::clone(&clock), Arc::clone(&metrics), config);
         let config = server_config(settings)?;

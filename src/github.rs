@@ -26,7 +26,7 @@ use crate::model::{
 };
 pub use crate::single_flight::{Demand, Requester};
 
-/// What the broker needs of GitHub, in words of the domain. [`Upstream`] is the one that talks HTTP.
+/// What the broker needs of GitHub, in words of the domain. Each dialect implements it over HTTP.
 pub trait Github: Send + Sync + 'static {
     /// What its dialect can do.
     fn capabilities(&self) -> Capabilities;

@@ -6,7 +6,7 @@ use super::keys::{Keys, read_keys};
 use super::upstream;
 use crate::clock::{Clock, GithubClock};
 use crate::github::key::Key;
-use crate::github::{Demand, Github as _, Kind, Requester, Upstream, webhook};
+use crate::github::{Demand, Kind, Requester, Upstream, webhook};
 use crate::model::{App, AppName, Installation, Priority};
 use crate::settings::{self, Settings};
 
@@ -119,7 +119,7 @@ async fn of_several_keys(
     for key in keys.iter().filter(|_| keys.len() > 1) {
         let alone = Keys::from([(name.clone(), vec![key.clone()])]);
         let Ok(upstream) = upstream(settings, &alone, Arc::clone(clock)) else { break };
-        match upstream.authenticated_app(name).await {
+        match upstream.github().authenticated_app(name).await {
             Err(failure) if failure.kind == Kind::AppRejected => refused.push(key),
             _ => accepted.push(key.clone()),
         }
@@ -139,14 +139,14 @@ async fn of_several_keys(
 }
 
 async fn of_app(upstream: &Upstream, name: &AppName, settings: &settings::App) -> Vec<Finding> {
-    let app = match upstream.authenticated_app(name).await {
+    let app = match upstream.github().authenticated_app(name).await {
         Ok(app) => app,
         Err(failure) => return vec![broken("app", format!("app {name}: {failure}"))],
     };
     let known = app.as_ref().map(|app| format!(" as \"{}\" (app id {})", app.name, app.id));
     let accepted = good("app", format!("app {name}: GitHub accepts it{}", known.unwrap_or_default()));
     let demand = Demand::of(Requester::background(Priority::New, None));
-    let installations = match upstream.installations(name, usize::MAX, demand).await {
+    let installations = match upstream.github().installations(name, usize::MAX, demand).await {
         Ok(installations) => installations,
         Err(failure) => return vec![accepted, broken("installations", format!("app {name}: {failure}"))],
     };

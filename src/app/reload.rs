@@ -15,9 +15,9 @@ use super::error::Error;
 use super::keys::{Keys, load_further_keys, self_test};
 use super::reads::BoundedFileReads;
 use crate::clock::{BootTime, Clock};
+use crate::github::Upstream;
 use crate::github::key::{Key, KeyError};
 use crate::github::webhook::{Secrets, SecretsError};
-use crate::github::{Github as _, Upstream};
 use crate::model::AppName;
 use crate::server::Guard;
 use crate::settings::{Listen, Settings, Sources};
@@ -116,7 +116,7 @@ impl Reloader {
         log::set_level(settings.log.level);
         self.0.targets.guard.send_replace(guard(&settings.listen));
         // A reload often follows a change at GitHub.
-        self.0.targets.upstream.forget_refusals();
+        self.0.targets.upstream.github().forget_refusals();
         let known: Vec<_> = active.keys.values().flatten().map(Key::path).collect();
         keys.values().flatten().filter(|key| !known.contains(&key.path())).for_each(announce);
         let warning_stands = |origin: &String| {
@@ -167,7 +167,7 @@ impl Reloader {
             let keys = active.keys.get(app).cloned().unwrap_or_default();
             if self.0.targets.upstream.replace_keys(app, keys) {
                 // A key that GitHub does not know is found now, before a caller waits for it. The client logs the result.
-                let _ = self.0.targets.upstream.authenticated_app(app).await;
+                let _ = self.0.targets.upstream.github().authenticated_app(app).await;
             }
         }
     }

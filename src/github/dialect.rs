@@ -1,7 +1,6 @@
 //! The dialects of GitHub's API. Each is a folder: which calls a question takes, and in `wire` what is said in them.
 //! What a dialect can do, those who do not speak it learn from [`crate::model::Capabilities`].
 
-mod api;
 mod apps;
 mod integrations;
 mod mint;
@@ -9,18 +8,18 @@ mod token_response;
 
 use std::sync::Arc;
 
+use super::Github;
 use super::http::client::Client;
 use super::http::config::UpstreamConfig;
 use super::http::transport::CommonHeaders;
 use crate::clock::Clock;
 use crate::model::Dialect;
-pub(super) use api::Api;
 
-/// The API of `dialect`, spoken over `client`.
-pub(super) fn api(dialect: Dialect, client: Arc<Client>, clock: Arc<dyn Clock>) -> Box<dyn Api> {
+/// GitHub, as `dialect` speaks to it over `client`.
+pub(super) fn github(dialect: Dialect, client: Arc<Client>, clock: Arc<dyn Clock>) -> Arc<dyn Github> {
     match dialect {
-        Dialect::Apps => Box::new(apps::Apps::new(client, clock)),
-        Dialect::Integrations => Box::new(integrations::Integrations::new(client, clock)),
+        Dialect::Apps => Arc::new(apps::Apps::new(client, clock)),
+        Dialect::Integrations => Arc::new(integrations::Integrations::new(client, clock)),
     }
 }
 

@@ -5,17 +5,16 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::Api;
 use super::mint;
 use crate::clock::Clock;
 use crate::github::failure::{Failure, Kind};
 use crate::github::http::answer::Answer;
 use crate::github::http::client::Client;
 use crate::github::http::read_cache::ReadCache;
-use crate::github::{InstallationPage, Page, Reply};
+use crate::github::{AdmissionStatus, Github, InstallationPage, Page, Reply};
 use crate::model::{
-    App, AppName, ClientId, Identity, Installation, InstallationId, Minted, Priority, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, Capabilities, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted,
+    Priority, Scope, Secret, Selector, TokenKey, UserId,
 };
 use crate::single_flight::{Demand, Requester};
 pub(super) use wire::ACCEPT;
@@ -52,13 +51,31 @@ impl Apps {
     }
 }
 
-impl Api for Apps {
+impl Github for Apps {
+    fn capabilities(&self) -> Capabilities {
+        Dialect::Apps.capabilities()
+    }
+
+    fn keys(&self, app: &AppName) -> Vec<KeyInUse> {
+        self.client.keys(app)
+    }
+
+    fn forget_refusals(&self) {
+        self.client.admission().forget_refusals();
+    }
+
+    fn admission(&self) -> AdmissionStatus {
+        self.client.status()
+    }
+
     fn check_supported(&self, _: &Selector, _: &Scope, user: Option<UserId>) -> Result<(), Failure> {
         wire::check_supported(user)
     }
 
     fn mint<'a>(&'a self, key: &'a TokenKey, mut demand: Demand) -> Reply<'a, Minted> {
         Box::pin(async move {
+            // The resolver has checked this already; here it ensures that no wider token is ever minted.
+            self.check_supported(&Selector::Id(key.installation), &key.scope, key.user)?;
             let request = wire::mint(self.client.base(), key.installation, &key.scope);
             let read = |answer: &Answer| wire::read_mint(answer, &key.scope);
             match mint::mint(&self.client, key, &request, &mut demand, read).await {

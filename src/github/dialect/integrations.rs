@@ -5,16 +5,15 @@ mod wire;
 
 use std::sync::Arc;
 
-use super::api::Api;
 use super::mint;
 use crate::clock::Clock;
 use crate::github::failure::{Failure, Kind, Origin};
 use crate::github::http::answer::Answer;
 use crate::github::http::client::{Client, ReadPage};
-use crate::github::{InstallationPage, Page, Reply};
+use crate::github::{AdmissionStatus, Github, InstallationPage, Page, Reply};
 use crate::model::{
-    App, AppName, ClientId, Identity, Installation, InstallationId, Minted, Priority, Scope, Secret,
-    Selector, TokenKey, UserId,
+    App, AppName, Capabilities, ClientId, Dialect, Identity, Installation, InstallationId, KeyInUse, Minted,
+    Priority, Scope, Secret, Selector, TokenKey, UserId,
 };
 use crate::single_flight::{Demand, Requester};
 use installation_list::{InstallationListCache, ListRead};
@@ -66,13 +65,31 @@ impl Integrations {
     }
 }
 
-impl Api for Integrations {
+impl Github for Integrations {
+    fn capabilities(&self) -> Capabilities {
+        Dialect::Integrations.capabilities()
+    }
+
+    fn keys(&self, app: &AppName) -> Vec<KeyInUse> {
+        self.client.keys(app)
+    }
+
+    fn forget_refusals(&self) {
+        self.client.admission().forget_refusals();
+    }
+
+    fn admission(&self) -> AdmissionStatus {
+        self.client.status()
+    }
+
     fn check_supported(&self, selector: &Selector, scope: &Scope, _: Option<UserId>) -> Result<(), Failure> {
         wire::check_supported(selector, scope)
     }
 
     fn mint<'a>(&'a self, key: &'a TokenKey, mut demand: Demand) -> Reply<'a, Minted> {
         Box::pin(async move {
+            // The resolver has checked this already; here it ensures that no wider token is ever minted.
+            self.check_supported(&Selector::Id(key.installation), &key.scope, key.user)?;
             let listed = match self.listed(&key.app, &Selector::Id(key.installation), &demand).await {
                 // What has had tokens before is not gone for one list that lacks it.
                 Err(failure) if failure.kind == Kind::NotFound && demand.requester().is_refresh() => {

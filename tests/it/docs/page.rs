@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ghtokend::app;
 use ghtokend::clock::SystemClock;
 use ghtokend::fake_github::{Account, FakeGithub, Installation, Member, Options, World};
-use ghtokend::github::{Demand, Github as _, Requester};
+use ghtokend::github::{Demand, Requester};
 use ghtokend::model::{AppName, ClientId, Priority, Secret, TokenKey, UserId};
 use ghtokend::settings::{Environment, Settings, Sources};
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ async fn the_client_reads_the_page_as_it_is_written() {
     let app = AppName::default();
     let demand = || Demand::of(Requester::caller(ClientId::new(1), Priority::New));
 
-    let list = upstream.installations(&app, usize::MAX, demand()).await.unwrap();
+    let list = upstream.github().installations(&app, usize::MAX, demand()).await.unwrap();
     let objects: Vec<_> = list.iter().map(|installation| installation.json.as_str()).collect();
     assert_eq!(format!("[{}]", objects.join(",")), on_the_page(&github, PAGE_INSTALLATIONS));
     assert_eq!((list[0].id.get(), list[0].account.as_deref()), (1, Some("github")));
@@ -198,7 +198,7 @@ async fn the_client_reads_the_page_as_it_is_written() {
     for (user, page) in [(None, PAGE_TOKEN), (Some("1"), PAGE_TOKEN_OF_USER)] {
         let user = user.map(|user| user.parse().unwrap());
         let key = TokenKey { app: app.clone(), installation: list[0].id, user, scope: Arc::default() };
-        let token = upstream.mint(&key, demand()).await.unwrap().token;
+        let token = upstream.github().mint(&key, demand()).await.unwrap().token;
         let (secret, body) = (token.secret.expose(), token.json.expose());
         let page = on_the_page(&github, page).replace("v1.1f699f1069f60xxx", secret);
         assert_eq!(body, page.replace("2016-07-11T22:14:10Z", &token.expires_at).as_bytes());
@@ -207,7 +207,7 @@ async fn the_client_reads_the_page_as_it_is_written() {
     }
 
     let nonce = github.create_nonce(1, "octocat").unwrap();
-    let identity = upstream.identify(&app, &Secret::from(nonce), ClientId::new(1)).await.unwrap();
+    let identity = upstream.github().identify(&app, &Secret::from(nonce), ClientId::new(1)).await.unwrap();
     let body =
         format!("{{\"user\":{},\"repositories_url\":\"{}\"}}", identity.user.json, identity.repositories_url);
     assert_eq!(body, on_the_page(&github, PAGE_IDENTITY));

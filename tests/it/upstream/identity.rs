@@ -6,7 +6,7 @@ use std::time::Duration;
 use ghtokend::app;
 use ghtokend::clock::SystemClock;
 use ghtokend::fake_github::{Effect, FakeGithub, Fault, Options, Preview};
-use ghtokend::github::{Failure, Github as _, Kind, Upstream};
+use ghtokend::github::{Failure, Kind, Upstream};
 use ghtokend::model::{AppName, ClientId, Identity, Secret};
 use ghtokend::settings::{Environment, Settings, Sources};
 
@@ -30,7 +30,7 @@ fn upstream(github: &FakeGithub, dialect: &str) -> Upstream {
 }
 
 async fn identify(upstream: &Upstream, nonce: &str) -> Result<Identity, Failure> {
-    upstream.identify(&AppName::default(), &Secret::from(nonce.to_owned()), ClientId::new(1)).await
+    upstream.github().identify(&AppName::default(), &Secret::from(nonce.to_owned()), ClientId::new(1)).await
 }
 
 #[tokio::test]

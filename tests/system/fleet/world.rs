@@ -281,7 +281,7 @@ fn broker(transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Broker {
         max_bytes: 64 << 20,
         render: ghtokend::server::render,
     };
-    Broker::new(Arc::new(upstream), clock, Arc::new(Metrics::default()), rules)
+    Broker::new(Arc::clone(upstream.github()), clock, Arc::new(Metrics::default()), rules)
 }
 
 pub const WINDOWS: Windows = Windows {
