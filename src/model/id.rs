@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Why a value is not in the alphabet of its kind. Names the kind and what is allowed, for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not {kind}: {allowed}")]
+#[error("{value:?} is not {kind}: use {allowed}")]
 pub struct Invalid {
     value: String,
     kind: &'static str,
@@ -50,7 +50,7 @@ macro_rules! number {
                 digits
                     .then(|| text.parse().ok().and_then(Self::new))
                     .flatten()
-                    .ok_or_else(|| Invalid::new(text, $kind, "a whole number above zero is"))
+                    .ok_or_else(|| Invalid::new(text, $kind, "a whole number above zero"))
             }
         }
 
@@ -110,14 +110,14 @@ name!(
     /// kept in lower case.
     Login,
     "a GitHub login",
-    "1 to 100 letters, digits, '-' or '_' are",
+    "1 to 100 letters, digits, '-' or '_'",
     |text| within(text, MAX_LOGIN_LENGTH, |byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 );
 name!(
     /// The bare name of a repository, without its owner. GitHub ignores its case, so it is kept in lower case.
     RepositoryName,
     "a repository name",
-    "1 to 100 letters, digits, '.', '-' or '_' are",
+    "1 to 100 letters, digits, '.', '-' or '_'",
     |text| within(text, MAX_REPOSITORY_LENGTH, |byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
         && text != "."
         && text != ".."
@@ -126,7 +126,7 @@ name!(
     /// The name under which an app is configured: `NAME` of `[apps.NAME]`.
     AppName,
     "an app's name",
-    "lower-case letters, digits and '_' are",
+    "lower-case letters, digits and '_'",
     |text| within(text, MAX_APP_LENGTH, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 );
 
@@ -173,6 +173,6 @@ mod tests {
     #[test]
     fn parse_error_names_value_kind_and_allowed_form() {
         let error = "a/b".parse::<Login>().unwrap_err().to_string();
-        assert_eq!(error, "\"a/b\" is not a GitHub login: 1 to 100 letters, digits, '-' or '_' are");
+        assert_eq!(error, "\"a/b\" is not a GitHub login: use 1 to 100 letters, digits, '-' or '_'");
     }
 }

@@ -114,11 +114,7 @@ impl FromStr for Permission {
         let text = text.to_ascii_lowercase();
         let accepts = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if text.is_empty() || text.len() > MAX_PERMISSION_LENGTH || !text.bytes().all(accepts) {
-            return Err(Invalid::new(
-                &text,
-                "a permission",
-                "letters, digits and '_' are, as in pull_requests",
-            ));
+            return Err(Invalid::new(&text, "a permission", "letters, digits and '_', as in pull_requests"));
         }
         Ok(Self(text.into()))
     }
@@ -158,7 +154,7 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let levels = [Self::Read, Self::Write, Self::Admin];
         let found = levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| Invalid::new(text, "a permission level", "read, write and admin are"))
+        found.ok_or_else(|| Invalid::new(text, "a permission level", "read, write or admin"))
     }
 }
 

@@ -72,7 +72,7 @@ pub static PARAMETERS: [Parameter; 10] = [
         "OWNER/NAME",
         "By a repository, to which the token is narrowed",
         Kind::Selector(|text| {
-            let (owner, name) = halves(text, '/', "a repository", "OWNER/NAME, as acme/widgets, is")?;
+            let (owner, name) = halves(text, '/', "a repository", "OWNER/NAME, as acme/widgets")?;
             Ok(Selector::Repository(parse(owner)?, parse(name)?))
         }),
     ),
@@ -108,7 +108,7 @@ pub static PARAMETERS: [Parameter; 10] = [
         "NAME:LEVEL,…",
         "Only these permissions, such as contents:read,issues:write",
         Kind::Pairs(|token, pair| {
-            let form = "NAME:LEVEL, as contents:read, is";
+            let form = "NAME:LEVEL, as contents:read";
             let (name, level) = halves(pair, ':', "a permission with its level", form)?;
             let (name, level): (Permission, Level) = (parse(name)?, parse(level)?);
             match token.scope.permissions.get_or_insert_default().insert(name.clone(), level) {
@@ -297,7 +297,7 @@ impl TokenParameters {
     /// Notes that a parameter is there: once, and beside no other that names an installation.
     fn give(&mut self, parameter: &'static Parameter) -> Result<(), ParameterError> {
         if self.given.contains(&parameter.name) {
-            return Err(whole(parameter, "is there twice: send it once".into()));
+            return Err(whole(parameter, "is duplicated: send it once".into()));
         }
         if parameter.is_selector() {
             let mut selectors = PARAMETERS.iter().filter(|other| other.is_selector());
@@ -352,7 +352,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         false => text.parse().ok().and_then(|parsed: SignedDuration| Duration::try_from(parsed).ok()),
     };
     parsed.ok_or_else(|| {
-        Invalid::new(text, "a duration", "a number of seconds, or one such as 30m or 1h30m, is").to_string()
+        Invalid::new(text, "a duration", "a number of seconds, or one such as 30m or 1h30m").to_string()
     })
 }
 

@@ -124,7 +124,7 @@ fn status_limit(query: &str) -> Result<usize, ApiError> {
             return Err(ApiError::invalid(format!("unknown parameter {name:?}; expected limit")));
         }
         if limit.is_some() {
-            return Err(ApiError::invalid("parameter limit is there twice: send it once"));
+            return Err(ApiError::invalid("parameter limit is duplicated: send it once"));
         }
         let number = value.parse().ok().filter(|number| (1..=MAX_STATUS_TOKENS).contains(number));
         limit = Some(number.ok_or_else(|| {

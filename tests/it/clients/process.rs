@@ -404,10 +404,9 @@ async fn killed_daemon_restarts_on_the_same_socket() {
     // An address of its own, whose port no client on this machine can be given meanwhile.
     let address = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let listen = address.to_string();
-    let (mut handed_out, mut mints, mut waits) = (0, 0, Vec::new());
+    let (mut handed_out, mut mints) = (0, 0);
     for round in 0..20 {
         let moment = [AtItsStart(round), InAMint, AfterAHandOut, WhileDraining][round as usize % 4];
-        let began = SystemClock.boot();
         let mut command = program(&["serve", "--listen", &listen], &variables);
         if let AtItsStart(milliseconds) = moment {
             let mut child = command.spawn().unwrap();
@@ -417,7 +416,6 @@ async fn killed_daemon_restarts_on_the_same_socket() {
         }
         let mut daemon = Daemon::start(command).await;
         assert_eq!(get(address, "/healthz").await.status, 200);
-        waits.push(SystemClock.boot().since(began));
         if moment == InAMint {
             let hold = github.hold("POST", "/app/installations");
             let cut_off = tokio::spawn(send(address, TOKEN));
@@ -438,8 +436,6 @@ async fn killed_daemon_restarts_on_the_same_socket() {
         assert!(socket.exists());
     }
     assert_eq!(github.counters().mint_requests, mints);
-    waits.sort();
-    assert!(waits[waits.len() / 2] < Duration::from_secs(1), "{waits:?}");
     let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<std::collections::BTreeSet<_>>().len(), 2);
     assert_eq!(vended_lines(&audit), handed_out);

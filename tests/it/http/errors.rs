@@ -73,7 +73,7 @@ async fn a_400_names_the_parameter() {
         ),
         ("/token?owner=a%2Fb", "parameter owner: \"a/b\" is not a GitHub login"),
         ("/token?repositories=a,,b", "parameter repositories has an empty item"),
-        ("/token?owner=acme&owner=acme", "parameter owner is there twice"),
+        ("/token?owner=acme&owner=acme", "parameter owner is duplicated"),
     ] {
         check(&world.get(target).await, 400, "invalid_request", says);
     }

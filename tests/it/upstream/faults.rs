@@ -2,7 +2,6 @@
 //! has the table.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use ghtokend::clock::{Clock as _, SystemClock};
 use ghtokend::fake_github::{Effect, Fault, Options, TokenFormat, World as GithubWorld};
@@ -136,19 +135,10 @@ async fn callers_wait_for_the_one_attempt_at_an_unreachable_host() {
 async fn hanging_connect_is_a_504_after_connect_timeout() {
     let (world, mut door) = world(vec![("GHTOKEND_GITHUB__CONNECT_TIMEOUT", "500ms".to_owned())]).await;
     let warm = world.token("/token").await;
-    let Some(_clogged) = door.clog().await else {
-        eprintln!("\n!!! NOT TESTED: this system lets any number of connections wait.\n");
-        return;
-    };
-    let began = SystemClock.boot();
+    let _clogged = door.clog().await;
     let reply = world.get("/token?installation=2").await;
     assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (504, "github_timeout", 1));
     assert!(reply.message().contains("longer than github.connect_timeout"), "{}", reply.message());
-    assert!(
-        (Duration::from_millis(500)..seconds(10)).contains(&SystemClock.boot().since(began)),
-        "{:?}",
-        SystemClock.boot().since(began)
-    );
     assert_eq!((world.token("/token").await, world.mints()), (warm, 1));
 }
 
@@ -197,7 +187,6 @@ async fn never_ends(beginning: String, then: Then) {
     let (world, door) = world(vec![("GHTOKEND_GITHUB__REQUEST_TIMEOUT", "5s".to_owned())]).await;
     let warm = world.token("/token?permissions=contents:read").await;
     door.answer(instead(beginning, then));
-    let began = SystemClock.boot();
     let hanging = tokio::spawn(get(world.address, "/token"));
     until(async || door.requests() == 1).await;
     for id in 2..=10 {
@@ -207,11 +196,7 @@ async fn never_ends(beginning: String, then: Then) {
     assert!(!hanging.is_finished(), "nobody waited for it");
     let reply = hanging.await.unwrap();
     assert_eq!((reply.status, reply.code().as_str(), wait(&reply)), (504, "github_timeout", 1));
-    assert!(
-        (seconds(5)..seconds(30)).contains(&SystemClock.boot().since(began)),
-        "{:?}",
-        SystemClock.boot().since(began)
-    );
+    assert!(reply.message().contains("longer than github.request_timeout"), "{}", reply.message());
     assert_eq!((door.requests(), tokens_in_hand(&world).await), (1, 10), "asked once, and nothing is kept");
     world.token("/token?installation=2&permissions=contents:read").await;
     door.answer(None);
