@@ -20,11 +20,11 @@
 //!                          └─── broker::minter          single flight: one mint per key, in a task of its own
 //!                                 └── github::Upstream ── github::dialect   which calls, and what is said in them
 //!                                       ├── github::admission   may it be asked, and whose turn is it?
-//!                                       │     memory: back-off and negative cache · fair_queue · places · budget   pure
+//!                                       │     negative_cache: back-off, remembered failures · fair_queue · places · budget   pure
 //!                                       ├── github::http        sends, retries, reads the answer
 //!                                       ├── github::auth        signs: app JWT and key ring
 //!                                       └── github::failure     what an error means, and what it speaks for   pure
-//!        ── server::reply       outcomes become status, code and sentence: the only place that does
+//!        ── server::reply       outcomes become status and sentence (failures of GitHub bring their code)
 //! ```
 //!
 //! What happens without a request is one sweep a second, `broker::refresh`: it refreshes what is in use before it expires
@@ -87,7 +87,7 @@
 //! | invalidation log | what GitHub has taken back | `broker/invalidation_log.rs` |
 //! | jitter | spreads renewals and retries | `jitter.rs` |
 //! | key ring | the private keys of an app, and their rotation | `github/auth/key_ring.rs` |
-//! | negative cache | what GitHub has refused, and until when | `github/admission/memory.rs` |
+//! | negative cache | what GitHub has refused, and until when | `github/admission/negative_cache.rs` |
 //! | prefetch | tokens minted at start | `broker/refresh/prefetch.rs` |
 //! | rate limiter | points and mints a minute | `github/admission/budget.rs` |
 //! | readiness | whether GitHub accepts each app | `broker/readiness.rs` |
@@ -97,7 +97,7 @@
 //! | signer | signs app JWTs, wherever the key is | `github/auth/signer.rs` |
 //! | single flight | one call per key at a time | `single_flight.rs` |
 //! | stale-while-revalidate | look-ups served while they are asked for anew | `github/staleness.rs` |
-//! | token hash | what a token is known by | `broker/cache/hash.rs` |
+//! | token hash | what a token is known by | `broker/cache/token_hash.rs` |
 //! | token parameters | how a caller says which token: query, TOML, JSON, command line | `model/token_parameters.rs` |
 //! | webhook event | what GitHub says of installations and tokens | `model/webhook_event.rs` |
 //!

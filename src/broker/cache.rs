@@ -2,11 +2,11 @@
 
 pub(super) mod as_of;
 pub(super) mod entry;
-pub(super) mod hash;
 mod index;
 pub(super) mod lru;
 pub(super) mod memory;
 pub(super) mod schedule;
 pub(super) mod token_cache;
+pub(super) mod token_hash;
 pub(super) mod token_pair;
 pub(super) mod usage;

@@ -140,7 +140,7 @@ const MAX_MINT_AGE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::cache::hash::TokenHash;
+    use crate::broker::cache::token_hash::TokenHash;
     use crate::broker::cache::token_pair::tests::{as_of, entry, single};
     use crate::clock::BootTime;
     use crate::github::{Failure, Kind};

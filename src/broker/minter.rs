@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache::entry::{Bodies, Entry};
-use super::cache::hash::TokenHash;
 use super::cache::memory::compact;
 use super::cache::token_cache::TokenCache;
+use super::cache::token_hash::TokenHash;
 use super::cache::usage::Activity;
 use super::coalesce::coalesced;
 use super::decision::{MintResult, just_minted};

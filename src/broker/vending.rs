@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cache::token_cache::TokenCache;
 use super::decision::{Criteria, Decision, Served};
 use super::error::Error;
-use super::installations::lookup::Found;
+use super::installations::lookup_cache::Found;
 use super::installations::resolver::{InstallationResolver, Provenance};
 use super::minter::Minter;
 use super::refresh::scheduler::RefreshScheduler;

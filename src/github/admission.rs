@@ -2,7 +2,7 @@
 //!
 //! A call passes three steps. One that is refused has cost nothing; its caller gets the true reason and the true wait:
 //!
-//! 1. [`memory`]: is it known that GitHub would not do it now?
+//! 1. [`negative_cache`]: is it known that GitHub would not do it now?
 //! 2. The queue of its app ([`fair_queue`]): there it waits for its turn, for a place ([`places`]) and for points
 //!    ([`budget`]) at once, a caller for 10 seconds at most. A call that nobody waits for any more is dropped.
 //! 3. At the very moment of sending, memory once more: another answer may have come meanwhile.
@@ -25,7 +25,7 @@
 mod budget;
 mod call;
 mod fair_queue;
-mod memory;
+mod negative_cache;
 mod places;
 mod queue;
 mod retry;
@@ -39,7 +39,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use call::Operation;
 pub(crate) use call::{Call, Calls};
 use fair_queue::Class;
-use memory::Attempts;
+use negative_cache::Attempts;
 use places::Claim;
 pub(crate) use queue::Limits;
 use queue::{Receipt, State};

@@ -59,7 +59,7 @@ pub enum Kind {
 type Read = fn(&mut TokenParameters, &str) -> Result<(), String>;
 
 /// All of them, in the order in which they are listed to people.
-pub static PARAMETERS: [Parameter; 10] = [
+pub static PARAMETERS: &[Parameter] = &[
     row("installation", "ID", "By the installation's id", Kind::Selector(|id| Ok(Selector::Id(parse(id)?)))),
     row(
         "owner",
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_its_name_with_dashes() {
-        for parameter in &PARAMETERS {
+        for parameter in PARAMETERS {
             assert_eq!(parameter.flag, parameter.name.replace('_', "-"));
         }
     }

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::Error;
-use super::keys::AppKeys;
-use super::known::DEFAULT;
+use super::key_names::DEFAULT;
+use super::key_table::AppKeys;
 use super::read;
 use super::sources::{Environment, SYSTEM_FILE};
 use super::values::{Item, Section, Values};

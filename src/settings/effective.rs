@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::Settings;
 use super::apps::{App, Keys};
-use super::keys::AppKeys;
-use super::known::DEFAULT;
+use super::key_names::DEFAULT;
+use super::key_table::AppKeys;
 use super::prefetch::Prefetch;
 use super::section::Table;
 use super::toml::Toml as _;

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::{Error, may_be_secret, quote};
-use super::known::{self, ONLY_IN_THE_FILE, section_of};
+use super::key_names::{self, ONLY_IN_THE_FILE, section_of};
 use super::layer::Layer;
 use super::sources::Sources;
 use crate::model::AppName;
@@ -71,14 +71,14 @@ impl Document<'_> {
                 _ => format!("{section}.{}", name.get_ref()),
             };
             match value.get_ref() {
-                DeValue::Table(inner) if known::has_section(&key) => {
+                DeValue::Table(inner) if key_names::has_section(&key) => {
                     if inner.is_empty() && section == "apps" {
                         let problem = "is empty: set its id and private_key_file";
                         return Err(Error::new(self.header(name), format!("[{key}] {problem}")));
                     }
                     self.collect(&key, inner, layer)?;
                 }
-                _ if known::has(&key) => {
+                _ if key_names::has(&key) => {
                     let (origin, kind) = self.value(&key, name, value)?;
                     layer.insert(key, &origin, kind);
                 }
@@ -98,12 +98,15 @@ impl Document<'_> {
 
     fn unknown(&self, key: &str, name: &Name<'_>, value: &DeValue<'_>) -> Error {
         let shown = shown(key);
-        let problem = if known::has_section(key) {
+        let problem = if key_names::has_section(key) {
             format!("{key} is a section: write [{key}] and its keys below")
         } else if value.is_table() && !key.contains('.') {
-            format!("{shown} is not a known section; the nearest one is [{}]", known::nearest_section(key))
+            format!(
+                "{shown} is not a known section; the nearest one is [{}]",
+                key_names::nearest_section(key)
+            )
         } else {
-            format!("{shown} is not a known key; the nearest one is {}", known::nearest(key))
+            format!("{shown} is not a known key; the nearest one is {}", key_names::nearest(key))
         };
         Error::new(self.header(name), problem)
     }

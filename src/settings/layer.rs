@@ -3,7 +3,7 @@
 use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use super::error::Error;
-use super::known::{self, ONLY_IN_THE_FILE, section_of};
+use super::key_names::{self, ONLY_IN_THE_FILE, section_of};
 use super::sources::{Environment, Flag};
 
 /// The values that one source sets. Stacked by `config`, which keeps the origin of the value that wins.
@@ -27,8 +27,8 @@ impl Layer {
                 let problem = format!("[[{}]] tables are only in the file", section_of(&key));
                 return Err(Error::new(name, problem));
             }
-            if !known::has(&key) {
-                let nearest = known::nearest(&key).to_ascii_uppercase().replace('.', SEPARATOR);
+            if !key_names::has(&key) {
+                let nearest = key_names::nearest(&key).to_ascii_uppercase().replace('.', SEPARATOR);
                 let problem = format!("is not a known key; the nearest one is {PREFIX}{nearest}");
                 return Err(Error::new(name, problem));
             }
@@ -52,7 +52,7 @@ impl Layer {
     pub(super) fn of_flags(flags: &[Flag]) -> Result<Self, Error> {
         let mut layer = Self::default();
         for Flag { name, key, value } in flags {
-            if !known::has(key) {
+            if !key_names::has(key) {
                 return Err(Error::new(*name, format!("stands for {key}, which is not a known key")));
             }
             layer.insert_text(key, name, value);
@@ -62,7 +62,7 @@ impl Layer {
 
     fn insert_text(&mut self, key: &str, origin: &str, text: &str) {
         let item = |text: &str| Value::new(Some(&origin.to_owned()), text.trim());
-        let kind = match known::is_list(key) {
+        let kind = match key_names::is_list(key) {
             true if text.trim().is_empty() => ValueKind::Array(Vec::new()),
             true => ValueKind::Array(text.split(',').map(item).collect()),
             // Secrets mounted as variables often end with a newline.

@@ -1,7 +1,7 @@
 //! Rules about several keys, and options reserved for future versions.
 
 use super::error::Error;
-use super::keys::Listen;
+use super::key_table::Listen;
 use super::read;
 use super::values::Values;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::hash::TokenHash;
+use super::token_hash::TokenHash;
 use crate::broker::freshness::Life;
 use crate::broker::invalidation_log::Sequence;
 use crate::clock::BootTime;

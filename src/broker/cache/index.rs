@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::hash::TokenHash;
 use super::schedule::{Lane, PairId, Schedule};
+use super::token_hash::TokenHash;
 use super::token_pair::TokenPair;
 use crate::broker::invalidation_log::InvalidationScope;
 use crate::clock::BootTime;

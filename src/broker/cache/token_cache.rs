@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use super::as_of::{AsOf, FreshnessClock};
 use super::entry::Entry;
-use super::hash::TokenHash;
 use super::index::{Hit, Index};
 use super::lru::bounded;
 use super::memory::weight;
 use super::schedule::Lane;
+use super::token_hash::TokenHash;
 use super::token_pair::{TokenPair, Validated};
 use super::usage::Activity;
 use crate::broker::invalidation_log::{Effect, InvalidationLog, InvalidationScope, Sequence, Validity};

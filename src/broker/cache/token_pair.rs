@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::as_of::AsOf;
 use super::entry::Entry;
-use super::hash::TokenHash;
 use super::schedule::PairId;
+use super::token_hash::TokenHash;
 use super::usage::Usage;
 use crate::broker::freshness::Windows;
 use crate::broker::invalidation_log::{Sequence, Validity};

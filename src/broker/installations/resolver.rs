@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::lookup::{CachedAnswer, Found, LookupCache, Question};
+use super::lookup_cache::{CachedAnswer, Found, LookupCache, Question};
 use crate::broker::coalesce::coalesced;
 use crate::broker::error::Error;
 use crate::broker::invalidation_log::{Effect, InvalidationScope};

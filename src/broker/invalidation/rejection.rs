@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::broker::cache::hash::TokenHash;
 use crate::broker::cache::token_cache::TokenCache;
+use crate::broker::cache::token_hash::TokenHash;
 use crate::clock::BootTime;
 use crate::model::TokenKey;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::cache::hash::TokenHash;
 use crate::broker::cache::token_cache::TokenCache;
+use crate::broker::cache::token_hash::TokenHash;
 use crate::broker::error::Error;
 use crate::github::{Failure, Github};
 use crate::model::{ClientId, Secret};

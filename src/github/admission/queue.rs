@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::budget::{Budget, Cost, Funds};
 use super::call::Call;
 use super::fair_queue::{Class, FairQueue, Turn};
-use super::memory::{Attempts, Memory, Verdict};
+use super::negative_cache::{Attempts, Memory, Verdict};
 use super::places::{Claim, Places};
 use super::stats::Stats;
 use crate::clock::BootTime;
@@ -375,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::github::admission::call::Operation;
-    use crate::github::admission::memory::Topic;
+    use crate::github::admission::negative_cache::Topic;
 
     fn at(millis: u64) -> BootTime {
         BootTime::new(Duration::from_secs(3600) + Duration::from_millis(millis))

@@ -91,7 +91,7 @@ const RETIRED_WORDS: &[&str] = &[
 const MAY_EXPOSE: &[(&str, &str)] = &[
     ("src/app.rs", "a proxy's URL goes to the HTTP client"),
     ("src/app/keys.rs", "a key's text goes to its parser"),
-    ("src/broker/cache/hash.rs", "the hash by which GitHub's audit log knows a token"),
+    ("src/broker/cache/token_hash.rs", "the hash by which GitHub's audit log knows a token"),
     ("src/broker/cache/memory.rs", "the size of a token"),
     ("src/cli/exec.rs", "the token goes into the environment of a command"),
     ("src/client.rs", "the caller's secret goes into its header"),

@@ -39,7 +39,7 @@ impl Listed {
                 let account = self.installation.account.as_deref();
                 account.is_some_and(|account| account.eq_ignore_ascii_case(login.as_str()))
             }
-            _ => false,
+            Selector::Default | Selector::Repository(..) | Selector::Enterprise(_) => false,
         }
     }
 }

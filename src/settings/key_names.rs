@@ -1,6 +1,6 @@
 //! Which keys there are, and which is meant by one that there is not.
 
-use super::keys;
+use super::key_table;
 use crate::model::AppName;
 
 /// Whether there is this key.
@@ -9,20 +9,20 @@ pub(super) fn has(key: &str) -> bool {
         Some((name, rest)) => {
             name.parse::<AppName>().is_ok() && (rest == DEFAULT || has(&format!("app.{rest}")))
         }
-        None => ONLY_IN_THE_FILE.contains(&key) || keys::all().any(|known| known.name == key),
+        None => ONLY_IN_THE_FILE.contains(&key) || key_table::all().any(|known| known.name == key),
     }
 }
 
 /// Whether keys can follow this one after a dot.
 pub(super) fn has_section(key: &str) -> bool {
     let app = key.strip_prefix("apps.").is_some_and(|name| !name.contains('.'));
-    app || key == "apps" || keys::all().any(|known| section_of(known.name) == key)
+    app || key == "apps" || key_table::all().any(|known| section_of(known.name) == key)
 }
 
 /// Whether a variable for this key holds several values.
 pub(super) fn is_list(key: &str) -> bool {
     let key = app_key(key).map_or_else(|| key.to_owned(), |(_, rest)| format!("app.{rest}"));
-    keys::all().any(|known| known.name == key && known.is_list)
+    key_table::all().any(|known| known.name == key && known.is_list)
 }
 
 /// The known key that looks most like `key`.
@@ -31,7 +31,7 @@ pub(super) fn nearest(key: &str) -> String {
         Some((name, rest)) => (format!("apps.{name}."), format!("app.{rest}")),
         None => ("app.".into(), key.to_owned()),
     };
-    let nearest = most_like(keys::all().map(|known| known.name), |known| {
+    let nearest = most_like(key_table::all().map(|known| known.name), |known| {
         // A known name in the wrong section is a likelier mistake than a wrong name in the right one.
         let same_name = known.rsplit('.').next() == wanted.rsplit('.').next();
         strsim::jaro_winkler(known, &wanted) + f64::from(u8::from(same_name))
@@ -42,7 +42,8 @@ pub(super) fn nearest(key: &str) -> String {
 /// The section that looks most like `name`.
 pub(super) fn nearest_section(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
-    let sections = keys::all().map(|known| section_of(known.name)).chain(["apps"]).chain(ONLY_IN_THE_FILE);
+    let sections =
+        key_table::all().map(|known| section_of(known.name)).chain(["apps"]).chain(ONLY_IN_THE_FILE);
     most_like(sections, |section| strsim::jaro_winkler(section, &name))
 }
 
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn every_key_has_a_documented_default() {
         let defaults = defaults().unwrap();
-        for key in keys::all() {
+        for key in key_table::all() {
             assert!(defaults.has(key.name), "{} is not in config/ghtokend.toml", key.name);
         }
     }
