@@ -11,5 +11,5 @@ mod peer_uid;
 mod user_agent;
 
 pub(crate) use callers::{Caller, Callers};
-pub(crate) use client_header::CLIENT_HEADER;
+pub(crate) use client_header::is_named;
 pub(crate) use evidence::Peer;

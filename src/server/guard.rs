@@ -10,7 +10,7 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::reply::ApiError;
 use super::route::Endpoint;
-use crate::caller::{CLIENT_HEADER, Peer};
+use crate::caller::{self, Peer};
 use crate::model::ErrorCode;
 
 /// What is accepted beyond the defaults.
@@ -94,10 +94,10 @@ impl Guard {
     }
 
     fn client(&self, endpoint: Option<Endpoint<'_>>, headers: &HeaderMap) -> Result<(), ApiError> {
-        let named =
-            |name: &str| headers.get(name).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
-        let identified = named(CLIENT_HEADER) || named("ghtokend-secret") || has_bearer(headers);
-        if identified || !self.require_client_header || !endpoint.is_some_and(Endpoint::needs_client) {
+        if caller::is_named(headers)
+            || !self.require_client_header
+            || !endpoint.is_some_and(Endpoint::needs_client)
+        {
             return Ok(());
         }
         Err(ApiError::forbidden(
@@ -124,16 +124,6 @@ fn browser_or_proxy_header<'h>(
             _ => [ORIGIN, REFERER, COOKIE, FORWARDED, VIA].contains(name),
         };
         is_sent_by_one.then_some(name)
-    })
-}
-
-/// `Basic` does not count: a URL alone can set it.
-fn has_bearer(headers: &HeaderMap) -> bool {
-    headers.get(hyper::header::AUTHORIZATION).is_some_and(|value| {
-        let value = value.to_str().unwrap_or_default();
-        let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
-        let known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token");
-        known && !credentials.trim().is_empty()
     })
 }
 
