@@ -39,7 +39,7 @@ pub struct App {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sweep {
     EverySecond,
-    ByHand,
+    Manual,
 }
 
 /// The GitHub of `settings`.
@@ -105,9 +105,9 @@ impl App {
     }
 
     /// The same, and its broker, which only the caller sweeps: for tests, whose clock stands still.
-    pub fn swept_by_hand(self) -> (Self, Broker) {
+    pub fn with_manual_refresh(self) -> (Self, Broker) {
         let broker = self.broker.clone();
-        (Self { sweep: Sweep::ByHand, ..self }, broker)
+        (Self { sweep: Sweep::Manual, ..self }, broker)
     }
 
     /// Serves until `stop`, then drains: for `shutdown.delay` cached tokens are still vended on open listeners, then

@@ -92,7 +92,7 @@ impl State {
     }
 
     fn raise(&mut self, requester: Requester) {
-        // A caller has less patience than the daemon itself.
+        // A caller waits for a shorter time than the daemon itself.
         let is_first_caller =
             self.requester.client == ClientId::BACKGROUND && requester.client != ClientId::BACKGROUND;
         let is_equal = requester.priority == self.requester.priority;

@@ -36,7 +36,7 @@ fn good(subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { subject, severity: Severity::Ok, text: text.into() }
 }
 
-fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
+fn warning(subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { subject, severity: Severity::Warning, text: text.into() }
 }
 
@@ -102,7 +102,7 @@ fn of_key(name: &AppName, key: &Key) -> Finding {
     let seen = format!("app {name}: {} from {}", key.fingerprint(), key.origin());
     match key.warning() {
         None => good("key", seen),
-        Some(warning) => doubtful("key", format!("{seen}: {warning}")),
+        Some(problem) => warning("key", format!("{seen}: {problem}")),
     }
 }
 
@@ -133,7 +133,7 @@ async fn of_several_keys(
             "app {name}: GitHub refuses {fingerprint} from {origin}, and another key signs: take the file out of \
              private_key_file, or put a key there that the app's settings page shows"
         );
-        doubtful("key", text)
+        warning("key", text)
     }));
     accepted
 }
@@ -187,7 +187,7 @@ fn of_installation(name: &AppName, app: Option<&App>, installation: &Installatio
     };
     let seen = format!("app {name}: {} on {account}{granted}", installation.id);
     if installation.suspended {
-        return doubtful(
+        return warning(
             "installation",
             format!("{seen}: suspended, no token can be minted: an owner must unsuspend it"),
         );
@@ -202,7 +202,7 @@ fn of_installation(name: &AppName, app: Option<&App>, installation: &Installatio
         return good("installation", seen);
     }
     let text = format!("{seen}: the app asks for {pending} there, which an owner has not accepted yet");
-    doubtful("installation", text)
+    warning("installation", text)
 }
 
 fn of_default(name: &AppName, settings: &settings::App, installations: &[Installation]) -> Option<Finding> {
@@ -229,7 +229,7 @@ fn of_clock(clock: &GithubClock) -> Option<Finding> {
     };
     let text = format!("this machine's clock {seen}");
     if offset.abs() > WORTH_A_WARNING {
-        return Some(doubtful(
+        return Some(warning(
             "clock",
             format!("{text}: ghtokend corrects for it, other programs do not: start NTP"),
         ));

@@ -40,7 +40,7 @@ impl Vending {
                 if provenance == Provenance::Cached
                     && error.may_mean_another_installation(&request.scope) =>
             {
-                let found_now = match self.resolver.resolve_anew(app, &request.selector, requester).await {
+                let found_now = match self.resolver.resolve_fresh(app, &request.selector, requester).await {
                     Err(inconclusive) if inconclusive.is_inconclusive() => return Err(error),
                     found => found?,
                 };

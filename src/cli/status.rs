@@ -49,7 +49,7 @@ fn tables(status: &Status) -> String {
             .iter()
             .map(|key| [app.name.clone(), app.id.clone(), key.fingerprint.clone(), key.status.clone()])
     });
-    text.push_str(&table(["APP", "ID", "KEY", "STANDING"], keys.collect()));
+    text.push_str(&table(["APP", "ID", "KEY", "STATUS"], keys.collect()));
     for app in &status.apps {
         if let Some(why) = &app.not_ready {
             // Writing to a string cannot fail.
@@ -126,7 +126,7 @@ mod tests {
         let expected = "\
 ghtokend 1, not ready; GitHub's clock is -0.2 s from this machine's
 
-APP      ID  KEY       STANDING
+APP      ID  KEY       STATUS
 release  12  SHA256:x  active
 app release is not ready: GitHub has not been reached yet
 app release is limited until 2026-11-26T10:00:00Z: rate_limit

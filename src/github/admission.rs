@@ -150,7 +150,7 @@ impl Admission {
         Ok(Queued { admission: self.clone(), call: call.clone(), receipt, is_over: false })
     }
 
-    /// Has one task look at the queues for as long as anybody waits: budgets refill, pauses end, and so does patience.
+    /// Has one task look at the queues for as long as anybody waits: budgets refill, pauses end, callers time out.
     fn drive(&self, state: &mut State) {
         if state.is_driven || state.queued() == 0 {
             return;

@@ -72,7 +72,9 @@ pub static PARAMETERS: &[Parameter] = &[
         "OWNER/NAME",
         "By a repository, to which the token is narrowed",
         Kind::Selector(|text| {
-            let (owner, name) = halves(text, '/', "a repository", "OWNER/NAME, as acme/widgets")?;
+            let (owner, name) = text.split_once('/').ok_or_else(|| {
+                Invalid::new(text, "a repository", "OWNER/NAME, as acme/widgets").to_string()
+            })?;
             Ok(Selector::Repository(parse(owner)?, parse(name)?))
         }),
     ),
@@ -108,8 +110,11 @@ pub static PARAMETERS: &[Parameter] = &[
         "NAME:LEVEL,…",
         "Only these permissions, such as contents:read,issues:write",
         Kind::Pairs(|token, pair| {
-            let form = "NAME:LEVEL, as contents:read";
-            let (name, level) = halves(pair, ':', "a permission with its level", form)?;
+            // From the end: no level holds a colon, and a name that does is the mistake.
+            let (name, level) = pair.rsplit_once(':').ok_or_else(|| {
+                let form = "NAME:LEVEL, as contents:read";
+                Invalid::new(pair, "a permission with its level", form).to_string()
+            })?;
             let (name, level): (Permission, Level) = (parse(name)?, parse(level)?);
             match token.scope.permissions.get_or_insert_default().insert(name.clone(), level) {
                 None => Ok(()),
@@ -257,9 +262,7 @@ impl TokenParameters {
                 |problem| ParameterError::Value { parameter: parameter.name, item: Some(count), problem };
             match parameter.kind {
                 Kind::Selector(_) | Kind::Single(_) if item.is_empty() => return Err(empty(parameter)),
-                _ if item.is_empty() => {
-                    return Err(whole(parameter, "has an empty item: leave it out".into()));
-                }
+                _ if item.is_empty() => return Err(failed("an item is empty: leave it out".into())),
                 Kind::Selector(read) => self.selector = read(item).map_err(failed)?,
                 Kind::Names(_) | Kind::Numbers(_) if count == MAX_REPOSITORIES => {
                     let problem = format!("has over {MAX_REPOSITORIES} items, GitHub's limit");
@@ -334,15 +337,6 @@ fn whole(parameter: &Parameter, problem: String) -> ParameterError {
 
 fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-fn halves<'t>(
-    text: &'t str,
-    separator: char,
-    kind: &'static str,
-    form: &'static str,
-) -> Result<(&'t str, &'t str), String> {
-    text.split_once(separator).ok_or_else(|| Invalid::new(text, kind, form).to_string())
 }
 
 /// Seconds, or a duration as in the configuration.

@@ -199,8 +199,8 @@ mod tests {
             ("repo=acme", "parameter repo: \"acme\" is not a repository: use OWNER/NAME, as acme/widgets"),
             ("repo=acme/x/y", "parameter repo: \"x/y\" is not a repository name"),
             ("repo=acme/x&repositories=y", "parameter repo already narrows the token"),
-            ("repositories=a,,b", "parameter repositories has an empty item"),
-            ("repositories=a,", "parameter repositories has an empty item"),
+            ("repositories=a,,b", "parameter repositories: an item is empty"),
+            ("repositories=a,", "parameter repositories: an item is empty"),
             ("repository_ids=x", "parameter repository_ids: \"x\" is not a repository id"),
             (
                 "permissions=contents",

@@ -85,7 +85,7 @@ impl<'a> Entry<'a> {
                 self.members.get(parameter).unwrap_or(&self.table).error(problem)
             }
             ParameterError::Value { item: Some(index), problem, .. } => match values.get(index) {
-                Some((item, text)) if text.split(':').chain([text.as_str()]).any(may_be_secret) => {
+                Some((item, text)) if text.split([':', '/']).chain([text.as_str()]).any(may_be_secret) => {
                     item.error("the value (not shown) is not what belongs here")
                 }
                 found => found.map_or(self.table, |(item, _)| *item).error(problem),

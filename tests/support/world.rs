@@ -73,7 +73,7 @@ impl World {
         let settings = Settings::load(&sources).unwrap();
         let keys = app::load_keys(&settings).unwrap();
         let clock = ManualClock::new(SystemClock.wall());
-        let (app, broker) = App::build(&settings, &keys, clock.clone()).unwrap().swept_by_hand();
+        let (app, broker) = App::build(&settings, &keys, clock.clone()).unwrap().with_manual_refresh();
         let reloader = app.reloader();
         let listeners = app::bind(&settings.listen).await.unwrap();
         let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();

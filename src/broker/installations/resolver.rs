@@ -80,7 +80,7 @@ impl InstallationResolver {
     }
 
     /// The installation that `selector` names, asked of GitHub now. What is cached stays if GitHub does not answer.
-    pub(crate) async fn resolve_anew(
+    pub(crate) async fn resolve_fresh(
         &self,
         app: &AppName,
         selector: &Selector,

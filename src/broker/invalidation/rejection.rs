@@ -44,7 +44,7 @@ impl Rejecter {
         let settle = entry.life.settle_time(at.settle);
         let rejection = limiter.decide(&key, entry.life.age_since_received(at.now), settle, at.now);
         if rejection == Rejection::Evicted {
-            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token rejected by caller");
+            tracing::info!(app = %key.app, installation = key.installation.get(), hashed_token = %hash, "token rejected by caller");
             self.tokens.reject(&key, hash, &at);
         }
         rejection

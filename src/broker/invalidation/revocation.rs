@@ -28,7 +28,7 @@ impl Revoker {
         let at = self.tokens.as_of();
         let cached = self.tokens.find(hash, &at);
         if let Some((key, _)) = &cached {
-            tracing::info!(app = %key.app, installation = key.installation.get(), %hash, "token revoked by caller");
+            tracing::info!(app = %key.app, installation = key.installation.get(), hashed_token = %hash, "token revoked by caller");
             self.tokens.remove_token(key, hash, &at);
         }
         let github = Arc::clone(&self.github);

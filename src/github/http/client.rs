@@ -192,15 +192,16 @@ impl Client {
             let sent = self.github_clock.boot();
             let jwt = ring.sign(&self.github_clock).await.map_err(not_signed)?;
             let answer = self.send(request, &jwt.secret).await;
-            let is_signed_anew =
-                answer.as_ref().is_ok_and(|answer| self.signs_anew(&mut signatures, ring, &jwt, answer));
+            let is_signed_again = answer
+                .as_ref()
+                .is_ok_and(|answer| self.needs_another_signature(&mut signatures, ring, &jwt, answer));
             let is_transient =
                 is_transient(&answer) && self.github_clock.boot().since(began) < self.retry_window;
             let failure = match answer.and_then(|answer| read(&answer, sent)) {
                 Err(failure) => failure,
                 done => return done,
             };
-            let pause = match (is_signed_anew, is_transient) {
+            let pause = match (is_signed_again, is_transient) {
                 (true, _) => permit.may_repeat().then_some(Duration::ZERO),
                 (_, true) => pauses.next().filter(|_| permit.may_retry()),
                 _ => None,
@@ -213,7 +214,13 @@ impl Client {
     }
 
     /// Whether an answer is worth another signature: by the right clock, or by another key.
-    fn signs_anew(&self, signatures: &mut Signatures, ring: &KeyRing, jwt: &AppJwt, answer: &Answer) -> bool {
+    fn needs_another_signature(
+        &self,
+        signatures: &mut Signatures,
+        ring: &KeyRing,
+        jwt: &AppJwt,
+        answer: &Answer,
+    ) -> bool {
         if answer.status == 401 && !signatures.by_right_clock && !jwt.is_usable(self.github_clock.now()) {
             tracing::warn!("local clock is skewed; re-signing the app JWT with GitHub's time");
             signatures.by_right_clock = true;

@@ -15,24 +15,24 @@ use crate::single_flight::{Requester, SingleFlight};
 /// Resolves each name once at a time: concurrent look-ups share one.
 pub(super) struct Resolver {
     look_ups: Arc<SingleFlight<String, LookedUp>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 type LookedUp = Result<Vec<SocketAddr>, (ErrorKind, String)>;
 
 impl Resolver {
-    /// A question that is not answered within `patience` is given up, and asked anew by the next who comes.
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { look_ups: Arc::new(SingleFlight::new(TaskTracker::new())), patience }
+    /// A question that is not answered within `timeout` is given up, and asked anew by the next who comes.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { look_ups: Arc::new(SingleFlight::new(TaskTracker::new())), timeout }
     }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (look_ups, patience) = (Arc::clone(&self.look_ups), self.patience);
+        let (look_ups, timeout) = (Arc::clone(&self.look_ups), self.timeout);
         Box::pin(async move {
             let name = name.as_str().to_owned();
-            let looked_up = look_ups.run(&name, ANYBODY, |_| look_up(name.clone(), patience)).await.0;
+            let looked_up = look_ups.run(&name, DAEMON, |_| look_up(name.clone(), timeout)).await.0;
             let looked_up =
                 looked_up.unwrap_or_else(|_| Err((ErrorKind::Other, "the look-up panicked".into())));
             let addresses = looked_up.map_err(|(kind, why)| Error::new(kind, why))?;
@@ -42,10 +42,10 @@ impl Resolve for Resolver {
 }
 
 /// Connections are anybody's.
-const ANYBODY: Requester = Requester::background(Priority::New, None);
+const DAEMON: Requester = Requester::background(Priority::New, None);
 
-async fn look_up(name: String, patience: Duration) -> LookedUp {
-    let addresses = tokio::time::timeout(patience, tokio::net::lookup_host((name.as_str(), 0))).await;
+async fn look_up(name: String, timeout: Duration) -> LookedUp {
+    let addresses = tokio::time::timeout(timeout, tokio::net::lookup_host((name.as_str(), 0))).await;
     let addresses = addresses.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     addresses.map(Iterator::collect).map_err(|error| (error.kind(), error.to_string()))
 }

@@ -72,7 +72,7 @@ async fn a_400_names_the_parameter() {
             "unknown parameter \"ownr\" (did you mean \"owner\"?); expected one of installation, owner",
         ),
         ("/token?owner=a%2Fb", "parameter owner: \"a/b\" is not a GitHub login"),
-        ("/token?repositories=a,,b", "parameter repositories has an empty item"),
+        ("/token?repositories=a,,b", "parameter repositories: an item is empty"),
         ("/token?owner=acme&owner=acme", "parameter owner is duplicated"),
     ] {
         check(&world.get(target).await, 400, "invalid_request", says);

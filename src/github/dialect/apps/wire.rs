@@ -51,12 +51,12 @@ pub(crate) fn read_app(answer: &Answer) -> Result<App, Failure> {
         #[serde(default)]
         permissions: Value,
     }
-    must_be_there(answer)?;
+    check_base_url(answer)?;
     let Wire { id, name, slug, permissions } = answer.expect(200)?.json()?;
     Ok(App { id, name, slug, permissions: levels(&permissions), json: answer.text()? })
 }
 
-fn must_be_there(answer: &Answer) -> Result<(), Failure> {
+fn check_base_url(answer: &Answer) -> Result<(), Failure> {
     if answer.status == 404 {
         let what = "every GitHub knows its apps: github.api_url is not the base of its API";
         return Err(answer.distrusted(what));
@@ -77,7 +77,7 @@ pub(crate) fn read_page(answer: &Answer, base: &Url) -> Result<InstallationPage,
 }
 
 pub(crate) fn read_installations(answer: &Answer) -> Result<Vec<Installation>, Failure> {
-    must_be_there(answer)?;
+    check_base_url(answer)?;
     let page: Vec<&RawValue> = answer.expect(200)?.json()?;
     page.into_iter().map(|json| read_one(answer, json)).collect()
 }
