@@ -260,7 +260,7 @@ async fn status_lists_cached_tokens_without_secrets() {
     let (_, token, _) = run(&["token", "--owner", "acme", "--url", &daemon.url], &[]).await;
     let shown = show(&[]).await;
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[2], ["APP", "ID", "KEY", "STANDING"]);
+    assert_eq!(lines[2], ["APP", "ID", "KEY", "STATUS"]);
     assert_eq!((lines[3][0], lines[3][3]), ("default", "active"));
     assert_eq!(lines[6][..6], ["default", "1", "acme", "-", "full", "fresh"], "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&["--json"]).await).unwrap();
