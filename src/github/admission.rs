@@ -30,6 +30,7 @@ mod places;
 mod queue;
 mod retry;
 mod stats;
+mod topic;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,6 +106,7 @@ impl Acceptor {
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     self.warn_throttled(&error);
+                    // Else the loop would spin until a descriptor is free.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -117,6 +118,7 @@ impl Acceptor {
         if let Ok(permit) = Arc::clone(&self.log_limiter).try_acquire_owned() {
             tracing::warn!(%error, "accept failed; retrying");
             tokio::spawn(async move {
+                // Holds the only permit: no second warning within the interval.
                 tokio::time::sleep(WARNING_INTERVAL).await;
                 drop(permit);
             });
@@ -153,6 +155,7 @@ impl Acceptor {
                 .max_headers(MAX_HEADERS)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
+            // A connection that never ends, or whose client never reads, holds its place no longer than that.
             let aged = tokio::time::sleep(server.config.connection_age);
             // A client's errors and its disconnects are not logged. The connection is polled first: a request that has
             // come in time is served, even if the connection is to close.

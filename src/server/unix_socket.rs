@@ -76,6 +76,7 @@ async fn lock_directory(path: &Path) -> io::Result<Option<File>> {
             if error != Errno::WOULDBLOCK && error != Errno::INTR {
                 return Err(io::Error::from(error));
             }
+            // flock has no asynchronous wait; the holder keeps it for as long as binding takes.
             tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
         }
         Ok(())

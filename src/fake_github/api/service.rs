@@ -32,6 +32,7 @@ async fn serve(
     state.holds.wait(&request).await;
     for effect in &effects {
         match effect {
+            // The fault is to be slow.
             Effect::SlowHeaders { millis } => sleep(Duration::from_millis(*millis)).await,
             Effect::ResetAfter => return Err(ConnectionReset),
             _ => {}

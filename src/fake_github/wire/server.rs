@@ -50,6 +50,7 @@ pub(crate) async fn accept(listener: TcpListener, service: Service) {
                 // Out of file descriptors, most likely: connections that end give some back.
                 Err(error) => {
                     tracing::warn!(%error, "accept failed; retrying");
+                    // Else the loop would spin until a descriptor is free.
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use super::budget::Cost;
-use super::negative_cache::Topic;
+use super::topic::Topic;
 use crate::keyed_hash::KeyedHash;
 use crate::model::{AppName, InstallationId, Priority, Selector, TokenKey};
 

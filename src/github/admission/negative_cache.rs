@@ -4,40 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::topic::{Key, Topic, UNREACHABLE_THRESHOLD};
 use crate::backoff::ExponentialBackoff;
 use crate::clock::BootTime;
 use crate::github::failure::{Failure, Kind, Origin, Scope};
 use crate::jitter::jitter;
 use crate::model::AppName;
-
-/// What a call is about, as far as failures of others concern it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Topic {
-    /// Whose limits it is under; `None` for a token that none of our apps is known to have minted.
-    pub(crate) app: Option<AppName>,
-    /// Whether the app's JWT authorises it, and not a token.
-    pub(crate) signed_by_app: bool,
-    /// The hash of its installation.
-    pub(crate) installation: Option<u128>,
-    /// The hash of what is asked; `None`: its failures are not remembered.
-    pub(crate) question: Option<u128>,
-    /// The hash of the installation or owner that it is about: where it has hung, whatever else is asked of it may.
-    pub(crate) subject: u128,
-}
-
-/// What a failure is remembered for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Host,
-    /// An app that GitHub limits.
-    Limit(AppName),
-    /// An app that GitHub does not accept.
-    Refusal(AppName),
-    Installation(u128),
-    Question(u128),
-    /// An installation or owner of which a question has hung: it has no pauses, and its questions are suspect.
-    Slow(u128),
-}
 
 /// Failures in a row, and when the next attempt may be made.
 #[derive(Debug, Clone)]
@@ -250,10 +222,10 @@ impl Memory {
         let is_news = backoff.until <= now && (!backoff.is_attempted(now) || attempts.keys.contains(&key));
         if is_news || named.is_some_and(|until| until > backoff.until) {
             backoff.failures = backoff.failures.saturating_add(u32::from(is_news));
-            backoff.until = named.unwrap_or(now).max(now.plus(key.pause(&backoff, failure, now)));
+            backoff.until = named.unwrap_or(now).max(now.plus(backoff.pause(&key, failure, now)));
             backoff.failure = failure.clone();
             backoff.attempted = None;
-            key.report(&backoff, now);
+            backoff.report(&key, now);
         }
         self.insert(key, backoff);
     }
@@ -288,80 +260,6 @@ impl Attempts {
     }
 }
 
-impl Topic {
-    /// All that concerns it, the widest first.
-    fn keys(&self) -> impl Iterator<Item = Key> {
-        std::iter::once(Key::Host).chain(self.app_keys()).chain(self.own_keys())
-    }
-
-    fn app_keys(&self) -> impl Iterator<Item = Key> + use<> {
-        let limit = self.app.clone().map(Key::Limit);
-        limit.into_iter().chain(self.app.clone().filter(|_| self.signed_by_app).map(Key::Refusal))
-    }
-
-    fn own_keys(&self) -> impl Iterator<Item = Key> + use<> {
-        let installation = self.installation.map(Key::Installation).into_iter();
-        installation.chain(self.question.map(Key::Question)).chain([Key::Slow(self.subject)])
-    }
-
-    /// What `failure` is remembered for.
-    fn key(&self, failure: &Failure) -> Option<Key> {
-        match (failure.kind.scope(), &self.app) {
-            (Scope::Nothing, _) => None,
-            (Scope::Host, _) => Some(Key::Host),
-            (Scope::App, Some(app)) if failure.kind == Kind::RateLimited => Some(Key::Limit(app.clone())),
-            (Scope::App, Some(app)) => Some(Key::Refusal(app.clone())),
-            (Scope::Installation, _) => self.installation.map(Key::Installation),
-            (Scope::Question | Scope::App, _) => self.question.map(Key::Question),
-        }
-    }
-}
-
-impl Key {
-    /// Whether one call at a time finds out when the pause is over, and the others wait for that.
-    fn is_single(&self) -> bool {
-        matches!(self, Self::Host | Self::Refusal(_) | Self::Installation(_))
-    }
-
-    /// Whether there may be any number of its kind.
-    fn is_bounded(&self) -> bool {
-        matches!(self, Self::Installation(_) | Self::Question(_) | Self::Slow(_))
-    }
-
-    /// Failures in a row from which on there are pauses.
-    fn threshold(&self) -> u32 {
-        if *self == Self::Host { UNREACHABLE_THRESHOLD } else { 1 }
-    }
-
-    /// The pause after the last of the failures of `backoff`: doubled each time, and cut short by chance, so that what
-    /// failed together does not come again together.
-    fn pause(&self, backoff: &Backoff, failure: &Failure, now: BootTime) -> Duration {
-        let failures = backoff.failures.saturating_sub(self.threshold() - 1);
-        let exponential = match self {
-            // A limit or a refusal that names its end lasts until then and no longer.
-            _ if failure.retry_after.is_some() && failure.kind.is_definite() => return Duration::ZERO,
-            Self::Limit(_) => return LIMIT_BACKOFF.pause(failures),
-            Self::Host => HOST_BACKOFF,
-            _ => BACKOFF,
-        };
-        // No two failures are met in the same nanosecond.
-        exponential.pause(failures).mul_f64(0.5 + jitter(&now) / 2.0)
-    }
-
-    /// What people should know.
-    fn report(&self, backoff: &Backoff, now: BootTime) {
-        let (failures, retry_after_seconds) = (backoff.failures, backoff.until.since(now).as_secs());
-        let error = &backoff.failure;
-        match self {
-            Self::Host if failures == UNREACHABLE_THRESHOLD => {
-                tracing::warn!(consecutive_failures = failures, retry_after_seconds, %error, "GitHub unreachable");
-            }
-            Self::Limit(app) => tracing::warn!(%app, retry_after_seconds, %error, "GitHub limits the app"),
-            _ => {}
-        }
-    }
-}
-
 impl Backoff {
     fn new(failure: &Failure, now: BootTime) -> Self {
         Self { failures: 0, until: now, failure: failure.clone(), attempted: None, inserted: 0 }
@@ -369,6 +267,34 @@ impl Backoff {
 
     fn is_attempted(&self, now: BootTime) -> bool {
         self.attempted.is_some_and(|began| now.since(began) < MAX_ATTEMPT)
+    }
+
+    /// The pause after the last of its failures, which are remembered for `key`: doubled each time, and cut short by
+    /// chance, so that what failed together does not come again together.
+    fn pause(&self, key: &Key, failure: &Failure, now: BootTime) -> Duration {
+        let failures = self.failures.saturating_sub(key.threshold() - 1);
+        let exponential = match key {
+            // A limit or a refusal that names its end lasts until then and no longer.
+            _ if failure.retry_after.is_some() && failure.kind.is_definite() => return Duration::ZERO,
+            Key::Limit(_) => return LIMIT_BACKOFF.pause(failures),
+            Key::Host => HOST_BACKOFF,
+            _ => BACKOFF,
+        };
+        // No two failures are met in the same nanosecond.
+        exponential.pause(failures).mul_f64(0.5 + jitter(&now) / 2.0)
+    }
+
+    /// Logs what an operator should know.
+    fn report(&self, key: &Key, now: BootTime) {
+        let (failures, retry_after_seconds) = (self.failures, self.until.since(now).as_secs());
+        let error = &self.failure;
+        match key {
+            Key::Host if failures == UNREACHABLE_THRESHOLD => {
+                tracing::warn!(consecutive_failures = failures, retry_after_seconds, %error, "GitHub unreachable");
+            }
+            Key::Limit(app) => tracing::warn!(%app, retry_after_seconds, %error, "GitHub limits the app"),
+            _ => {}
+        }
     }
 
     /// The failure for a call that is refused at `now`.
@@ -383,8 +309,6 @@ impl Backoff {
     }
 }
 
-/// Connections that fail in a row before the host counts as unreachable: fewer may be one bad address of several.
-const UNREACHABLE_THRESHOLD: u32 = 5;
 const BACKOFF: ExponentialBackoff = ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(60));
 const HOST_BACKOFF: ExponentialBackoff =
     ExponentialBackoff::new(Duration::from_secs(1), Duration::from_secs(30));

@@ -375,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::github::admission::call::Operation;
-    use crate::github::admission::negative_cache::Topic;
+    use crate::github::admission::topic::Topic;
 
     fn at(millis: u64) -> BootTime {
         BootTime::new(Duration::from_secs(3600) + Duration::from_millis(millis))
