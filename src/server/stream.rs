@@ -236,9 +236,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
-    use super::super::memory::RequestMemory;
-    use super::super::slots::Slots;
     use super::*;
+    use crate::server::memory::RequestMemory;
+    use crate::server::slots::Slots;
     use crate::telemetry::metrics::Metrics;
 
     const LONG: Duration = Duration::from_secs(60);

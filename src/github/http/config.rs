@@ -36,12 +36,12 @@ pub struct UpstreamConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The CA file cannot be read.
-    #[error("github.ca_file: {path}: cannot be read: {source}", path = path.display())]
+    #[error("github.ca_file: {path}: {problem}", path = path.display())]
     ReadCa {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
+        /// What keeps it from being read.
+        problem: String,
     },
     /// The CA file holds no certificate.
     #[error("github.ca_file: {path}: holds no PEM certificate (BEGIN CERTIFICATE)", path = .0.display())]

@@ -1,6 +1,6 @@
 //! The transport below admission: one request in, one answer out. No retries, no redirects, no credentials of its own.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::github::Reply;
 use crate::github::failure::{Failure, Kind};
 use crate::model::Secret;
+use crate::secret_file::{self, Accept};
 
 /// Sends requests to GitHub. The seam for tests that simulate GitHub without sockets: everything above it is what ships.
 pub trait Transport: Send + Sync + 'static {
@@ -105,11 +106,14 @@ fn http(config: &UpstreamConfig, common: CommonHeaders<'_>) -> Result<reqwest::C
     builder.build().map_err(|error| BuildError::Http(error.to_string()))
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::ReadCa { path: path.clone(), source })?;
-    match Certificate::from_pem_bundle(&pem) {
+fn certificates(path: &Path) -> Result<Vec<Certificate>, BuildError> {
+    // Bounded: a pipe without a writer would hold up the start.
+    let pem = secret_file::read(path, Accept::Stream, MAX_CA_FILE_BYTES);
+    let pem =
+        pem.map_err(|error| BuildError::ReadCa { path: path.to_owned(), problem: error.to_string() })?;
+    match Certificate::from_pem_bundle(&pem.bytes) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(BuildError::NoCertificate(path.clone())),
+        _ => Err(BuildError::NoCertificate(path.to_owned())),
     }
 }
 
@@ -123,6 +127,23 @@ fn bearer(credential: &Secret) -> HeaderValue {
 
 /// GitHub refuses calls without one.
 const OUR_USER_AGENT: &str = concat!("ghtokend/", env!("CARGO_PKG_VERSION"));
+/// All authorities that a system trusts have some 300 KiB.
+const MAX_CA_FILE_BYTES: usize = 4 << 20;
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// Mints are minutes apart, and GitHub closes idle connections after one.
 const IDLE_CONNECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unreadable_ca_file_error_names_key_and_file() {
+        for (path, problem) in
+            [("/nowhere/ca.pem", "cannot be read: No such file"), ("/dev/zero", "is larger than 4096 KiB")]
+        {
+            let error = certificates(Path::new(path)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("github.ca_file: {path}: {problem}")), "{error}");
+        }
+    }
+}

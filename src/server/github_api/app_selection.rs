@@ -5,10 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use serde::Deserialize;
 
-use super::super::config::ServedApp;
-use super::super::reply::ApiError;
-use super::super::token;
 use crate::model::{AppName, ErrorCode};
+use crate::server::config::ServedApp;
+use crate::server::reply::ApiError;
+use crate::server::token;
 
 /// Which app a call means: the one that `Ghtokend-App` names, else the one whose id the SDK's own JWT has as `iss`. That
 /// JWT proves nothing here and is not verified: SDKs insist on sending one, signed with whatever key they were given.

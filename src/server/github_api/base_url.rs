@@ -4,7 +4,7 @@ use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
-use super::super::route::PREFIX;
+use crate::server::route::PREFIX;
 
 /// Where the caller reaches us: what is linked to has to be there for it too.
 pub(super) struct BaseUrl {

@@ -5,27 +5,27 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 
-use super::super::config::ServedApp;
-use super::super::context::Context;
-use super::super::reply::{ApiError, Reply, json};
-use super::super::route::{Call, InstallationPath};
-use super::super::token_service::TokenService;
 use super::base_url::BaseUrl;
 use super::{app_selection, identity, installations, tokens};
 use crate::broker::TokenHash;
 use crate::model::id::Invalid;
 use crate::model::{ErrorCode, Selector};
+use crate::server::config::ServedApp;
+use crate::server::context::Context;
+use crate::server::reply::{ApiError, Reply, json};
+use crate::server::route::{Call, InstallationPath};
+use crate::server::token_service::TokenService;
 use crate::telemetry::audit::{self, Requested};
 
 /// GitHub's own endpoints.
-pub(in super::super) struct GithubApi {
-    pub(in super::super) tokens: TokenService,
-    pub(in super::super) apps: Vec<ServedApp>,
+pub(in crate::server) struct GithubApi {
+    pub(in crate::server) tokens: TokenService,
+    pub(in crate::server) apps: Vec<ServedApp>,
 }
 
 impl GithubApi {
     /// Answers one of GitHub's own endpoints.
-    pub(in super::super) async fn call(
+    pub(in crate::server) async fn call(
         &self,
         call: Call<'_>,
         head: &Parts,
@@ -36,7 +36,7 @@ impl GithubApi {
     }
 
     /// Ends the life of the token that authorises the call.
-    pub(in super::super) async fn revoke(
+    pub(in crate::server) async fn revoke(
         &self,
         headers: &HeaderMap,
         context: Context<'_>,

@@ -5,9 +5,9 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::reply::{ApiError, Reply, json, json_object};
 use crate::broker::{self, Kind};
 use crate::model::{ErrorCode, Identity, Secret};
+use crate::server::reply::{ApiError, Reply, json, json_object};
 
 /// The nonce in the body of `POST /integration/identity/user`.
 pub(super) fn read_nonce(body: &Bytes) -> Result<Secret, ApiError> {

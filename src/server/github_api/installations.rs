@@ -4,12 +4,12 @@
 use hyper::Uri;
 use hyper::header::{HeaderValue, LINK};
 
-use super::super::reply::{ApiError, Reply, json};
-use super::super::route::ApiStyle;
 use super::base_url::BaseUrl;
 use super::object::Object;
 use crate::broker::{self, InstallationPage, Page};
 use crate::model::Installation;
+use crate::server::reply::{ApiError, Reply, json};
+use crate::server::route::ApiStyle;
 
 /// The page that a query asks for. As at GitHub, what is no number counts as not there, and a page is no longer than
 /// 100.

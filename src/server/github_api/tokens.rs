@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::reply::{ApiError, Reply, json, json_object};
-use super::super::route::ApiStyle;
-use super::super::token::with_token_headers;
 use super::object::Object;
 use crate::broker::{self, Requirement, TokenRequest, Vended};
 use crate::model::token_parameters::{Kind, PARAMETERS, Parameter};
 use crate::model::{AppName, ErrorCode, Secret, Selector, TokenParameters};
+use crate::server::reply::{ApiError, Reply, json, json_object};
+use crate::server::route::ApiStyle;
+use crate::server::token::with_token_headers;
 
 /// The token that a body asks for. The members of both styles are understood in either: what the upstream does not
 /// support, it refuses. No body, `{}` and `{"permissions":{}}` ask for everything, an empty list asks for nothing and is
